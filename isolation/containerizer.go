@@ -1,0 +1,167 @@
+// Package isolation runs containers on an agent's machine.
+//
+// Three interfaces make it up, each with a conformance suite in
+// isolation/isolationtest that every implementation passes:
+//
+//	Containerizer  a whole way of running containers (what the agent sees)
+//	Launcher       starts a container's processes and destroys all of them
+//	Isolator       one aspect of a container: accounting, a limit, a mount
+//
+// Mesos (in mesos.go) is the Containerizer that composes a Launcher with
+// Isolators, as Mesos's own "mesos" containerizer does
+// (src/slave/containerizer/mesos/containerizer.cpp).
+//
+// A container's parent is never the agent. A small program of ours, the
+// supervisor (isolation/supervisor), stands above each container: it
+// survives the agent, gathers the container's orphans and leaves the exit
+// status in the container's runtime directory, so that an agent that comes
+// back knows how everything ended meanwhile.
+//
+// All methods of the exported types are safe for concurrent use. Only agent/
+// imports this package.
+package isolation
+
+import (
+	"context"
+	"errors"
+
+	mesos "clusterd/api/mesos/v1"
+)
+
+// Errors that callers tell apart with errors.Is.
+var (
+	// ErrUnknownContainer says that no container has the given id.
+	ErrUnknownContainer = errors.New("unknown container")
+	// ErrContainerExists says that a container of that id was launched before.
+	ErrContainerExists = errors.New("container already exists")
+	// ErrNotSupported says that this containerizer cannot run such a container.
+	ErrNotSupported = errors.New("not supported")
+	// ErrDestroyed says that a container was destroyed while it was being
+	// launched.
+	ErrDestroyed = errors.New("container was destroyed while launching")
+	// ErrClosed says that the containerizer was closed.
+	ErrClosed = errors.New("containerizer is closed")
+)
+
+// Builtin names a program that comes with clusterd.
+type Builtin string
+
+// The programs that come with clusterd.
+const (
+	// BuiltinNone runs ContainerConfig.Command.
+	BuiltinNone Builtin = ""
+	// BuiltinCommandExecutor runs the command executor; Command is not used
+	// then, except for its environment.
+	BuiltinCommandExecutor Builtin = "command-executor"
+)
+
+// ContainerConfig says what to run and where.
+type ContainerConfig struct {
+	// ID is the container's id. A parent in it is refused for now.
+	ID *mesos.ContainerID
+	// Sandbox is the absolute path of the container's working directory. The
+	// agent has created it.
+	Sandbox string
+	// Builtin, if set, is run instead of Command.
+	Builtin Builtin
+	// Command is what to run: shell (value), or a path (value) with the full
+	// argv (arguments). Its environment overrides Env. Its user is not read.
+	Command *mesos.CommandInfo
+	// Env is the environment the agent gives (MESOS_* and so on). Nothing
+	// else is inherited from the agent's process.
+	Env map[string]string
+	// User is the operating system user that runs the container; empty means
+	// the agent's own.
+	User string
+	// Stdout and Stderr are the files that the output is appended to; empty
+	// means "stdout" and "stderr" in the sandbox.
+	Stdout, Stderr string
+	// Resources and Limits are what the container may use: requests, and per
+	// resource name a limit (which may be infinite).
+	Resources []*mesos.Resource
+	Limits    map[string]*mesos.Value_Scalar
+	// ContainerInfo is what the framework asked for: images, volumes, networks.
+	ContainerInfo *mesos.ContainerInfo
+	// FrameworkID and ExecutorID are whom the container runs for; both may be
+	// nil for a standalone container.
+	FrameworkID *mesos.FrameworkID
+	ExecutorID  *mesos.ExecutorID
+}
+
+// Limitation says that a container reached a limit and had to be destroyed.
+type Limitation struct {
+	Resources []*mesos.Resource
+	Reason    mesos.TaskStatus_Reason
+	Message   string
+}
+
+// Termination says how a container ended.
+type Termination struct {
+	// StatusKnown says whether Status is known. It is not when the supervisor
+	// itself was killed, or the machine rebooted.
+	StatusKnown bool
+	// Status is the wait status of the container's command, as wait(2) gives it.
+	Status int
+	// Destroyed says that Destroy, or a limitation, ended the container.
+	Destroyed bool
+	// Reason is set when a limitation ended the container.
+	Reason *mesos.TaskStatus_Reason
+	// Message is for humans: how it ended.
+	Message string
+	// Limitations are the limits that were reached, in the order they were
+	// reported.
+	Limitations []Limitation
+}
+
+// Containerizer runs containers.
+//
+// The agent's part in keeping exit statuses: call Remove only when what Wait
+// returned is recorded durably. Until then the runtime directory keeps it,
+// over any number of restarts of the agent.
+type Containerizer interface {
+	// Recover takes up the containers that an earlier run of the agent left.
+	// Those in known are kept, running or ended: Wait tells which. All
+	// others that are found are orphans: they are destroyed and removed
+	// before Recover returns their ids. A known container of which no trace
+	// is found is kept as one that ended with an unknown status. Call it
+	// once, before anything else.
+	Recover(ctx context.Context, known []ContainerConfig) (orphans []*mesos.ContainerID, err error)
+
+	// Launch starts a container and returns once its command has been
+	// executed (exec succeeded). On an error nothing is left behind: no
+	// process, no runtime directory, and the id is unknown again.
+	// Errors before exec (no such file, no such user, no such directory) come
+	// back here, except under BuiltinCommandExecutor, where it is the
+	// executor that runs the task.
+	Launch(ctx context.Context, config *ContainerConfig) error
+
+	// Update sets new resources and limits.
+	Update(ctx context.Context, id *mesos.ContainerID, resources []*mesos.Resource, limits map[string]*mesos.Value_Scalar) error
+
+	// Usage measures what the container uses now.
+	Usage(ctx context.Context, id *mesos.ContainerID) (*mesos.ResourceStatistics, error)
+
+	// Status describes the container. NetworkInfos is left to the agent
+	// unless an isolator gives the container addresses of its own.
+	Status(ctx context.Context, id *mesos.ContainerID) (*mesos.ContainerStatus, error)
+
+	// Wait waits until no process of the container is left. It may be called
+	// any number of times until Remove.
+	Wait(ctx context.Context, id *mesos.ContainerID) (Termination, error)
+
+	// Destroy kills every process of the container (SIGKILL) and waits until
+	// none is left. Destroying an ended container is no error.
+	Destroy(ctx context.Context, id *mesos.ContainerID) error
+
+	// Remove forgets an ended container and deletes its runtime directory
+	// (never its sandbox). Removing an unknown container is no error,
+	// removing a running one is.
+	Remove(ctx context.Context, id *mesos.ContainerID) error
+
+	// Containers lists the containers, ended ones included until Remove, in
+	// order of id.
+	Containers() []*mesos.ContainerID
+
+	// Close stops watching. Containers go on running.
+	Close() error
+}
