@@ -1,0 +1,201 @@
+package core
+
+import (
+	"time"
+
+	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/scheduler"
+)
+
+// Input is one thing that happens to the leading master. The shell hands inputs
+// to [Core.Handle] one at a time.
+type Input interface{ input() }
+
+// RequestID names an HTTP request that waits for its answer; the shell makes it.
+type RequestID uint64
+
+// LinkID names one connection of an agent; the shell makes it, and never twice.
+type LinkID uint64
+
+// Principal is who an authenticated request comes from. Nil means that no
+// authentication took place.
+type Principal struct {
+	Value  string
+	Claims map[string]string
+}
+
+// Subscribe is a SUBSCRIBE call that has passed the checks of the front
+// (steps 1 to 10 of the order in mesos.md 3.1). StreamID is a fresh random UUID:
+// if the core accepts, it answers OpenStream and the stream lives under that id.
+type Subscribe struct {
+	Request   RequestID
+	StreamID  string
+	Principal *Principal
+	Call      *scheduler.Call
+}
+
+// Call is any other scheduler call, checked by the front likewise; StreamID is
+// its Mesos-Stream-Id header, empty if absent.
+type Call struct {
+	Request   RequestID
+	StreamID  string
+	Principal *Principal
+	Call      *scheduler.Call
+}
+
+// StreamClosed says that a scheduler's stream ended: its client went away or
+// was cut off because it did not read.
+type StreamClosed struct{ StreamID string }
+
+// AgentMessage is a message over an agent's link. The first on a link is a
+// RegisterAgent.
+type AgentMessage struct {
+	Link      LinkID
+	Principal *Principal
+	Message   *clusterdv1.AgentMessage
+}
+
+// LinkClosed says that an agent's link ended.
+type LinkClosed struct {
+	Link   LinkID
+	Reason string
+}
+
+// Committed is the outcome of a Propose effect. A failed proposal means that
+// this master leads no more: the shell stops the core after it.
+type Committed struct {
+	Proposal uint64
+	Err      error
+}
+
+// Whitelist replaces the agent whitelist; nil lifts it.
+type Whitelist struct{ Hostnames []string }
+
+// Tick says that the time of Core.NextWake has come.
+type Tick struct{}
+
+func (Subscribe) input()    {}
+func (Call) input()         {}
+func (StreamClosed) input() {}
+func (AgentMessage) input() {}
+func (LinkClosed) input()   {}
+func (Committed) input()    {}
+func (Whitelist) input()    {}
+func (Tick) input()         {}
+
+// Effect is something that the shell must do. Effects are performed in order.
+type Effect interface{ effect() }
+
+// Respond answers a request with a status and a plain-text body, and ends it.
+type Respond struct {
+	Request RequestID
+	Status  int
+	Body    string
+}
+
+// OpenStream answers a SUBSCRIBE with 200 and its stream.
+type OpenStream struct {
+	Request  RequestID
+	StreamID string
+}
+
+// SendEvent queues an event on a scheduler's stream. A full queue closes the
+// stream, which comes back as StreamClosed.
+type SendEvent struct {
+	StreamID string
+	Event    *scheduler.Event
+}
+
+// CloseStream ends a stream after what is queued on it.
+type CloseStream struct{ StreamID string }
+
+// SendAgent queues a message on an agent's link. A full queue closes the link,
+// which comes back as LinkClosed.
+type SendAgent struct {
+	Link    LinkID
+	Message *clusterdv1.MasterMessage
+}
+
+// CloseLink ends a link after what is queued on it.
+type CloseLink struct {
+	Link   LinkID
+	Reason string
+}
+
+// Propose asks the registry to commit commands; Committed brings the outcome.
+type Propose struct {
+	Proposal uint64
+	Commands []*clusterdv1.Command
+}
+
+// Stop ends this master: an invariant would break if it went on.
+type Stop struct{ Reason string }
+
+// Level is how much an operator should care about a log line.
+type Level int
+
+// Levels of Log effects.
+const (
+	Debug Level = iota
+	Info
+	Warn
+	Error
+)
+
+// Log is a line for the log: an event name and fields.
+type Log struct {
+	Level  Level
+	Event  string
+	Fields []string // alternating names and values, e.g. "agent_id", "S0"
+}
+
+// Count adds to a counter of the metrics, by its Mesos key
+// (e.g. "master/messages_decline_offers").
+type Count struct {
+	Key string
+	N   int64
+}
+
+func (Respond) effect()     {}
+func (OpenStream) effect()  {}
+func (SendEvent) effect()   {}
+func (CloseStream) effect() {}
+func (SendAgent) effect()   {}
+func (CloseLink) effect()   {}
+func (Propose) effect()     {}
+func (Stop) effect()        {}
+func (Log) effect()         {}
+func (Count) effect()       {}
+
+// Config is what the core is told once, by the flags that concern decisions.
+type Config struct {
+	// MasterInfo of this master; its id prefixes agent, framework and offer ids.
+	MasterInfo *mesos.MasterInfo
+	// Seed of the core's own random choices.
+	Seed uint64
+
+	AllocationInterval      time.Duration // --allocation_interval
+	OfferTimeout            time.Duration // --offer_timeout; 0: none
+	AgentPingTimeout        time.Duration // --agent_ping_timeout
+	MaxAgentPingTimeouts    int           // --max_agent_ping_timeouts
+	AgentReregisterTimeout  time.Duration // --agent_reregister_timeout
+	AgentRemovalRateLimit   *RateLimit    // --agent_removal_rate_limit; nil: none
+	Roles                   []string      // --roles; nil: any
+	RootSubmissions         bool          // --root_submissions
+	RequireAgentDomain      bool          // --require_agent_domain
+	MaxCompletedFrameworks  int           // --max_completed_frameworks
+	MaxCompletedTasks       int           // --max_completed_tasks_per_framework
+	MaxUnreachableTasks     int           // --max_unreachable_tasks_per_framework
+	HeartbeatInterval       time.Duration // of scheduler streams; 15 s
+	RegistryGCInterval      time.Duration // --registry_gc_interval
+	RegistryMaxAgentAge     time.Duration // --registry_max_agent_age
+	RegistryMaxAgentCount   int           // --registry_max_agent_count
+	PublishFrameworkMetrics bool          // --publish_per_framework_metrics
+}
+
+// RateLimit permits N events in each Per.
+type RateLimit struct {
+	N   int
+	Per time.Duration
+}
