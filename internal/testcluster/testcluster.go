@@ -1,0 +1,386 @@
+// Package testcluster runs real clusterd processes for tests and benchmarks:
+// masters and agents with their own work directories on loopback ports that stay
+// the same over a restart, so that a test may kill -9 one and start it again.
+//
+// It is imported by tests and internal/bench only. A [Cluster] is safe for use by
+// one goroutine.
+package testcluster
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Patience is how long anything in a test may take before it has failed.
+const Patience = 60 * time.Second
+
+var (
+	buildOnce sync.Once
+	buildPath string
+	errBuild  error
+)
+
+// Binary returns the path of the clusterd under test: $CLUSTERD if set, else one
+// built from this repository, once per process.
+func Binary() (string, error) {
+	if p := os.Getenv("CLUSTERD"); p != "" {
+		return filepath.Abs(p)
+	}
+	buildOnce.Do(func() {
+		root, err := repositoryRoot()
+		if err != nil {
+			errBuild = err
+			return
+		}
+		dir, err := os.MkdirTemp("", "clusterd-bin-")
+		if err != nil {
+			errBuild = err
+			return
+		}
+		buildPath = filepath.Join(dir, "clusterd")
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-o", buildPath, ".")
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			errBuild = fmt.Errorf("build clusterd: %w\n%s", err, out)
+		}
+	})
+	return buildPath, errBuild
+}
+
+// RemoveBinary deletes what Binary built; TestMain calls it last.
+func RemoveBinary() {
+	if buildPath != "" {
+		os.RemoveAll(filepath.Dir(buildPath))
+	}
+}
+
+// repositoryRoot is the nearest folder upwards whose go.mod is clusterd's.
+func repositoryRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		b, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+		if err == nil && bytes.HasPrefix(b, []byte("module clusterd\n")) {
+			return dir, nil
+		}
+	}
+	return "", errors.New("not inside the clusterd repository")
+}
+
+// Options says what cluster to start. The zero value is a master and an agent.
+type Options struct {
+	// Agents is their number; 0 means 1, negative none.
+	Agents int
+	// MasterFlags and AgentFlags are added to the command lines.
+	MasterFlags []string
+	AgentFlags  []string
+	// Dir holds all work directories and logs.
+	Dir string
+}
+
+// Cluster is a set of clusterd processes.
+type Cluster struct {
+	Master *Process
+	Agents []*Process
+	dir    string
+}
+
+// Process is one clusterd daemon: it may be killed and started again.
+type Process struct {
+	// Addr is its HTTP address, 127.0.0.1:port.
+	Addr string
+	// WorkDir is its --work_dir.
+	WorkDir string
+
+	name string
+	args []string
+	log  string
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+// Start runs a cluster for a test and waits until the agents are registered.
+// The cluster ends with the test; its logs are shown if the test failed.
+func Start(t testing.TB, opts Options) *Cluster {
+	t.Helper()
+	opts.Dir = shortTempDir(t)
+	c, err := New(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		c.Stop()
+		if t.Failed() {
+			c.DumpLogs(t.Output())
+		}
+	})
+	if err := c.Up(); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// shortTempDir makes a temporary folder with a short path: socket paths are
+// limited to 107 bytes.
+func shortTempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "cd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// New describes a cluster in opts.Dir; nothing runs yet.
+func New(opts Options) (*Cluster, error) {
+	ports, err := freePorts(4 + max(opts.Agents, 1)*2)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{dir: opts.Dir}
+	c.Master = &Process{
+		name:    "master",
+		Addr:    fmt.Sprintf("127.0.0.1:%d", ports[0]),
+		WorkDir: filepath.Join(opts.Dir, "master"),
+		log:     filepath.Join(opts.Dir, "master.log"),
+	}
+	c.Master.args = append([]string{
+		"master", "--ip=127.0.0.1", fmt.Sprintf("--port=%d", ports[0]),
+		fmt.Sprintf("--raft_port=%d", ports[1]), "--hostname=localhost",
+		"--work_dir=" + c.Master.WorkDir,
+	}, opts.MasterFlags...)
+	n := opts.Agents
+	if n == 0 {
+		n = 1
+	}
+	for i := range max(n, 0) {
+		a := &Process{
+			name:    fmt.Sprintf("agent%d", i),
+			Addr:    fmt.Sprintf("127.0.0.1:%d", ports[4+2*i]),
+			WorkDir: filepath.Join(opts.Dir, fmt.Sprintf("a%d", i)),
+			log:     filepath.Join(opts.Dir, fmt.Sprintf("agent%d.log", i)),
+		}
+		a.args = append([]string{
+			"agent", "--master=" + c.Master.Addr, "--ip=127.0.0.1",
+			fmt.Sprintf("--port=%d", ports[4+2*i]), "--hostname=localhost",
+			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.Dir, fmt.Sprintf("r%d", i)),
+		}, opts.AgentFlags...)
+		c.Agents = append(c.Agents, a)
+	}
+	return c, nil
+}
+
+// freePorts returns n TCP ports of loopback that nobody listens on just now.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+// Up starts all that does not run, and waits until the agents are registered.
+func (c *Cluster) Up() error {
+	if err := c.Master.Start(); err != nil {
+		return err
+	}
+	for _, a := range c.Agents {
+		if err := a.Start(); err != nil {
+			return err
+		}
+	}
+	return c.WaitAgents(len(c.Agents))
+}
+
+// WaitAgents waits until n agents are active at the master.
+func (c *Cluster) WaitAgents(n int) error {
+	want := fmt.Sprintf(`"activated_slaves":%d.0,`, n)
+	return Poll(func() error {
+		body, err := Get("http://" + c.Master.Addr + "/state")
+		if err != nil {
+			return err
+		}
+		if !strings.Contains(strings.ReplaceAll(body, " ", ""), want) {
+			return fmt.Errorf("fewer than %d agents active", n)
+		}
+		return nil
+	})
+}
+
+// Stop kills every process of the cluster and every container below it.
+func (c *Cluster) Stop() {
+	for _, a := range c.Agents {
+		a.Kill()
+	}
+	c.Master.Kill()
+	killBelow(c.dir)
+}
+
+// DumpLogs writes the daemons' logs to w.
+func (c *Cluster) DumpLogs(w io.Writer) {
+	for _, p := range append([]*Process{c.Master}, c.Agents...) {
+		b, err := os.ReadFile(p.log)
+		if err != nil {
+			continue
+		}
+		fmt.Fprintf(w, "---- %s ----\n%s\n", p.name, b)
+	}
+}
+
+// Start runs the process if it does not run, and waits until it answers.
+func (p *Process) Start() error {
+	if p.cmd != nil {
+		return nil
+	}
+	bin, err := Binary()
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.CommandContext(context.Background(), bin, p.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	// Not one process group with the test: ^C is for the test to handle.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.cmd, p.done = cmd, make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	return Poll(func() error {
+		select {
+		case <-p.done:
+			b, _ := os.ReadFile(p.log)
+			return fatal{fmt.Errorf("%s ended at start: %v\n%s", p.name, cmd.ProcessState, b)}
+		default:
+		}
+		_, err := Get("http://" + p.Addr + "/health")
+		return err
+	})
+}
+
+// Kill ends the process with SIGKILL and waits for it; containers live on.
+func (p *Process) Kill() { p.Signal(syscall.SIGKILL, true) }
+
+// Signal sends a signal and, if wait is set, waits until the process has ended.
+func (p *Process) Signal(sig syscall.Signal, wait bool) {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(sig)
+	if wait {
+		<-p.done
+		p.cmd = nil
+	}
+}
+
+// PID is the process id, 0 if it does not run.
+func (p *Process) PID() int {
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// Done is closed when the process has ended by itself or was killed.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Log returns what the process has logged so far.
+func (p *Process) Log() string {
+	b, _ := os.ReadFile(p.log)
+	return string(b)
+}
+
+type fatal struct{ error }
+
+// Poll calls f until it returns nil, an error made fatal, or Patience is over.
+func Poll(f func() error) error {
+	deadline := time.Now().Add(Patience)
+	for {
+		err := f()
+		var stop fatal
+		if err == nil || errors.As(err, &stop) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("gave up after %s: %w", Patience, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// Get returns the body of a 200 answer.
+func Get(url string) (string, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", url, res.Status, b)
+	}
+	return string(b), err
+}
+
+// Processes returns the ids of the processes that live below a folder: those
+// whose environment or command line names it.
+func Processes(dir string) []int {
+	var pids []int
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		var pid int
+		if _, err := fmt.Sscanf(e.Name(), "%d", &pid); err != nil || pid == os.Getpid() {
+			continue
+		}
+		for _, f := range []string{"cmdline", "environ"} {
+			b, err := os.ReadFile(filepath.Join("/proc", e.Name(), f))
+			if err == nil && bytes.Contains(b, []byte(dir+"/")) {
+				pids = append(pids, pid)
+				break
+			}
+		}
+	}
+	return pids
+}
+
+// killBelow ends the processes below dir; twice, since one may just fork.
+func killBelow(dir string) {
+	for range 3 {
+		for _, pid := range Processes(dir) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
