@@ -1,0 +1,188 @@
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Notes shared by several flags.
+const (
+	noteZooKeeper = "clusterd needs no ZooKeeper: masters agree by Raft and find each other by gossip; see --join and --bootstrap_expect"
+	noteModules   = "shared-library modules cannot be loaded; clusterd's variants are built in"
+	noteRaftLog   = "the registry is kept by Raft, which sizes its own quorum"
+	noteV0        = "only the v1 HTTP API is spoken, v0 drivers are not served"
+	noteJemalloc  = "there is no jemalloc; profiles are under /debug/pprof"
+	noteCMesos    = "clusterd is one binary and needs no helper programs"
+)
+
+// common returns the flags that master and agent share.
+func common() []Flag {
+	return []Flag{
+		{Name: "help", Type: Bool, Default: "false", Help: "Print this help and exit."},
+		{Name: "version", Type: Bool, Default: "false", Help: "Print the version and exit."},
+		{Name: "quiet", Type: Bool, Default: "false", Help: "Log nothing to stderr."},
+		{Name: "log_dir", Type: Path, Help: "Directory for log files; the log is then also served by /files. Unset: stderr only."},
+		{Name: "logbufsecs", Type: Int, Default: "0", Help: "Seconds of log to buffer before writing.", State: Accepted, Note: "the log is never buffered"},
+		{Name: "logging_level", Default: "INFO", Help: "Lowest severity to log: INFO, WARNING or ERROR.", Check: oneOf("INFO", "WARNING", "ERROR")},
+		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files."},
+		{Name: "initialize_driver_logging", Type: Bool, Default: "true", Help: "Whether v0 drivers set up logging.", State: Replaced, Note: noteV0},
+		{Name: "memory_profiling", Type: Bool, Default: "false", Help: "Expose jemalloc's profiler.", State: Replaced, Note: noteJemalloc},
+		{Name: "advertise_ip", Help: "Address published for others to reach this node.", Check: validIP, Env: []string{"LIBPROCESS_ADVERTISE_IP"}},
+		{Name: "advertise_port", Type: Int, Help: "Port published for others to reach this node.", Check: validPort, Env: []string{"LIBPROCESS_ADVERTISE_PORT"}},
+		{Name: "ip", Help: "Address to listen on.", Check: validIP, Env: []string{"LIBPROCESS_IP"}},
+		{Name: "ip_discovery_command", Type: Path, Help: "Program that prints the address to listen on; excludes --ip."},
+		{Name: "hostname", Help: "Host name to advertise; unset: looked up from the address."},
+		{Name: "hostname_lookup", Type: Bool, Default: "true", Help: "Look the host name up; if not, the address stands in for it."},
+		{Name: "zk_session_timeout", Type: Duration, Default: "10secs", Help: "ZooKeeper session timeout.", State: Replaced, Note: noteZooKeeper},
+		{Name: "domain", Type: JSON, Help: "Fault domain of this node, a DomainInfo."},
+		{Name: "firewall_rules", Type: JSON, Help: "Endpoints to answer with 403, a Firewall.", State: Accepted},
+		{Name: "acls", Type: JSON, Help: "Rules of the local authorizer, an ACLs message.", State: Accepted},
+		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask for credentials on read-only endpoints.", State: Accepted},
+		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask for credentials on read-write endpoints.", State: Accepted, Aliases: []string{"authenticate_http"}},
+		{Name: "hooks", Help: "Hook modules to install.", State: Replaced, Note: noteModules},
+		{Name: "modules", Type: JSON, Help: "Modules to load.", State: Replaced, Note: noteModules},
+		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
+
+		// Ours.
+		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
+		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Accepted},
+		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort},
+		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir."},
+	}
+}
+
+// commonCheck checks the rules between flags that master and agent share.
+func commonCheck(v *Values) error {
+	for _, j := range v.List("join") {
+		if err := hostPort(Value{Text: j}); err != nil {
+			return fmt.Errorf("%w of --join: %w", ErrInvalidValue, err)
+		}
+	}
+	return errors.Join(
+		exclusive(v, "ip", "ip_discovery_command"),
+		exclusive(v, "modules", "modules_dir"),
+	)
+}
+
+func exclusive(v *Values, names ...string) error {
+	var got []string
+	for _, n := range names {
+		if v.Given(n) {
+			got = append(got, "--"+n)
+		}
+	}
+	if len(got) > 1 {
+		return fmt.Errorf("%w: only one of %s may be given", ErrInvalidValue, strings.Join(got, " and "))
+	}
+	return nil
+}
+
+func oneOf(words ...string) func(Value) error {
+	return func(v Value) error {
+		if slices.Contains(words, v.Text) {
+			return nil
+		}
+		return fmt.Errorf("expecting one of %s", strings.Join(words, ", "))
+	}
+}
+
+func atLeast(n int64) func(Value) error {
+	return func(v Value) error {
+		if v.i < n {
+			return fmt.Errorf("must be at least %d", n)
+		}
+		return nil
+	}
+}
+
+func between(low, high time.Duration) func(Value) error {
+	return func(v Value) error {
+		if v.d < low || v.d > high {
+			return fmt.Errorf("must be between %s and %s", FormatDuration(low), FormatDuration(high))
+		}
+		return nil
+	}
+}
+
+func positive(v Value) error {
+	if v.d <= 0 {
+		return errors.New("must be more than zero")
+	}
+	return nil
+}
+
+func fraction(v Value) error {
+	if v.f < 0 || v.f > 1 {
+		return errors.New("must be between 0 and 1")
+	}
+	return nil
+}
+
+// validPort accepts 0 too: the system then picks a port.
+func validPort(v Value) error {
+	if v.i < 0 || v.i > 65535 {
+		return errors.New("a port is between 0 and 65535")
+	}
+	return nil
+}
+
+func validIP(v Value) error {
+	_, err := netip.ParseAddr(v.Text)
+	return err
+}
+
+// hostPort accepts host and host:port; the host may be an IPv6 address in brackets.
+func hostPort(v Value) error {
+	host, port, ok := strings.Cut(v.Text, ":")
+	if strings.HasPrefix(v.Text, "[") {
+		var rest string
+		host, rest, ok = strings.Cut(v.Text[1:], "]")
+		if !ok {
+			return fmt.Errorf("'%s' lacks a closing bracket", v.Text)
+		}
+		port, ok = strings.CutPrefix(rest, ":")
+		if rest == "" {
+			ok = false
+		}
+	}
+	if host == "" {
+		return fmt.Errorf("'%s' has no host", v.Text)
+	}
+	if !ok {
+		return nil
+	}
+	if p, err := parseValue(Flag{Type: Int}, port); err != nil || p.i < 1 || p.i > 65535 {
+		return fmt.Errorf("'%s' has no valid port", v.Text)
+	}
+	return nil
+}
+
+// zkURL accepts `zk://[user:password@]host:port[,host:port...]/path`.
+func zkURL(v Value) error {
+	rest, ok := strings.CutPrefix(v.Text, "zk://")
+	if !ok {
+		return errors.New("expecting zk://host1:port1,host2:port2/path")
+	}
+	servers, path, ok := strings.Cut(rest, "/")
+	if i := strings.LastIndexByte(servers, '@'); i >= 0 {
+		servers = servers[i+1:]
+	}
+	if !ok || path == "" || servers == "" {
+		return errors.New("expecting zk://host1:port1,host2:port2/path")
+	}
+	for server := range strings.SplitSeq(servers, ",") {
+		if err := hostPort(Value{Text: server}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rate(v Value) error {
+	_, _, err := ParseRate(v.Text)
+	return err
+}

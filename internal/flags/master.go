@@ -1,0 +1,135 @@
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Ports of a cluster, one place for all defaults.
+const (
+	DefaultMasterPort       = 5050
+	DefaultAgentPort        = 5051
+	DefaultRaftPort         = 5052
+	DefaultMasterGossipPort = 5053
+	DefaultAgentGossipPort  = 5054
+)
+
+// Master returns the flags of `clusterd master`: those of
+// src/master/flags.cpp, the removed ones, and clusterd's own.
+func Master() *Set {
+	return NewSet("master", masterCheck, common(), masterFlags(), masterAllocatorFlags(), masterSecurityFlags(), masterOwnFlags())
+}
+
+func masterFlags() []Flag {
+	return []Flag{
+		{Name: "port", Type: Int, Default: "5050", Help: "Port to listen on.", Check: validPort, Env: []string{"LIBPROCESS_PORT"}},
+		{Name: "work_dir", Type: Path, Help: "Directory of the registry (Raft log and snapshots)."},
+		{Name: "cluster", Help: "Name of the cluster, shown in /state and the web UI."},
+		{Name: "root_submissions", Type: Bool, Default: "true", Help: "Whether frameworks and tasks may run as root."},
+		{Name: "webui_dir", Type: Path, Help: "Directory of web UI files to serve instead of the built-in ones.", State: Accepted},
+
+		{Name: "registry", Default: "replicated_log", Help: "Where the registry lives: raft (also called replicated_log) or in_memory (for tests).", Check: oneOf("replicated_log", "raft", "in_memory")},
+		{Name: "registry_fetch_timeout", Type: Duration, Default: "1mins", Help: "How long reading the registry may take at start.", Check: positive},
+		{Name: "registry_store_timeout", Type: Duration, Default: "20secs", Help: "How long writing the registry may take.", Check: positive},
+		{Name: "registry_strict", Type: Bool, Default: "false", Help: "Never finished in Mesos; only false is accepted.", State: Replaced, Note: "has no effect, as in Mesos", Check: func(v Value) error {
+			if v.b {
+				return errors.New("support for --registry_strict has been disabled")
+			}
+			return nil
+		}},
+		{Name: "registry_gc_interval", Type: Duration, Default: "15mins", Help: "How often unreachable and gone agents are pruned.", Check: positive},
+		{Name: "registry_max_agent_age", Type: Duration, Default: "2weeks", Help: "How long unreachable and gone agents are remembered."},
+		{Name: "registry_max_agent_count", Type: Int, Default: "102400", Help: "How many unreachable and gone agents are remembered.", Check: atLeast(0)},
+		{Name: "log_auto_initialize", Type: Bool, Default: "true", Help: "Whether an empty replicated log initializes itself.", State: Replaced, Note: "a new cluster bootstraps once --bootstrap_expect masters see each other"},
+		{Name: "quorum", Type: Int, Help: "Majority of the masters.", State: Replaced, Note: noteRaftLog, Check: atLeast(1)},
+		{Name: "zk", Help: "ZooKeeper URL for leader election.", State: Replaced, Note: noteZooKeeper, Check: zkURL},
+		{Name: "master_contender", Help: "Module that contends for leadership.", State: Replaced, Note: noteModules},
+		{Name: "master_detector", Help: "Module that detects the leader.", State: Replaced, Note: noteModules},
+
+		{Name: "agent_reregister_timeout", Type: Duration, Default: "10mins", Aliases: []string{"slave_reregister_timeout"}, Help: "How long agents have to come back before they are marked unreachable; at least 10mins.", Check: between(10*time.Minute, 100*365*day)},
+		{Name: "recovery_agent_removal_limit", Type: Percent, Default: "100%", Aliases: []string{"recovery_slave_removal_limit"}, Help: "If more than this share of the agents does not return after a failover, the master exits rather than remove them.", State: Accepted},
+		{Name: "agent_removal_rate_limit", Aliases: []string{"slave_removal_rate_limit"}, Help: "How fast agents may be marked unreachable, such as 1/10mins.", Check: rate},
+		{Name: "agent_ping_timeout", Type: Duration, Default: "15secs", Aliases: []string{"slave_ping_timeout"}, Help: "Time an agent has to answer one ping.", Check: between(time.Second, 15*time.Minute)},
+		{Name: "max_agent_ping_timeouts", Type: Int, Default: "5", Aliases: []string{"max_slave_ping_timeouts"}, Help: "Unanswered pings after which an agent is unreachable.", Check: atLeast(1)},
+		{Name: "max_executors_per_agent", Type: Int, Aliases: []string{"max_executors_per_slave"}, Help: "Running executors at which an agent is offered no more.", State: Accepted, Check: atLeast(0)},
+		{Name: "require_agent_domain", Type: Bool, Default: "false", Help: "Refuse agents that have no --domain."},
+
+		{Name: "max_completed_frameworks", Type: Int, Default: "50", Help: "Ended frameworks to remember.", Check: atLeast(0)},
+		{Name: "max_completed_tasks_per_framework", Type: Int, Default: "1000", Help: "Ended tasks to remember for each framework.", Check: atLeast(0)},
+		{Name: "max_unreachable_tasks_per_framework", Type: Int, Default: "1000", Help: "Unreachable tasks to remember for each framework.", Check: atLeast(0)},
+		{Name: "max_operator_event_stream_subscribers", Type: Int, Default: "1000", Help: "Operator event streams to serve at once; the oldest is closed beyond that.", Check: atLeast(1), State: Accepted},
+		{Name: "publish_per_framework_metrics", Type: Bool, Default: "true", Help: "Publish metrics of each framework."},
+	}
+}
+
+func masterAllocatorFlags() []Flag {
+	return []Flag{
+		{Name: "allocation_interval", Type: Duration, Default: "1secs", Help: "Time between full allocations; changes are offered at once without waiting for one.", Check: positive},
+		{Name: "allocator", Default: "hierarchical", Help: "Allocator: hierarchical (also called HierarchicalDRF).", Check: oneOf("hierarchical", "HierarchicalDRF")},
+		{Name: "role_sorter", Default: "drf", Aliases: []string{"user_sorter"}, Help: "Order between roles: drf or random.", Check: oneOf("drf", "random")},
+		{Name: "framework_sorter", Default: "drf", Help: "Order of the frameworks of one role: drf or random.", Check: oneOf("drf", "random")},
+		{Name: "allocator_agent_recovery_factor", Type: Float, Default: "0.8", Help: "Share of the known agents that must return after a failover before allocation starts, if there is quota.", Check: fraction, State: Accepted},
+		{Name: "allocator_recovery_timeout", Type: Duration, Default: "10mins", Help: "Longest wait for that share.", State: Accepted},
+		{Name: "fair_sharing_excluded_resource_names", Help: "Resources that do not count for fair shares, such as gpus."},
+		{Name: "filter_gpu_resources", Type: Bool, Default: "true", Help: "Offer agents with GPUs to frameworks with GPU_RESOURCES only."},
+		{Name: "min_allocatable_resources", Default: "cpus:0.01|mem:32", Help: "Least resources worth offering; alternatives separated by |."},
+		{Name: "offer_timeout", Type: Duration, Help: "Rescind offers older than this.", Check: positive},
+		{Name: "offer_constraints_re2_max_mem", Type: Bytes, Default: "4KB", Help: "Memory limit of a regular expression in offer constraints.", State: Accepted},
+		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", State: Accepted, Check: atLeast(1)},
+		{Name: "roles", Help: "Roles that may be used; unset: any. Deprecated."},
+		{Name: "weights", Help: "role=weight,role=weight for a new registry. Deprecated: use /weights."},
+		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers.", State: Accepted},
+	}
+}
+
+func masterSecurityFlags() []Flag {
+	return []Flag{
+		{Name: "rate_limits", Type: JSON, Help: "Rate limits of v0 frameworks.", State: Replaced, Note: noteV0},
+		{Name: "authenticate_frameworks", Type: Bool, Default: "false", Aliases: []string{"authenticate"}, Help: "Ask v0 frameworks to authenticate.", State: Replaced, Note: noteV0},
+		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents to authenticate.", State: Accepted},
+		{Name: "authentication_v0_timeout", Type: Duration, Default: "15secs", Help: "Time for the CRAM-MD5 handshake.", State: Replaced, Note: noteV0},
+		{Name: "authenticate_http_frameworks", Type: Bool, Default: "false", Help: "Ask HTTP frameworks to authenticate.", State: Accepted},
+		{Name: "authenticators", Default: "crammd5", Help: "Authenticator of agents.", State: Accepted},
+		{Name: "http_authenticators", Default: "basic", Help: "HTTP authenticators, tried in order.", State: Accepted},
+		{Name: "http_framework_authenticators", Help: "HTTP authenticators for frameworks.", State: Accepted},
+		{Name: "credentials", Type: Path, Help: "JSON file of principals and secrets.", State: Accepted},
+		{Name: "authorizers", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Accepted},
+	}
+}
+
+func masterOwnFlags() []Flag {
+	return []Flag{
+		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before a new cluster is formed.", Check: atLeast(1)},
+		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
+		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
+		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort},
+	}
+}
+
+func masterCheck(v *Values) error {
+	if err := commonCheck(v); err != nil {
+		return err
+	}
+	if v.String("registry") != "in_memory" && v.String("work_dir") == "" {
+		return fmt.Errorf("%w: --work_dir is needed for the registry (or --registry=in_memory for a test)", ErrMissingFlag)
+	}
+	if v.Given("zk") {
+		if err := exclusive(v, "zk", "master_contender"); err != nil {
+			return err
+		}
+		if err := exclusive(v, "zk", "master_detector"); err != nil {
+			return err
+		}
+	}
+	if v.Given("master_contender") != v.Given("master_detector") {
+		return fmt.Errorf("%w: --master_contender and --master_detector go together", ErrInvalidValue)
+	}
+	if v.Given("quorum") && v.Given("bootstrap_expect") && 2*v.Int("quorum")-1 < v.Int("bootstrap_expect") {
+		return fmt.Errorf("%w: --quorum=%d is no majority of %d masters", ErrInvalidValue, v.Int("quorum"), v.Int("bootstrap_expect"))
+	}
+	if v.Bool("authenticate_http_frameworks") && !v.Given("http_framework_authenticators") {
+		return fmt.Errorf("%w: --authenticate_http_frameworks needs --http_framework_authenticators", ErrMissingFlag)
+	}
+	return nil
+}
