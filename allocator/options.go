@@ -1,0 +1,69 @@
+package allocator
+
+import (
+	"time"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/allocator/resources"
+)
+
+// The sorters that Options names.
+const (
+	// SorterDRF orders by dominant resource share, the smallest first.
+	SorterDRF = "drf"
+	// SorterRandom orders at random, weights being relative chances.
+	SorterRandom = "random"
+)
+
+// Options are the settings of an allocator, named after the master's flags.
+type Options struct {
+	// Interval is --allocation_interval: filters last at least that long. Zero
+	// means one second.
+	Interval time.Duration
+	// RoleSorter and FrameworkSorter are --role_sorter and --framework_sorter;
+	// empty means SorterDRF.
+	RoleSorter      string
+	FrameworkSorter string
+	// Seed feeds the order of agents and the random sorters.
+	Seed uint64
+	// MinAllocatable is --min_allocatable_resources: an offer must contain one of
+	// them. Empty accepts anything.
+	MinAllocatable []resources.Quantities
+	// FairnessExclude is --fair_sharing_excluded_resource_names.
+	FairnessExclude []string
+	// FilterGPUResources is --filter_gpu_resources: agents with GPUs are hidden
+	// from frameworks without GPU_RESOURCES.
+	FilterGPUResources bool
+	// Domain is the master's: agents of other regions are hidden from frameworks
+	// without REGION_AWARE.
+	Domain *mesos.DomainInfo
+}
+
+// DefaultOptions returns the defaults of the master's flags.
+func DefaultOptions() Options {
+	return Options{
+		Interval: time.Second,
+		MinAllocatable: []resources.Quantities{
+			resources.NewQuantities(map[string]float64{"cpus": 0.01}),
+			resources.NewQuantities(map[string]float64{"mem": 32}),
+		},
+		FilterGPUResources: true,
+	}
+}
+
+// ParseMinAllocatable reads --min_allocatable_resources: alternatives separated
+// by "|", such as "cpus:0.01|mem:32".
+func ParseMinAllocatable(text string) ([]resources.Quantities, error) {
+	return nil, nil
+}
+
+// New returns an empty allocator.
+func New(opts Options) Allocator {
+	return &hierarchical{opts: opts}
+}
+
+// hierarchical is under construction.
+type hierarchical struct {
+	Allocator
+	opts Options
+}
