@@ -1106,12 +1106,20 @@ func (x *Registered) GetReconcileTasks() []*ReconcileTask {
 }
 
 type ReconcileTask struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	FrameworkId   *v1.FrameworkID        `protobuf:"bytes,1,req,name=framework_id,json=frameworkId" json:"framework_id,omitempty"`
-	TaskId        *v1.TaskID             `protobuf:"bytes,2,req,name=task_id,json=taskId" json:"task_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	FrameworkId *v1.FrameworkID        `protobuf:"bytes,1,req,name=framework_id,json=frameworkId" json:"framework_id,omitempty"`
+	TaskId      *v1.TaskID             `protobuf:"bytes,2,req,name=task_id,json=taskId" json:"task_id,omitempty"`
+	// The framework has the capability PARTITION_AWARE: the agent, which may not
+	// know the framework, then says TASK_DROPPED instead of TASK_LOST.
+	PartitionAware *bool `protobuf:"varint,3,opt,name=partition_aware,json=partitionAware,def=0" json:"partition_aware,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
+
+// Default values for ReconcileTask fields.
+const (
+	Default_ReconcileTask_PartitionAware = bool(false)
+)
 
 func (x *ReconcileTask) Reset() {
 	*x = ReconcileTask{}
@@ -1155,6 +1163,13 @@ func (x *ReconcileTask) GetTaskId() *v1.TaskID {
 		return x.TaskId
 	}
 	return nil
+}
+
+func (x *ReconcileTask) GetPartitionAware() bool {
+	if x != nil && x.PartitionAware != nil {
+		return *x.PartitionAware
+	}
+	return Default_ReconcileTask_PartitionAware
 }
 
 // Answer to RegisterAgent, or a later word: the link ends after it.
@@ -1864,10 +1879,11 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\vmaster_info\x18\x02 \x02(\v2\x14.mesos.v1.MasterInfoR\n" +
 	"masterInfo\x129\n" +
 	"\fping_timeout\x18\x03 \x02(\v2\x16.mesos.v1.DurationInfoR\vpingTimeout\x12C\n" +
-	"\x0freconcile_tasks\x18\x04 \x03(\v2\x1a.clusterd.v1.ReconcileTaskR\x0ereconcileTasks\"t\n" +
+	"\x0freconcile_tasks\x18\x04 \x03(\v2\x1a.clusterd.v1.ReconcileTaskR\x0ereconcileTasks\"\xa4\x01\n" +
 	"\rReconcileTask\x128\n" +
 	"\fframework_id\x18\x01 \x02(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId\x12)\n" +
-	"\atask_id\x18\x02 \x02(\v2\x10.mesos.v1.TaskIDR\x06taskId\"F\n" +
+	"\atask_id\x18\x02 \x02(\v2\x10.mesos.v1.TaskIDR\x06taskId\x12.\n" +
+	"\x0fpartition_aware\x18\x03 \x01(\b:\x05falseR\x0epartitionAware\"F\n" +
 	"\aRefused\x12\x18\n" +
 	"\amessage\x18\x01 \x02(\tR\amessage\x12!\n" +
 	"\bshutdown\x18\x02 \x01(\b:\x05falseR\bshutdown\"\xeb\x01\n" +

@@ -142,7 +142,9 @@ type Entry struct {
 	Format   *uint32    `protobuf:"varint,1,req,name=format" json:"format,omitempty"`
 	Commands []*Command `protobuf:"bytes,2,rep,name=commands" json:"commands,omitempty"`
 	// Time at the leader when it proposed the entry, Unix nanoseconds.
-	ProposedAt    *int64 `protobuf:"varint,3,req,name=proposed_at,json=proposedAt" json:"proposed_at,omitempty"`
+	ProposedAt *int64 `protobuf:"varint,3,req,name=proposed_at,json=proposedAt" json:"proposed_at,omitempty"`
+	// Build of the proposer, for the message of a node that cannot follow.
+	BuildVersion  *string `protobuf:"bytes,4,opt,name=build_version,json=buildVersion" json:"build_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -198,6 +200,13 @@ func (x *Entry) GetProposedAt() int64 {
 	return 0
 }
 
+func (x *Entry) GetBuildVersion() string {
+	if x != nil && x.BuildVersion != nil {
+		return *x.BuildVersion
+	}
+	return ""
+}
+
 // One change of the registry. Kinds are only ever added; numbers never reused.
 type Command struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -206,14 +215,17 @@ type Command struct {
 	Payload []byte `protobuf:"bytes,2,req,name=payload" json:"payload,omitempty"`
 	// A node that does not know `kind` skips the command when this is set, and
 	// stops when it is not.
-	Ignorable     *bool `protobuf:"varint,3,opt,name=ignorable,def=0" json:"ignorable,omitempty"`
+	Ignorable *bool `protobuf:"varint,3,opt,name=ignorable,def=0" json:"ignorable,omitempty"`
+	// The command takes effect together with the one before it, or neither does.
+	WithPrevious  *bool `protobuf:"varint,4,opt,name=with_previous,json=withPrevious,def=0" json:"with_previous,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 // Default values for Command fields.
 const (
-	Default_Command_Ignorable = bool(false)
+	Default_Command_Ignorable    = bool(false)
+	Default_Command_WithPrevious = bool(false)
 )
 
 func (x *Command) Reset() {
@@ -267,11 +279,20 @@ func (x *Command) GetIgnorable() bool {
 	return Default_Command_Ignorable
 }
 
+func (x *Command) GetWithPrevious() bool {
+	if x != nil && x.WithPrevious != nil {
+		return *x.WithPrevious
+	}
+	return Default_Command_WithPrevious
+}
+
 type ElectMaster struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	MasterInfo *v1.MasterInfo         `protobuf:"bytes,1,req,name=master_info,json=masterInfo" json:"master_info,omitempty"`
 	// Used by the first leader of a cluster only.
-	ClusterId     *string `protobuf:"bytes,2,req,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	ClusterId *string `protobuf:"bytes,2,req,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	// Raft id of the leader.
+	ServerId      *string `protobuf:"bytes,3,opt,name=server_id,json=serverId" json:"server_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -316,6 +337,13 @@ func (x *ElectMaster) GetMasterInfo() *v1.MasterInfo {
 func (x *ElectMaster) GetClusterId() string {
 	if x != nil && x.ClusterId != nil {
 		return *x.ClusterId
+	}
+	return ""
+}
+
+func (x *ElectMaster) GetServerId() string {
+	if x != nil && x.ServerId != nil {
+		return *x.ServerId
 	}
 	return ""
 }
@@ -1211,12 +1239,20 @@ func (x *RegisteredAgent) GetDeactivated() bool {
 
 // An agent that is unreachable or gone, and since when.
 type DepartedAgent struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	AgentId       *v1.AgentID            `protobuf:"bytes,1,req,name=agent_id,json=agentId" json:"agent_id,omitempty"`
-	Time          *v1.TimeInfo           `protobuf:"bytes,2,req,name=time" json:"time,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	AgentId *v1.AgentID            `protobuf:"bytes,1,req,name=agent_id,json=agentId" json:"agent_id,omitempty"`
+	Time    *v1.TimeInfo           `protobuf:"bytes,2,req,name=time" json:"time,omitempty"`
+	// Of an unreachable agent: it may come back.
+	DrainInfo     *v1.DrainInfo `protobuf:"bytes,3,opt,name=drain_info,json=drainInfo" json:"drain_info,omitempty"`
+	Deactivated   *bool         `protobuf:"varint,4,opt,name=deactivated,def=0" json:"deactivated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
+
+// Default values for DepartedAgent fields.
+const (
+	Default_DepartedAgent_Deactivated = bool(false)
+)
 
 func (x *DepartedAgent) Reset() {
 	*x = DepartedAgent{}
@@ -1260,6 +1296,20 @@ func (x *DepartedAgent) GetTime() *v1.TimeInfo {
 		return x.Time
 	}
 	return nil
+}
+
+func (x *DepartedAgent) GetDrainInfo() *v1.DrainInfo {
+	if x != nil {
+		return x.DrainInfo
+	}
+	return nil
+}
+
+func (x *DepartedAgent) GetDeactivated() bool {
+	if x != nil && x.Deactivated != nil {
+		return *x.Deactivated
+	}
+	return Default_DepartedAgent_Deactivated
 }
 
 // A framework as the registry remembers it.
@@ -1646,7 +1696,11 @@ type SnapshotHeader struct {
 	ClusterId  *string                `protobuf:"bytes,2,opt,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
 	MasterInfo *v1.MasterInfo         `protobuf:"bytes,3,opt,name=master_info,json=masterInfo" json:"master_info,omitempty"`
 	// How often a leader was elected; the newest leader's number.
-	Epoch         *uint64 `protobuf:"varint,4,opt,name=epoch" json:"epoch,omitempty"`
+	Epoch *uint64 `protobuf:"varint,4,opt,name=epoch" json:"epoch,omitempty"`
+	// Raft id of the leader that master_info describes.
+	ServerId *string `protobuf:"bytes,5,opt,name=server_id,json=serverId" json:"server_id,omitempty"`
+	// Build that wrote the snapshot.
+	BuildVersion  *string `protobuf:"bytes,6,opt,name=build_version,json=buildVersion" json:"build_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1709,6 +1763,20 @@ func (x *SnapshotHeader) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *SnapshotHeader) GetServerId() string {
+	if x != nil && x.ServerId != nil {
+		return *x.ServerId
+	}
+	return ""
+}
+
+func (x *SnapshotHeader) GetBuildVersion() string {
+	if x != nil && x.BuildVersion != nil {
+		return *x.BuildVersion
+	}
+	return ""
+}
+
 type SnapshotTrailer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records between header and trailer: a cut-off snapshot is noticed.
@@ -1758,16 +1826,18 @@ var File_clusterd_v1_registry_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_registry_proto_rawDesc = "" +
 	"\n" +
-	"\x1aclusterd/v1/registry.proto\x12\vclusterd.v1\x1a\x14mesos/v1/mesos.proto\x1a&mesos/v1/maintenance/maintenance.proto\x1a\x1amesos/v1/quota/quota.proto\"r\n" +
+	"\x1aclusterd/v1/registry.proto\x12\vclusterd.v1\x1a\x14mesos/v1/mesos.proto\x1a&mesos/v1/maintenance/maintenance.proto\x1a\x1amesos/v1/quota/quota.proto\"\x97\x01\n" +
 	"\x05Entry\x12\x16\n" +
 	"\x06format\x18\x01 \x02(\rR\x06format\x120\n" +
 	"\bcommands\x18\x02 \x03(\v2\x14.clusterd.v1.CommandR\bcommands\x12\x1f\n" +
 	"\vproposed_at\x18\x03 \x02(\x03R\n" +
-	"proposedAt\"\x9b\x04\n" +
+	"proposedAt\x12#\n" +
+	"\rbuild_version\x18\x04 \x01(\tR\fbuildVersion\"\xc7\x04\n" +
 	"\aCommand\x12-\n" +
 	"\x04kind\x18\x01 \x02(\x0e2\x19.clusterd.v1.Command.KindR\x04kind\x12\x18\n" +
 	"\apayload\x18\x02 \x02(\fR\apayload\x12#\n" +
-	"\tignorable\x18\x03 \x01(\b:\x05falseR\tignorable\"\xa1\x03\n" +
+	"\tignorable\x18\x03 \x01(\b:\x05falseR\tignorable\x12*\n" +
+	"\rwith_previous\x18\x04 \x01(\b:\x05falseR\fwithPrevious\"\xa1\x03\n" +
 	"\x04Kind\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\x10\n" +
 	"\fELECT_MASTER\x10\x01\x12\x0f\n" +
@@ -1788,12 +1858,13 @@ const file_clusterd_v1_registry_proto_rawDesc = "" +
 	"\x0eUPDATE_WEIGHTS\x10\x0f\x12\x10\n" +
 	"\fUPDATE_QUOTA\x10\x10\x12\x1f\n" +
 	"\x1bUPDATE_MAINTENANCE_SCHEDULE\x10\x11\x12\x14\n" +
-	"\x10SET_MACHINE_MODE\x10\x12\"c\n" +
+	"\x10SET_MACHINE_MODE\x10\x12\"\x80\x01\n" +
 	"\vElectMaster\x125\n" +
 	"\vmaster_info\x18\x01 \x02(\v2\x14.mesos.v1.MasterInfoR\n" +
 	"masterInfo\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x02 \x02(\tR\tclusterId\"@\n" +
+	"cluster_id\x18\x02 \x02(\tR\tclusterId\x12\x1b\n" +
+	"\tserver_id\x18\x03 \x01(\tR\bserverId\"@\n" +
 	"\n" +
 	"AdmitAgent\x122\n" +
 	"\n" +
@@ -1847,10 +1918,13 @@ const file_clusterd_v1_registry_proto_rawDesc = "" +
 	"agent_info\x18\x01 \x02(\v2\x13.mesos.v1.AgentInfoR\tagentInfo\x122\n" +
 	"\n" +
 	"drain_info\x18\x02 \x01(\v2\x13.mesos.v1.DrainInfoR\tdrainInfo\x12'\n" +
-	"\vdeactivated\x18\x03 \x01(\b:\x05falseR\vdeactivated\"e\n" +
+	"\vdeactivated\x18\x03 \x01(\b:\x05falseR\vdeactivated\"\xc2\x01\n" +
 	"\rDepartedAgent\x12,\n" +
 	"\bagent_id\x18\x01 \x02(\v2\x11.mesos.v1.AgentIDR\aagentId\x12&\n" +
-	"\x04time\x18\x02 \x02(\v2\x12.mesos.v1.TimeInfoR\x04time\"\x85\x01\n" +
+	"\x04time\x18\x02 \x02(\v2\x12.mesos.v1.TimeInfoR\x04time\x122\n" +
+	"\n" +
+	"drain_info\x18\x03 \x01(\v2\x13.mesos.v1.DrainInfoR\tdrainInfo\x12'\n" +
+	"\vdeactivated\x18\x04 \x01(\b:\x05falseR\vdeactivated\"\x85\x01\n" +
 	"\x13RegisteredFramework\x12>\n" +
 	"\x0eframework_info\x18\x01 \x02(\v2\x17.mesos.v1.FrameworkInfoR\rframeworkInfo\x12.\n" +
 	"\bdeadline\x18\x02 \x01(\v2\x12.mesos.v1.TimeInfoR\bdeadline\"t\n" +
@@ -1872,14 +1946,16 @@ const file_clusterd_v1_registry_proto_rawDesc = "" +
 	"\amachine\x18\n" +
 	" \x01(\v2\x1a.clusterd.v1.MachineRecordH\x00R\amachine\x128\n" +
 	"\atrailer\x18\v \x01(\v2\x1c.clusterd.v1.SnapshotTrailerH\x00R\atrailerB\b\n" +
-	"\x06record\"\x94\x01\n" +
+	"\x06record\"\xd6\x01\n" +
 	"\x0eSnapshotHeader\x12\x16\n" +
 	"\x06format\x18\x01 \x02(\rR\x06format\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x02 \x01(\tR\tclusterId\x125\n" +
 	"\vmaster_info\x18\x03 \x01(\v2\x14.mesos.v1.MasterInfoR\n" +
 	"masterInfo\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\"+\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1b\n" +
+	"\tserver_id\x18\x05 \x01(\tR\bserverId\x12#\n" +
+	"\rbuild_version\x18\x06 \x01(\tR\fbuildVersion\"+\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
 	"\arecords\x18\x01 \x02(\x04R\arecordsB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
@@ -1975,28 +2051,29 @@ var file_clusterd_v1_registry_proto_depIdxs = []int32{
 	33, // 29: clusterd.v1.RegisteredAgent.drain_info:type_name -> mesos.v1.DrainInfo
 	31, // 30: clusterd.v1.DepartedAgent.agent_id:type_name -> mesos.v1.AgentID
 	32, // 31: clusterd.v1.DepartedAgent.time:type_name -> mesos.v1.TimeInfo
-	35, // 32: clusterd.v1.RegisteredFramework.framework_info:type_name -> mesos.v1.FrameworkInfo
-	32, // 33: clusterd.v1.RegisteredFramework.deadline:type_name -> mesos.v1.TimeInfo
-	34, // 34: clusterd.v1.RemovedFramework.framework_id:type_name -> mesos.v1.FrameworkID
-	32, // 35: clusterd.v1.RemovedFramework.time:type_name -> mesos.v1.TimeInfo
-	41, // 36: clusterd.v1.MachineRecord.machine_info:type_name -> mesos.v1.MachineInfo
-	27, // 37: clusterd.v1.SnapshotRecord.header:type_name -> clusterd.v1.SnapshotHeader
-	21, // 38: clusterd.v1.SnapshotRecord.agent:type_name -> clusterd.v1.RegisteredAgent
-	22, // 39: clusterd.v1.SnapshotRecord.unreachable:type_name -> clusterd.v1.DepartedAgent
-	22, // 40: clusterd.v1.SnapshotRecord.gone:type_name -> clusterd.v1.DepartedAgent
-	23, // 41: clusterd.v1.SnapshotRecord.framework:type_name -> clusterd.v1.RegisteredFramework
-	24, // 42: clusterd.v1.SnapshotRecord.removed_framework:type_name -> clusterd.v1.RemovedFramework
-	36, // 43: clusterd.v1.SnapshotRecord.weight:type_name -> mesos.v1.WeightInfo
-	37, // 44: clusterd.v1.SnapshotRecord.quota:type_name -> mesos.v1.quota.QuotaConfig
-	42, // 45: clusterd.v1.SnapshotRecord.window:type_name -> mesos.v1.maintenance.Window
-	25, // 46: clusterd.v1.SnapshotRecord.machine:type_name -> clusterd.v1.MachineRecord
-	28, // 47: clusterd.v1.SnapshotRecord.trailer:type_name -> clusterd.v1.SnapshotTrailer
-	29, // 48: clusterd.v1.SnapshotHeader.master_info:type_name -> mesos.v1.MasterInfo
-	49, // [49:49] is the sub-list for method output_type
-	49, // [49:49] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	33, // 32: clusterd.v1.DepartedAgent.drain_info:type_name -> mesos.v1.DrainInfo
+	35, // 33: clusterd.v1.RegisteredFramework.framework_info:type_name -> mesos.v1.FrameworkInfo
+	32, // 34: clusterd.v1.RegisteredFramework.deadline:type_name -> mesos.v1.TimeInfo
+	34, // 35: clusterd.v1.RemovedFramework.framework_id:type_name -> mesos.v1.FrameworkID
+	32, // 36: clusterd.v1.RemovedFramework.time:type_name -> mesos.v1.TimeInfo
+	41, // 37: clusterd.v1.MachineRecord.machine_info:type_name -> mesos.v1.MachineInfo
+	27, // 38: clusterd.v1.SnapshotRecord.header:type_name -> clusterd.v1.SnapshotHeader
+	21, // 39: clusterd.v1.SnapshotRecord.agent:type_name -> clusterd.v1.RegisteredAgent
+	22, // 40: clusterd.v1.SnapshotRecord.unreachable:type_name -> clusterd.v1.DepartedAgent
+	22, // 41: clusterd.v1.SnapshotRecord.gone:type_name -> clusterd.v1.DepartedAgent
+	23, // 42: clusterd.v1.SnapshotRecord.framework:type_name -> clusterd.v1.RegisteredFramework
+	24, // 43: clusterd.v1.SnapshotRecord.removed_framework:type_name -> clusterd.v1.RemovedFramework
+	36, // 44: clusterd.v1.SnapshotRecord.weight:type_name -> mesos.v1.WeightInfo
+	37, // 45: clusterd.v1.SnapshotRecord.quota:type_name -> mesos.v1.quota.QuotaConfig
+	42, // 46: clusterd.v1.SnapshotRecord.window:type_name -> mesos.v1.maintenance.Window
+	25, // 47: clusterd.v1.SnapshotRecord.machine:type_name -> clusterd.v1.MachineRecord
+	28, // 48: clusterd.v1.SnapshotRecord.trailer:type_name -> clusterd.v1.SnapshotTrailer
+	29, // 49: clusterd.v1.SnapshotHeader.master_info:type_name -> mesos.v1.MasterInfo
+	50, // [50:50] is the sub-list for method output_type
+	50, // [50:50] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_clusterd_v1_registry_proto_init() }
