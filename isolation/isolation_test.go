@@ -1,0 +1,90 @@
+package isolation_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+
+	"clusterd/isolation"
+	"clusterd/isolation/isolationtest"
+	"clusterd/isolation/supervisor"
+)
+
+// TestMain is also the supervisor, where it is a mode of the whole binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "supervisor" {
+		os.Exit(supervisor.Main(os.Args[1:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// smallPrograms builds the programs that a real build embeds.
+func smallPrograms(tb testing.TB) *isolation.Programs {
+	tb.Helper()
+	built.once.Do(func() {
+		built.dir, built.err = os.MkdirTemp("", "isolation-programs-")
+		if built.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "supervisor"), "clusterd/internal/bin/supervisor")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			tb.Logf("%s", out)
+			built.err = err
+		}
+	})
+	if built.err != nil {
+		tb.Fatal(built.err)
+	}
+	p, err := isolation.LoadProgramsFrom(os.DirFS(built.dir))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if d := p.Describe(); !strings.Contains(d, "supervisor from memory") {
+		tb.Fatalf("programs: got %s", d)
+	}
+	return p
+}
+
+// wholePrograms uses this binary for everything.
+func wholePrograms(tb testing.TB) *isolation.Programs {
+	tb.Helper()
+	p, err := isolation.LoadProgramsFrom(os.DirFS(tb.TempDir()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if d := p.Describe(); !strings.Contains(d, "supervisor as a mode of this binary (not embedded)") {
+		tb.Fatalf("programs: got %s", d)
+	}
+	return p
+}
+
+func TestPosixLauncher(t *testing.T) {
+	for _, mode := range []struct {
+		name     string
+		programs func(testing.TB) *isolation.Programs
+	}{{"small", smallPrograms}, {"whole", wholePrograms}} {
+		t.Run(mode.name, func(t *testing.T) {
+			programs := mode.programs(t)
+			isolationtest.Launcher(t, func(t *testing.T, dir string) isolation.Launcher {
+				l, err := isolation.NewPosixLauncher(dir, programs, zerolog.New(zerolog.NewTestWriter(t)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return l
+			})
+		})
+	}
+}

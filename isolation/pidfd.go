@@ -1,0 +1,91 @@
+package isolation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openPidfd opens a process so that the runtime's poller can wait for its end:
+// a blocked goroutine per container, not a blocked thread.
+func openPidfd(pid int) (*os.File, error) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	return pollablePidfd(fd)
+}
+
+func pollablePidfd(fd int) (*os.File, error) {
+	unix.CloseOnExec(fd)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "pidfd"), nil
+}
+
+// waitPidfd waits until the process has ended. An error says that the file was
+// closed.
+func waitPidfd(f *os.File) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return rc.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(p, 0)
+			if !errors.Is(err, unix.EINTR) {
+				return n > 0
+			}
+		}
+	})
+}
+
+// reap collects a child that has ended, or waits until it has.
+func reap(pid, options int) {
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, options, nil)
+		if !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
+
+// sendSpec writes a specification to the control socket, and with its first
+// byte the program to run, if any.
+func sendSpec(control *os.File, b []byte, program *os.File) error {
+	rc, err := control.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var rights []byte
+	if program != nil {
+		rights = unix.UnixRights(int(program.Fd()))
+	}
+	var n int
+	var sendErr error
+	if err := rc.Write(func(fd uintptr) bool {
+		n, sendErr = unix.SendmsgN(int(fd), b, rights, nil, unix.MSG_NOSIGNAL)
+		return !errors.Is(sendErr, unix.EAGAIN)
+	}); err != nil {
+		return err
+	}
+	if sendErr != nil {
+		return sendErr
+	}
+	_, err = control.Write(b[n:])
+	return err
+}
+
+// onDone makes operations on f fail once ctx is done.
+func onDone(ctx context.Context, f *os.File) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) })
+}

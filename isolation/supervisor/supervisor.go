@@ -1,0 +1,436 @@
+// Package supervisor is the small process above each container.
+//
+//	agent ──fork── supervisor ──fork── command (its own session) ── ...
+//	  └── control socket ──┘
+//
+// It outlives the agent (a session of its own, no pipe between them once the
+// command runs), is the subreaper of everything in the container, and leaves
+// the command's exit status in the container's runtime directory. When the
+// command has ended, or on SIGTERM, it kills whatever is left of the container
+// and ends only when nothing is: as long as the supervisor lives the container
+// does, and the other way round (the command dies with its supervisor by
+// PR_SET_PDEATHSIG).
+//
+// The life of one, with what a crash of the agent does at each point:
+//
+//	agent: makes the runtime directory
+//	agent: starts the supervisor              supervisor: waits for a Spec
+//	agent: writes down who the supervisor is    (end of file: nothing was
+//	agent: isolates it                           started, it ends)
+//	agent: sends the Spec                     supervisor: starts the command
+//	agent: waits for the reply                supervisor: writes pid, replies
+//	...                                       command ends
+//	                                          supervisor: writes status, kills
+//	                                            what is left, ends
+//
+// One is started per container, so the package imports next to nothing:
+// starting a Go program costs what its packages' initialisation costs. The
+// program lives in internal/bin/supervisor; isolation imports this package for
+// Spec, and internal/cli for running the same as a mode of the one binary.
+package supervisor
+
+import (
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Exit codes of Main. The container's own exit status is never among them: it
+// is in StatusFile.
+const (
+	exitOK = 0
+	// exitNotStarted says that the command was never started.
+	exitNotStarted = 1
+)
+
+// Main runs the supervisor and returns its exit code. Its arguments only
+// serve whoever reads a process list.
+func Main([]string) int {
+	// The command gets a signal when the *thread* that forked it ends.
+	runtime.LockOSThread()
+	closeOnExec()
+	setName("supervisor")
+
+	body, program, ok := readSpec()
+	if !ok {
+		return exitNotStarted
+	}
+	spec, err := DecodeSpec(body)
+	if err != nil {
+		reply("E0:" + err.Error())
+		return exitNotStarted
+	}
+	if err := becomeSubreaper(); err != nil {
+		replyError("become subreaper", err)
+		return exitNotStarted
+	}
+
+	// One goroutine does everything, woken by these. SIGHUP is taken only so
+	// that neither we nor (through an inherited "ignore") the command are
+	// touched by a terminal that goes away.
+	children := make(chan os.Signal, 1)
+	terminate := make(chan os.Signal, 1)
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(children, syscall.SIGCHLD)
+	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(hangup, syscall.SIGHUP)
+
+	status, err := os.OpenFile(spec.RuntimeDir+"/"+statusTemp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_CLOEXEC, 0o644)
+	if err == nil {
+		_, err = status.WriteString("                ")
+	}
+	if err != nil {
+		replyError("make the status file", err)
+		return exitNotStarted
+	}
+	pid, what, err := start(spec, program)
+	if err != nil {
+		replyError(what, err)
+		return exitNotStarted
+	}
+	s := &supervisor{spec: spec, pid: pid, status: status}
+	s.writePID()
+	reply("K" + strconv.Itoa(pid))
+	if program >= 0 {
+		syscall.Close(program)
+	}
+	s.watch(children, terminate)
+	return exitOK
+}
+
+// readSpec reads a length and so many bytes, and the descriptor of a program
+// if one comes along (-1 if not). It says no when the agent went away before it
+// had sent all.
+func readSpec() (body []byte, program int, ok bool) {
+	var head [4]byte
+	oob := make([]byte, syscall.CmsgSpace(4))
+	program = -1
+	n, oobn := 0, 0
+	for {
+		var err error
+		n, oobn, _, _, err = syscall.Recvmsg(ControlFD, head[:], oob, syscall.MSG_CMSG_CLOEXEC)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err == syscall.ENOTSOCK || n <= 0 {
+			return nil, -1, false
+		}
+		break
+	}
+	if messages, err := syscall.ParseSocketControlMessage(oob[:oobn]); err == nil && len(messages) > 0 {
+		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) > 0 {
+			program = fds[0]
+		}
+	}
+	if !readFull(head[n:]) {
+		return nil, program, false
+	}
+	size := int(head[0])<<24 | int(head[1])<<16 | int(head[2])<<8 | int(head[3])
+	if size <= 0 || size > 64<<20 {
+		return nil, program, false
+	}
+	body = make([]byte, size)
+	return body, program, readFull(body)
+}
+
+func readFull(b []byte) bool {
+	for len(b) > 0 {
+		n, err := syscall.Read(ControlFD, b)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// reply answers the agent, which may be gone, and hangs up.
+func reply(text string) {
+	b := []byte(text)
+	for len(b) > 0 {
+		n, err := syscall.Write(ControlFD, b)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		b = b[n:]
+	}
+	syscall.Close(ControlFD)
+}
+
+func replyError(what string, err error) {
+	var errno syscall.Errno
+	switch e := err.(type) { //nolint:errorlint // errors.As costs more to start than this program does
+	case syscall.Errno:
+		errno = e
+	case *os.PathError:
+		if n, ok := e.Err.(syscall.Errno); ok { //nolint:errorlint // as above
+			errno = n
+		}
+	}
+	reply("E" + strconv.Itoa(int(errno)) + ":" + what + ": " + err.Error())
+}
+
+// start starts the command and says on an error what could not be done.
+func start(spec *Spec, program int) (pid int, what string, err error) {
+	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, "open /dev/null", err
+	}
+	defer syscall.Close(null)
+	stdout, err := openOutput(spec, spec.Stdout)
+	if err != nil {
+		return 0, "open " + spec.Stdout, err
+	}
+	defer syscall.Close(stdout)
+	stderr, err := openOutput(spec, spec.Stderr)
+	if err != nil {
+		return 0, "open " + spec.Stderr, err
+	}
+	defer syscall.Close(stderr)
+	var st syscall.Stat_t
+	if err := syscall.Stat(spec.Dir, &st); err != nil {
+		return 0, "working directory " + spec.Dir, err
+	}
+	path := spec.Path
+	if path == "" {
+		path = "/proc/self/fd/" + strconv.Itoa(program)
+	} else if path, err = LookPath(path, spec.Env); err != nil {
+		return 0, "execute " + spec.Path, err
+	}
+	attr := &syscall.ProcAttr{
+		Dir:   spec.Dir,
+		Env:   spec.Env,
+		Files: []uintptr{uintptr(null), uintptr(stdout), uintptr(stderr)},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+	}
+	if spec.SwitchUser {
+		attr.Sys.Credential = &syscall.Credential{Uid: spec.UID, Gid: spec.GID, Groups: spec.Groups}
+	}
+	pid, err = syscall.ForkExec(path, spec.Argv, attr)
+	if err == syscall.ENOEXEC {
+		// execvp(3) hands a script without "#!" to the shell, and Mesos uses
+		// execvp (src/slave/containerizer/mesos/launch.cpp).
+		argv := append([]string{"sh", path}, tail(spec.Argv)...)
+		pid, err = syscall.ForkExec("/bin/sh", argv, attr)
+	}
+	if err != nil {
+		return 0, "execute " + path, err
+	}
+	return pid, "", nil
+}
+
+func tail(argv []string) []string {
+	if len(argv) == 0 {
+		return nil
+	}
+	return argv[1:]
+}
+
+// openOutput opens a file for the command's output. The sandbox may hold what
+// a stranger fetched into it, so a symbolic link is not followed.
+func openOutput(spec *Spec, path string) (int, error) {
+	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0o644)
+	if err != nil {
+		return -1, err
+	}
+	if spec.SwitchUser {
+		if err := syscall.Fchown(fd, int(spec.UID), int(spec.GID)); err != nil {
+			syscall.Close(fd)
+			return -1, err
+		}
+	}
+	return fd, nil
+}
+
+// LookPath finds a program as execvp(3) does: a name with a slash is taken as
+// it is, any other is searched for in the PATH of env.
+func LookPath(name string, env []string) (string, error) {
+	if name == "" {
+		return "", syscall.ENOENT
+	}
+	for i := range len(name) {
+		if name[i] == '/' {
+			return name, nil
+		}
+	}
+	path := "/bin:/usr/bin"
+	for _, e := range env {
+		if len(e) >= 5 && e[:5] == "PATH=" {
+			path = e[5:]
+		}
+	}
+	err := error(syscall.ENOENT)
+	for start, i := 0, 0; i <= len(path); i++ {
+		if i < len(path) && path[i] != ':' {
+			continue
+		}
+		dir := path[start:i]
+		start = i + 1
+		if dir == "" {
+			dir = "."
+		}
+		file := dir + "/" + name
+		var st syscall.Stat_t
+		if syscall.Stat(file, &st) != nil || st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
+			continue
+		}
+		if st.Mode&0o111 == 0 {
+			err = syscall.EACCES
+			continue
+		}
+		return file, nil
+	}
+	return "", err
+}
+
+type supervisor struct {
+	spec   *Spec
+	pid    int
+	status *os.File
+	ended  bool
+}
+
+// writePID leaves the command's process id for an agent that comes back. It is
+// needed only for telling people, and for clearing up when the supervisor
+// itself was killed, so a full disk does not stop the container.
+func (s *supervisor) writePID() {
+	temp := s.spec.RuntimeDir + "/" + PIDFile + ".tmp"
+	if os.WriteFile(temp, []byte(strconv.Itoa(s.pid)), 0o644) == nil {
+		_ = os.Rename(temp, s.spec.RuntimeDir+"/"+PIDFile)
+	}
+}
+
+// watch returns when nothing of the container is left.
+//
+// Whatever in the container loses its parent becomes our child, so killing our
+// children until there are none kills everything. A process can come to us
+// only by the death of one of our descendants, and of all deaths the last one
+// in any line is a child of ours, for which there is a SIGCHLD.
+func (s *supervisor) watch(children, terminate <-chan os.Signal) {
+	killing := false
+	for {
+		if left := s.reap(); !left {
+			return
+		}
+		if s.ended || killing {
+			killing = true
+			killChildren()
+		}
+		var again <-chan time.Time
+		if killing {
+			again = time.After(time.Second)
+		}
+		select {
+		case <-children:
+		case <-terminate:
+			killing = true
+		case <-again:
+		}
+	}
+}
+
+// reap collects the children that have ended, and says whether there are
+// others.
+func (s *supervisor) reap() bool {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		switch {
+		case err == syscall.EINTR:
+		case err != nil:
+			return false
+		case pid == 0:
+			return true
+		case pid == s.pid && !s.ended:
+			s.ended = true
+			s.writeStatus(ws)
+		}
+	}
+}
+
+// writeStatus leaves the exit status. While that cannot be done the supervisor
+// stays and tries again: to the agent the container is not over yet, which is
+// better than an end that nobody knows about. Only when the runtime directory
+// is gone is there nobody to tell.
+func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
+	text := strconv.Itoa(int(ws))
+	for len(text) < 16 {
+		text += "\n"
+	}
+	dir := s.spec.RuntimeDir + "/"
+	for first := true; ; first = false {
+		_, err := s.status.WriteAt([]byte(text), 0)
+		if err == nil {
+			err = os.Rename(dir+statusTemp, dir+StatusFile)
+		}
+		if err == nil {
+			return
+		}
+		var st syscall.Stat_t
+		if syscall.Stat(s.spec.RuntimeDir, &st) != nil || syscall.Stat(dir+statusTemp, &st) != nil {
+			return
+		}
+		if first {
+			_, _ = os.Stderr.WriteString("supervisor: write the exit status " + strconv.Itoa(int(ws)) + ": " + err.Error() + "\n")
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// killChildren kills every child. No process id can be reused meanwhile: only
+// this goroutine reaps.
+func killChildren() {
+	self := os.Getpid()
+	dir, err := os.Open("/proc")
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return
+	}
+	buf := make([]byte, 512)
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		if parent(name, buf) == self {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// parent reads the fourth field of /proc/PID/stat. The second may hold
+// anything, so it is looked for behind the last parenthesis.
+func parent(pid string, buf []byte) int {
+	fd, err := syscall.Open("/proc/"+pid+"/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	n, err := syscall.Read(fd, buf)
+	syscall.Close(fd)
+	if err != nil {
+		return -1
+	}
+	i := n - 1
+	for i >= 0 && buf[i] != ')' {
+		i--
+	}
+	// ") S 123 ..."
+	ppid := 0
+	for i += 4; i >= 4 && i < n && buf[i] >= '0' && buf[i] <= '9'; i++ {
+		ppid = ppid*10 + int(buf[i]-'0')
+	}
+	return ppid
+}

@@ -1,0 +1,38 @@
+package supervisor
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+const (
+	prSetName           = 15
+	prSetChildSubreaper = 36
+)
+
+// setName sets what ps shows: a program run from memory has none of its own.
+func setName(name string) {
+	var b [16]byte
+	copy(b[:15], name)
+	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&b[0])), 0)
+}
+
+// becomeSubreaper makes the processes below that lose their parent ours.
+func becomeSubreaper() error {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// closeOnExec keeps every file above standard error from the command: our own
+// socket, and whatever the agent was started with and handed down. Linux before
+// 5.11 cannot do it at once; there the socket must do.
+func closeOnExec() {
+	const closeRange, cloexec = 436, 4
+	_, _, errno := syscall.RawSyscall(closeRange, 3, uintptr(^uint32(0)), cloexec)
+	if errno != 0 {
+		syscall.CloseOnExec(ControlFD)
+	}
+}
