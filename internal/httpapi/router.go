@@ -1,0 +1,136 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// Handler answers a request, or returns an error: an [Error] is written as it
+// is, anything else as 500. A Handler that has begun its answer returns nil.
+type Handler func(w http.ResponseWriter, r *http.Request) error
+
+// Router finds the handler of a path the way libprocess does
+// (process.cpp, ProcessBase::consume): with or without the prefix of the main
+// process (`/master`, `/slave(1)`), trailing slashes ignored, and the longest
+// registered prefix wins, so that `/api/v1/` and `/slaves/<id>` answer as their
+// base paths do. Paths also work with the suffix `.json` that old clients add.
+type Router struct {
+	// OnError, if set, is told every error a handler returned, to log it.
+	OnError func(r *http.Request, err error)
+
+	prefixes []string
+	routes   map[string]Handler
+	disabled map[string]bool
+}
+
+// NewRouter returns a router whose routes also answer below the prefixes, such
+// as "master". The first one is the name shown by `/help`.
+func NewRouter(prefixes ...string) *Router {
+	return &Router{prefixes: prefixes, routes: make(map[string]Handler), disabled: make(map[string]bool)}
+}
+
+// Handle registers a handler for a path such as "/api/v1"; "/" is the handler
+// of exactly that path. Registering a path twice panics.
+func (rt *Router) Handle(path string, h Handler) {
+	name := strings.Trim(path, "/")
+	if _, ok := rt.routes[name]; ok {
+		panic(fmt.Sprintf("httpapi: route %q registered twice", path))
+	}
+	rt.routes[name] = h
+}
+
+// Disable makes exact paths answer 403 before anything else is looked at
+// (`--firewall_rules`). Like Mesos's rules they name the full path; a path
+// without the prefix is compared as if it had it.
+func (rt *Router) Disable(paths ...string) {
+	for _, p := range paths {
+		rt.disabled[p] = true
+	}
+}
+
+// Rest returns what followed the registered path: "a/b" for `/quota/a/b` when
+// "/quota" is registered.
+func Rest(r *http.Request) string { return r.PathValue("rest") }
+
+// ServeHTTP dispatches the request.
+func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := rt.serve(w, r); err != nil {
+		if rt.OnError != nil {
+			rt.OnError(r, err)
+		}
+		WriteError(w, err)
+	}
+}
+
+func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
+	path := r.URL.Path
+	if strings.Contains(path, "/..") {
+		return StatusError(http.StatusNotFound)
+	}
+	if len(rt.disabled) > 0 && (rt.disabled[path] || (len(rt.prefixes) > 0 && rt.disabled["/"+rt.prefixes[0]+path])) {
+		return Forbidden("Endpoint '%s' is disabled", path)
+	}
+	name := strings.Trim(path, "/")
+	for _, prefix := range rt.prefixes {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/') {
+			name = strings.Trim(rest, "/")
+			break
+		}
+	}
+	h, rest := rt.lookup(name)
+	if h == nil {
+		return StatusError(http.StatusNotFound)
+	}
+	r.SetPathValue("rest", rest)
+	return h(w, r)
+}
+
+// lookup shortens name until it is registered.
+func (rt *Router) lookup(name string) (Handler, string) {
+	for prefix := name; ; {
+		if h, ok := rt.routes[prefix]; ok {
+			return h, strings.TrimLeft(name[len(prefix):], "/")
+		}
+		if twin, ok := strings.CutSuffix(prefix, ".json"); ok {
+			if h, ok := rt.routes[twin]; ok && twin != "" {
+				return h, strings.TrimLeft(name[len(prefix):], "/")
+			}
+		}
+		i := strings.LastIndexByte(prefix, '/')
+		if i <= 0 {
+			return nil, ""
+		}
+		prefix = strings.TrimRight(prefix[:i], "/")
+	}
+}
+
+// process returns the name under which `/help` lists a route: the first
+// segment of routes that in Mesos belong to a process of their own, else the
+// main process.
+func (rt *Router) process(route string) string {
+	first, _, nested := strings.Cut(route, "/")
+	switch first {
+	case "files", "logging", "metrics", "system", "version", "help":
+		return first
+	}
+	if nested && strings.Contains(first, "(1)") {
+		return first
+	}
+	if len(rt.prefixes) > 0 {
+		return rt.prefixes[0]
+	}
+	return first
+}
+
+// processes returns the processes of `/help` with their routes, sorted.
+func (rt *Router) processes() (names []string, routes map[string][]string) {
+	routes = make(map[string][]string)
+	for _, route := range slices.Sorted(maps.Keys(rt.routes)) {
+		p := rt.process(route)
+		routes[p] = append(routes[p], strings.TrimPrefix("/"+route, "/"+p))
+	}
+	return slices.Sorted(maps.Keys(routes)), routes
+}
