@@ -45,6 +45,22 @@ func sameJSON(t *testing.T, text []byte, m proto.Message) {
 	}
 }
 
+// sameText checks that m encodes to text byte for byte, white space aside.
+func sameText(t *testing.T, text []byte, m proto.Message) {
+	t.Helper()
+	var want bytes.Buffer
+	if err := json.Compact(&want, text); err != nil {
+		t.Fatal(err)
+	}
+	got, err := mesosjson.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want.Bytes()) {
+		t.Errorf("got  %s\nwant %s", got, want.Bytes())
+	}
+}
+
 // dropCheckpoint takes out of every agent_info the member "checkpoint", a field
 // of the v0 message that the v1 contract does not have: Mesos writes some
 // answers straight from its v0 messages.
@@ -90,7 +106,9 @@ func TestGoldenStreams(t *testing.T) {
 			}
 			n := 0
 			for line := range bytes.Lines(data) {
-				sameJSON(t, line, fresh())
+				m := fresh()
+				sameJSON(t, line, m)
+				sameText(t, line, m)
 				n++
 			}
 			if n < 10 {

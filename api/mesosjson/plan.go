@@ -73,7 +73,7 @@ type field struct {
 	implicit bool
 	// empties is whether an empty repeated field is written, see keepsEmpty.
 	empties bool
-	name     string
+	name    string
 	// key is `,"name":`.
 	key []byte
 	// def is key and the default value, when it is to be written for an unset
