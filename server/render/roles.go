@@ -1,0 +1,189 @@
+package render
+
+import (
+	"maps"
+	"slices"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/server/core"
+)
+
+// role is one row of /roles.
+type role struct {
+	name       string
+	weight     float64
+	frameworks []string
+	allocated  quantities
+	offered    quantities
+	reserved   quantities
+	// idle is reserved for the role and not in use.
+	idle quantities
+}
+
+// roles collects what is known of every role: those with a framework, a
+// reservation, a weight or a quota, and their ancestors; or those of the
+// whitelist and their ancestors (Mesos: Master::knownRoles). What a role holds
+// includes what the roles below it hold.
+func roles(v *core.View, whitelist []string) []*role {
+	byName := make(map[string]*role)
+	add := func(name string) {
+		for _, n := range append([]string{name}, resources.Ancestors(name)...) {
+			if byName[n] == nil {
+				byName[n] = &role{name: n, weight: 1}
+			}
+		}
+	}
+	if whitelist != nil {
+		for _, name := range whitelist {
+			add(name)
+		}
+	} else {
+		addKnown(v, add)
+	}
+	for name, w := range v.Weights.All() {
+		if r := byName[name]; r != nil {
+			r.weight = w
+		}
+	}
+	// each calls f for the role and its ancestors, as far as they are shown.
+	each := func(name string, f func(*role)) {
+		for _, n := range append([]string{name}, resources.Ancestors(name)...) {
+			if r := byName[n]; r != nil {
+				f(r)
+			}
+		}
+	}
+	for f := range v.Frameworks.Values() {
+		for _, name := range tracked(f) {
+			if r := byName[name]; r != nil {
+				r.frameworks = append(r.frameworks, f.ID)
+			}
+		}
+		for _, a := range f.Used().Allocations() {
+			each(a.Role, func(r *role) { r.allocated.addAll(a.Resources, nil) })
+		}
+		for _, a := range f.Offered().Allocations() {
+			each(a.Role, func(r *role) { r.offered.addAll(a.Resources, nil) })
+		}
+	}
+	for a := range v.Agents.Values() {
+		for _, res := range a.Total.Reservations() {
+			each(res.Role, func(r *role) {
+				r.reserved.addAll(res.Resources, nil)
+				r.idle.addAll(res.Resources, nil)
+			})
+		}
+		for _, res := range a.Used.Reservations() {
+			each(res.Role, func(r *role) { r.idle.subtract(res.Resources) })
+		}
+	}
+	out := make([]*role, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		out = append(out, byName[name])
+	}
+	return out
+}
+
+func addKnown(v *core.View, add func(string)) {
+	for f := range v.Frameworks.Values() {
+		for _, name := range tracked(f) {
+			add(name)
+		}
+	}
+	for a := range v.Agents.Values() {
+		for _, r := range a.Total.Reservations() {
+			add(r.Role)
+		}
+	}
+	for name := range v.Weights.All() {
+		add(name)
+	}
+	for name := range v.Quotas.All() {
+		add(name)
+	}
+}
+
+// tracked are the roles that a framework is subscribed to or still holds
+// something in.
+func tracked(f *core.Framework) []string {
+	names := slices.Clone(f.Roles)
+	for _, r := range []resources.Resources{f.Used(), f.Offered()} {
+		for _, a := range r.Allocations() {
+			if a.Role != "" {
+				names = append(names, a.Role)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (q *quantities) subtract(r resources.Resources) {
+	var less quantities
+	less.addAll(r, nil)
+	for _, e := range less {
+		q.add(e.name, -e.milli)
+	}
+}
+
+// plus is the sum, without the names that come to nothing.
+func (q quantities) plus(that quantities) quantities {
+	var sum quantities
+	for _, list := range []quantities{q, that} {
+		for _, e := range list {
+			sum.add(e.name, e.milli)
+		}
+	}
+	return slices.DeleteFunc(sum, func(e quantity) bool { return e.milli <= 0 })
+}
+
+// Roles writes /roles.
+func Roles(dst []byte, v *core.View, whitelist []string) []byte {
+	o := open(dst)
+	o.key("roles")
+	o.buf = append(o.buf, '[')
+	for i, r := range roles(v, whitelist) {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		in := open(o.buf)
+		in.role(v, r)
+		o.buf = in.close()
+	}
+	o.buf = append(o.buf, ']')
+	return o.close()
+}
+
+func (o *object) role(v *core.View, r *role) {
+	o.str("name", r.name)
+	o.double("weight", r.weight)
+	o.key("quota")
+	in := open(o.buf)
+	in.str("role", r.name)
+	in.key("guarantee")
+	in.buf = appendScalars(in.buf, quotaOf(v, r.name).GetGuarantees())
+	in.key("limit")
+	in.buf = appendScalars(in.buf, quotaOf(v, r.name).GetLimits())
+	in.key("consumed")
+	in.buf = appendQuantities(in.buf, r.allocated.plus(r.idle))
+	o.buf = in.close()
+	o.key("resources")
+	o.buf = appendQuantities(o.buf, r.allocated.plus(r.offered))
+	o.key("allocated")
+	o.buf = appendQuantities(o.buf, r.allocated)
+	o.key("offered")
+	o.buf = appendQuantities(o.buf, r.offered)
+	o.key("reserved")
+	o.buf = appendQuantities(o.buf, r.reserved)
+	o.strings("frameworks", r.frameworks)
+}
+
+func appendScalars(dst []byte, m map[string]*mesos.Value_Scalar) []byte {
+	o := open(dst)
+	for _, name := range sortedKeys(m) {
+		o.name(name)
+		o.buf = appendDouble(o.buf, m[name].GetValue())
+	}
+	return o.close()
+}

@@ -1,0 +1,620 @@
+package render
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/server/core"
+)
+
+// State writes /state.
+func State(dst []byte, v *core.View, m *Master) []byte {
+	o := open(dst)
+	o.master(v, m)
+	o.agents(v, nil)
+	o.recovered(v, "")
+	o.key("frameworks")
+	o.buf = appendFrameworks(o.buf, v, "")
+	o.key("completed_frameworks")
+	o.buf = appendCompletedFrameworks(o.buf, v, "")
+	o.key("orphan_tasks")
+	o.buf = append(o.buf, '[', ']')
+	o.key("unregistered_frameworks")
+	o.buf = append(o.buf, '[', ']')
+	return o.close()
+}
+
+// Frameworks writes /frameworks; an id selects one.
+func Frameworks(dst []byte, v *core.View, id string) []byte {
+	o := open(dst)
+	o.key("frameworks")
+	o.buf = appendFrameworks(o.buf, v, id)
+	o.key("completed_frameworks")
+	o.buf = appendCompletedFrameworks(o.buf, v, id)
+	o.key("unregistered_frameworks")
+	o.buf = append(o.buf, '[', ']')
+	return o.close()
+}
+
+// master writes what comes before the lists in /state.
+func (o *object) master(v *core.View, m *Master) {
+	b := m.Version
+	o.str("version", b.GetVersion())
+	if b.GitSha != nil {
+		o.str("git_sha", *b.GitSha)
+	}
+	if b.GitBranch != nil {
+		o.str("git_branch", *b.GitBranch)
+	}
+	if b.GitTag != nil {
+		o.str("git_tag", *b.GitTag)
+	}
+	o.str("build_date", b.GetBuildDate())
+	o.double("build_time", b.GetBuildTime())
+	o.str("build_user", b.GetBuildUser())
+	o.time("start_time", m.Start)
+	if !m.Elected.IsZero() {
+		o.time("elected_time", m.Elected)
+	}
+	o.str("id", m.Info.GetId())
+	o.str("pid", m.Info.GetPid())
+	o.str("hostname", m.Info.GetHostname())
+	o.key("capabilities")
+	o.buf = append(o.buf, '[')
+	for i, c := range m.Info.GetCapabilities() {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		o.buf = appendString(o.buf, c.GetType().String())
+	}
+	o.buf = append(o.buf, ']')
+	o.double("activated_slaves", float64(v.Counts.AgentsActive))
+	o.double("deactivated_slaves", float64(v.Counts.AgentsInactive))
+	o.double("unreachable_slaves", float64(v.Counts.AgentsUnreachable))
+	o.domain(m.Info.GetDomain())
+	if l := m.Leader; l != nil {
+		o.str("leader", l.GetPid())
+		o.key("leader_info")
+		in := open(o.buf)
+		in.str("id", l.GetId())
+		in.str("pid", l.GetPid())
+		in.integer("port", int64(l.GetPort()))
+		in.str("hostname", l.GetHostname())
+		in.domain(l.GetDomain())
+		o.buf = in.close()
+	}
+	if m.Cluster != "" {
+		o.str("cluster", m.Cluster)
+	}
+	if m.LogDir != "" {
+		o.str("log_dir", m.LogDir)
+	}
+	o.flags(m.Flags)
+}
+
+// agents writes the member "slaves"; more adds members to each.
+func (o *object) agents(v *core.View, more func(*object, *core.Agent)) {
+	o.key("slaves")
+	o.buf = append(o.buf, '[')
+	first := true
+	for a := range v.Agents.Values() {
+		if !first {
+			o.buf = append(o.buf, ',')
+		}
+		first = false
+		in := open(o.buf)
+		in.agent(a)
+		if more != nil {
+			more(&in, a)
+		}
+		o.buf = in.close()
+	}
+	o.buf = append(o.buf, ']')
+}
+
+// recovered writes the member "recovered_slaves"; an id selects one.
+func (o *object) recovered(v *core.View, id string) {
+	o.key("recovered_slaves")
+	o.buf = append(o.buf, '[')
+	first := true
+	for key, info := range v.RecoveredAgents.All() {
+		if id != "" && key != id {
+			continue
+		}
+		if !first {
+			o.buf = append(o.buf, ',')
+		}
+		first = false
+		in := open(o.buf)
+		in.agentInfo(key, info)
+		o.buf = in.close()
+	}
+	o.buf = append(o.buf, ']')
+}
+
+func (o *object) agentInfo(id string, info *mesos.AgentInfo) {
+	o.str("id", id)
+	o.str("hostname", info.GetHostname())
+	o.integer("port", int64(info.GetPort()))
+	o.key("attributes")
+	in := open(o.buf)
+	for _, a := range info.GetAttributes() {
+		in.name(a.GetName())
+		in.buf = appendAttribute(in.buf, a)
+	}
+	o.buf = in.close()
+	o.domain(info.GetDomain())
+}
+
+func appendAttribute(dst []byte, a *mesos.Attribute) []byte {
+	switch a.GetType() {
+	case mesos.Value_SCALAR:
+		return appendDouble(dst, a.GetScalar().GetValue())
+	case mesos.Value_RANGES:
+		rs := make([]resources.Range, 0, len(a.GetRanges().GetRange()))
+		for _, r := range a.GetRanges().GetRange() {
+			rs = append(rs, resources.Range{Begin: r.GetBegin(), End: r.GetEnd()})
+		}
+		return append(appendRanges(append(dst, '"'), rs), '"')
+	case mesos.Value_SET:
+		return appendString(dst, "{"+strings.Join(a.GetSet().GetItem(), ", ")+"}")
+	default:
+		return appendString(dst, a.GetText().GetValue())
+	}
+}
+
+func (o *object) agent(a *core.Agent) {
+	o.agentInfo(a.ID, a.Info)
+	o.str("pid", a.PID())
+	o.time("registered_time", a.RegisteredAt)
+	if !a.ReregisteredAt.IsZero() {
+		o.time("reregistered_time", a.ReregisteredAt)
+	}
+	o.resources("resources", a.Total)
+	o.resources("used_resources", a.Used)
+	o.resources("offered_resources", a.Offered)
+	o.key("reserved_resources")
+	in := open(o.buf)
+	unreserved := a.Total
+	if reservations := a.Total.Reservations(); len(reservations) > 0 {
+		unreserved = a.Total.Unreserved()
+		for _, r := range reservations {
+			in.name(r.Role)
+			in.buf = appendResources(in.buf, r.Resources)
+		}
+	}
+	o.buf = in.close()
+	o.resources("unreserved_resources", unreserved)
+	o.boolean("active", a.Active)
+	o.boolean("deactivated", a.Deactivated)
+	o.str("version", a.Version)
+	o.key("capabilities")
+	o.buf = append(o.buf, '[')
+	for i, c := range a.Capabilities {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		o.buf = appendString(o.buf, c.String())
+	}
+	o.buf = append(o.buf, ']')
+	if a.DrainInfo != nil {
+		o.proto("drain_info", a.DrainInfo)
+		if !a.DrainStart.IsZero() {
+			o.time("estimated_drain_start_time_seconds", a.DrainStart)
+		}
+	}
+}
+
+func (o *object) resources(k string, r resources.Resources) {
+	o.key(k)
+	o.buf = appendResources(o.buf, r)
+}
+
+func appendFrameworks(dst []byte, v *core.View, id string) []byte {
+	dst = append(dst, '[')
+	first := true
+	for f := range v.Frameworks.Values() {
+		if id != "" && f.ID != id {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendFramework(dst, f)
+	}
+	return append(dst, ']')
+}
+
+func appendCompletedFrameworks(dst []byte, v *core.View, id string) []byte {
+	dst = append(dst, '[')
+	first := true
+	for _, f := range v.CompletedFrameworks {
+		if id != "" && f.ID != id {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = appendFramework(dst, f)
+	}
+	return append(dst, ']')
+}
+
+// frameworkSummary writes what /state-summary shows of a framework; /state
+// shows more after it. An HTTP framework has no "pid".
+func (o *object) frameworkSummary(f *core.Framework) {
+	o.str("id", f.ID)
+	o.str("name", f.Info.GetName())
+	o.resources("used_resources", f.Used())
+	o.resources("offered_resources", f.Offered())
+	o.key("capabilities")
+	o.buf = append(o.buf, '[')
+	for i, c := range f.Info.GetCapabilities() {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		o.buf = appendString(o.buf, c.GetType().String())
+	}
+	o.buf = append(o.buf, ']')
+	o.str("hostname", f.Info.GetHostname())
+	o.str("webui_url", f.Info.GetWebuiUrl())
+	o.boolean("active", f.Active)
+	o.boolean("connected", f.Connected)
+	o.boolean("recovered", f.Recovered)
+}
+
+func multiRole(f *core.Framework) bool {
+	for _, c := range f.Info.GetCapabilities() {
+		if c.GetType() == mesos.FrameworkInfo_Capability_MULTI_ROLE {
+			return true
+		}
+	}
+	return false
+}
+
+func appendFramework(dst []byte, f *core.Framework) []byte {
+	o := open(dst)
+	o.frameworkSummary(f)
+	o.str("user", f.Info.GetUser())
+	o.double("failover_timeout", f.Info.GetFailoverTimeout())
+	o.boolean("checkpoint", f.Info.GetCheckpoint())
+	o.time("registered_time", f.RegisteredAt)
+	o.time("unregistered_time", f.Unregistered)
+	if f.Info.Principal != nil {
+		o.str("principal", *f.Info.Principal)
+	}
+	o.resources("resources", f.Used().Add(f.Offered()))
+	if !f.ReregisteredAt.IsZero() && !f.ReregisteredAt.Equal(f.RegisteredAt) {
+		o.time("reregistered_time", f.ReregisteredAt)
+	}
+	if multiRole(f) {
+		o.strings("roles", f.Info.GetRoles())
+	} else {
+		o.str("role", f.Info.GetRole())
+	}
+	tasks := make([]*core.Task, 0, f.Tasks.Len())
+	for t := range f.Tasks.Values() {
+		tasks = append(tasks, t)
+	}
+	o.key("tasks")
+	o.buf = appendTasks(o.buf, tasks)
+	tasks = tasks[:0]
+	for t := range f.UnreachableTasks.Values() {
+		tasks = append(tasks, t)
+	}
+	o.key("unreachable_tasks")
+	o.buf = appendTasks(o.buf, tasks)
+	o.key("completed_tasks")
+	o.buf = appendTasks(o.buf, f.CompletedTasks)
+	o.offers(f)
+	o.executors(f)
+	if f.Info.Labels != nil {
+		o.labels(f.Info.Labels)
+	}
+	o.key("offer_constraints")
+	if f.Constraints == nil {
+		o.buf = append(o.buf, '{', '}')
+	} else {
+		o.buf = appendProto(o.buf, f.Constraints)
+	}
+	return o.close()
+}
+
+func (o *object) offers(f *core.Framework) {
+	o.key("offers")
+	o.buf = append(o.buf, '[')
+	for i, of := range f.Offers {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		in := open(o.buf)
+		in.str("id", of.ID)
+		in.str("framework_id", of.FrameworkID)
+		in.key("allocation_info")
+		info := open(in.buf)
+		info.str("role", of.Role)
+		in.buf = info.close()
+		in.str("slave_id", of.AgentID)
+		in.resources("resources", of.Resources)
+		o.buf = in.close()
+	}
+	o.buf = append(o.buf, ']')
+}
+
+func (o *object) executors(f *core.Framework) {
+	o.key("executors")
+	o.buf = append(o.buf, '[')
+	first := true
+	for e := range f.Executors.Values() {
+		if !first {
+			o.buf = append(o.buf, ',')
+		}
+		first = false
+		in := open(o.buf)
+		in.executor(e)
+		o.buf = in.close()
+	}
+	o.buf = append(o.buf, ']')
+}
+
+func (o *object) executor(e *core.Executor) {
+	o.str("executor_id", e.Info.GetExecutorId().GetValue())
+	o.str("name", e.Info.GetName())
+	o.str("framework_id", e.FrameworkID)
+	o.command(e.Info.GetCommand())
+	o.resources("resources", e.Resources)
+	if !e.Resources.Empty() {
+		o.str("role", e.Resources.At(0).Role())
+	}
+	if e.Info.Labels != nil {
+		o.labels(e.Info.Labels)
+	}
+	if e.Info.Type != nil {
+		o.raw("type", e.Info.GetType().String())
+	}
+	o.str("slave_id", e.AgentID)
+}
+
+func (o *object) command(c *mesos.CommandInfo) {
+	o.key("command")
+	in := open(o.buf)
+	if c != nil && c.Shell != nil {
+		in.boolean("shell", *c.Shell)
+	}
+	if c != nil && c.Value != nil {
+		in.str("value", *c.Value)
+	}
+	in.strings("argv", c.GetArguments())
+	if c.GetEnvironment() != nil {
+		in.proto("environment", c.Environment)
+	}
+	in.key("uris")
+	in.buf = append(in.buf, '[')
+	for i, u := range c.GetUris() {
+		if i > 0 {
+			in.buf = append(in.buf, ',')
+		}
+		uri := open(in.buf)
+		uri.str("value", u.GetValue())
+		uri.boolean("executable", u.GetExecutable())
+		in.buf = uri.close()
+	}
+	in.buf = append(in.buf, ']')
+	o.buf = in.close()
+}
+
+// parallelFrom is the length from which a list of tasks is written by several
+// goroutines, in pieces.
+const parallelFrom = 4096
+
+// appendTasks writes a list of tasks.
+func appendTasks(dst []byte, tasks []*core.Task) []byte {
+	dst = append(dst, '[')
+	workers := runtime.GOMAXPROCS(0)
+	if len(tasks) < parallelFrom || workers == 1 {
+		return append(appendTaskRun(dst, tasks), ']')
+	}
+	each := (len(tasks) + workers - 1) / workers
+	pieces := make([][]byte, workers)
+	var wg sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		from, to := min(w*each, len(tasks)), min((w+1)*each, len(tasks))
+		wg.Go(func() {
+			pieces[w] = appendTaskRun(make([]byte, 0, (to-from)*bytesPerTask), tasks[from:to])
+		})
+	}
+	dst = appendTaskRun(dst, tasks[:min(each, len(tasks))])
+	wg.Wait()
+	for _, p := range pieces[1:] {
+		if len(p) > 0 {
+			dst = append(append(dst, ','), p...)
+		}
+	}
+	return append(dst, ']')
+}
+
+// bytesPerTask is a guess that saves growing buffers.
+const bytesPerTask = 900
+
+func appendTaskRun(dst []byte, tasks []*core.Task) []byte {
+	for i, t := range tasks {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendTask(dst, t)
+	}
+	return dst
+}
+
+func appendTask(dst []byte, t *core.Task) []byte {
+	o := open(dst)
+	o.str("id", t.ID)
+	o.str("name", t.Name)
+	o.str("framework_id", t.FrameworkID)
+	o.str("executor_id", t.ExecutorID)
+	o.str("slave_id", t.AgentID)
+	o.raw("state", stateName(t.State))
+	o.resources("resources", t.Resources)
+	if t.Extra != nil && len(t.Extra.Limits) > 0 {
+		o.limits(t.Extra.Limits)
+	}
+	o.str("role", t.Role())
+	o.key("statuses")
+	o.buf = append(o.buf, '[')
+	for i := range t.Statuses {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		o.buf = appendStatus(o.buf, &t.Statuses[i])
+	}
+	o.buf = append(o.buf, ']')
+	if t.User != "" {
+		o.str("user", t.User)
+	}
+	if e := t.Extra; e != nil {
+		if e.Labels != nil {
+			o.labels(e.Labels)
+		}
+		if e.Discovery != nil {
+			o.proto("discovery", e.Discovery)
+		}
+		if e.Container != nil {
+			o.proto("container", e.Container)
+		}
+		if e.HealthCheck != nil {
+			o.proto("health_check", e.HealthCheck)
+		}
+	}
+	return o.close()
+}
+
+func (o *object) limits(limits map[string]*mesos.Value_Scalar) {
+	o.key("limits")
+	in := open(o.buf)
+	for _, name := range sortedKeys(limits) {
+		in.name(name)
+		in.buf = appendDouble(in.buf, limits[name].GetValue())
+	}
+	o.buf = in.close()
+}
+
+func appendStatus(dst []byte, s *core.Status) []byte {
+	o := open(dst)
+	o.raw("state", stateName(s.State))
+	o.double("timestamp", s.Timestamp)
+	if l := s.Labels(); l != nil {
+		o.labels(l)
+	}
+	switch {
+	case s.Full != nil:
+		if cs := s.Full.ContainerStatus; cs != nil {
+			o.containerStatus(cs)
+		}
+	case s.ContainerID != "":
+		o.key("container_status")
+		in := open(o.buf)
+		in.key("container_id")
+		id := open(in.buf)
+		id.str("value", s.ContainerID)
+		if s.ParentContainerID != "" {
+			id.key("parent")
+			parent := open(id.buf)
+			parent.str("value", s.ParentContainerID)
+			id.buf = parent.close()
+		}
+		in.buf = id.close()
+		if s.HasNetwork {
+			in.key("network_infos")
+			in.buf = append(in.buf, `[{"ip_addresses":[{"protocol":"IPv4","ip_address":`...)
+			in.buf = appendString(in.buf, s.IP)
+			in.buf = append(in.buf, `}]}]`...)
+		}
+		o.buf = in.close()
+	}
+	if s.HasHealth {
+		o.boolean("healthy", s.Healthy)
+	}
+	return o.close()
+}
+
+// containerStatus writes the members that Mesos shows of it.
+func (o *object) containerStatus(cs *mesos.ContainerStatus) {
+	o.key("container_status")
+	in := open(o.buf)
+	if cs.ContainerId != nil {
+		in.proto("container_id", cs.ContainerId)
+	}
+	if len(cs.NetworkInfos) > 0 {
+		in.key("network_infos")
+		in.buf = append(in.buf, '[')
+		for i, n := range cs.NetworkInfos {
+			if i > 0 {
+				in.buf = append(in.buf, ',')
+			}
+			in.buf = appendNetwork(in.buf, n)
+		}
+		in.buf = append(in.buf, ']')
+	}
+	if cs.CgroupInfo != nil {
+		in.proto("cgroup_info", cs.CgroupInfo)
+	}
+	o.buf = in.close()
+}
+
+func appendNetwork(dst []byte, n *mesos.NetworkInfo) []byte {
+	o := open(dst)
+	if len(n.Groups) > 0 {
+		o.strings("groups", n.Groups)
+	}
+	if n.Labels != nil {
+		o.labels(n.Labels)
+	}
+	if len(n.IpAddresses) > 0 {
+		o.key("ip_addresses")
+		o.buf = append(o.buf, '[')
+		for i, ip := range n.IpAddresses {
+			if i > 0 {
+				o.buf = append(o.buf, ',')
+			}
+			o.buf = appendProto(o.buf, ip)
+		}
+		o.buf = append(o.buf, ']')
+	}
+	if n.Name != nil {
+		o.str("name", *n.Name)
+	}
+	if len(n.PortMappings) > 0 {
+		o.key("port_mappings")
+		o.buf = append(o.buf, '[')
+		for i, p := range n.PortMappings {
+			if i > 0 {
+				o.buf = append(o.buf, ',')
+			}
+			o.buf = appendProto(o.buf, p)
+		}
+		o.buf = append(o.buf, ']')
+	}
+	return o.close()
+}
+
+// stateName is the enum's name without the lookups of its String method.
+func stateName(s mesos.TaskState) string {
+	if n, ok := stateNames[s]; ok {
+		return n
+	}
+	return strconv.Itoa(int(s))
+}
+
+var stateNames = func() map[mesos.TaskState]string {
+	m := make(map[mesos.TaskState]string, len(mesos.TaskState_name))
+	for n, name := range mesos.TaskState_name {
+		m[mesos.TaskState(n)] = name
+	}
+	return m
+}()
