@@ -9,8 +9,8 @@ package allocator
 import (
 	"time"
 
-	mesos "clusterd/api/mesos/v1"
 	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
 )
 
 // Framework is what the allocator knows of a framework.

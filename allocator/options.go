@@ -1,10 +1,12 @@
 package allocator
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
-	mesos "clusterd/api/mesos/v1"
 	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
 )
 
 // The sorters that Options names.
@@ -52,18 +54,18 @@ func DefaultOptions() Options {
 }
 
 // ParseMinAllocatable reads --min_allocatable_resources: alternatives separated
-// by "|", such as "cpus:0.01|mem:32".
+// by "|", such as "cpus:0.01|mem:32". Empty text accepts anything.
 func ParseMinAllocatable(text string) ([]resources.Quantities, error) {
-	return nil, nil
-}
-
-// New returns an empty allocator.
-func New(opts Options) Allocator {
-	return &hierarchical{opts: opts}
-}
-
-// hierarchical is under construction.
-type hierarchical struct {
-	Allocator
-	opts Options
+	var out []resources.Quantities
+	for alternative := range strings.SplitSeq(text, "|") {
+		if alternative == "" {
+			continue
+		}
+		q, err := resources.ParseQuantities(alternative)
+		if err != nil {
+			return nil, fmt.Errorf("min_allocatable_resources %q: %w", text, err)
+		}
+		out = append(out, q)
+	}
+	return out, nil
 }

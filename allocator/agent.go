@@ -1,0 +1,158 @@
+package allocator
+
+import (
+	"slices"
+
+	"clusterd/allocator/resources"
+)
+
+// agent is an agent and what is held on it.
+type agent struct {
+	id     string
+	seq    uint64 // in order of arrival
+	info   Agent
+	gpu    bool
+	remote bool
+	gone   bool
+	dirty  bool // it is in hierarchical.dirty
+	// blocked means that a quota, and nothing of the agent's own, kept something
+	// from being offered.
+	blocked bool
+
+	shared  resources.Resources // part of info.Total
+	held    []holding           // by role and framework, in order of arrival
+	orphans map[string]resources.Resources
+
+	// free is what is left of info.Total but for shared resources; it is stale
+	// after a change until it is asked for.
+	free  resources.Resources
+	stale bool
+	// offers are the indices of its offers in the current run.
+	offers []int
+	// offeredShared are shared resources that have been offered since the agent
+	// last changed or AllocateAll ran: they would otherwise be offered for ever.
+	offeredShared resources.Resources
+}
+
+// holding is what a framework was offered or allocated in a role, without the
+// allocation role.
+type holding struct {
+	leaf *leaf
+	res  resources.Resources
+}
+
+func (a *agent) setTotal(total resources.Resources) {
+	a.info.Total = total
+	a.shared = total.Shared()
+	a.gpu = total.Scalar("gpus") > 0
+	a.stale = true
+}
+
+func (a *agent) holding(l *leaf) resources.Resources {
+	for i := range a.held {
+		if a.held[i].leaf == l {
+			return a.held[i].res
+		}
+	}
+	return resources.Resources{}
+}
+
+// available is what may be offered. Shared resources always may.
+func (a *agent) available() resources.Resources {
+	if a.stale {
+		a.stale = false
+		a.free = a.info.Total
+		if !a.shared.Empty() {
+			a.free = a.free.NonShared()
+		}
+		for i := range a.held {
+			a.free = a.free.Sub(a.held[i].res)
+		}
+		// In any order: what they hold is disjoint.
+		for _, r := range a.orphans {
+			a.free = a.free.Sub(r.Unallocate())
+		}
+	}
+	return a.free.Add(a.shared)
+}
+
+// hold gives r, which carries no allocation role, to l.
+func (h *hierarchical) hold(a *agent, l *leaf, r resources.Resources) {
+	h.allocated(l, h.record(a, l, r), 1)
+}
+
+// record is hold without the change of shares, which it returns.
+func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) vec {
+	at := slices.IndexFunc(a.held, func(hd holding) bool { return hd.leaf == l })
+	if at < 0 {
+		at = len(a.held)
+		a.held = append(a.held, holding{leaf: l})
+		l.agents++
+	}
+	before := a.held[at].res
+	a.held[at].res = before.Add(r)
+	a.stale = true
+	h.quotas.held(h, l.role.path, r, 1)
+	return h.difference(a.held[at].res, before, r)
+}
+
+// unhold takes r, which l holds, back.
+func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
+	at := slices.IndexFunc(a.held, func(hd holding) bool { return hd.leaf == l })
+	before := a.held[at].res
+	after := before.Sub(r)
+	a.held[at].res = after
+	if after.Empty() {
+		a.held = slices.Delete(a.held, at, at+1)
+		l.agents--
+	}
+	a.stale = true
+	h.quotas.held(h, l.role.path, r, -1)
+	h.allocated(l, h.difference(before, after, r), -1)
+}
+
+// difference is what the scalars of more are above those of less, r being what
+// lies between. However many copies of a shared resource a framework holds, they
+// count once.
+func (h *hierarchical) difference(more, less, r resources.Resources) vec {
+	for i := range r.Len() {
+		if r.At(i).Shared() {
+			v := h.vecOf(more, nil)
+			v.add(h.vecOf(less, nil), -1)
+			return v
+		}
+	}
+	return h.vecOf(r, nil)
+}
+
+// orphan sets what is held on the agent by a framework that is not known yet.
+func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources) {
+	if old, ok := a.orphans[framework]; ok {
+		for _, e := range old.Allocations() {
+			h.quotas.held(h, e.Role, e.Resources, -1)
+		}
+		delete(a.orphans, framework)
+		delete(h.orphaned[framework], a)
+	}
+	a.stale = true
+	if r.Empty() {
+		return
+	}
+	a.orphans[framework] = r
+	for _, e := range r.Allocations() {
+		h.quotas.held(h, e.Role, e.Resources, 1)
+	}
+	if h.orphaned[framework] == nil {
+		h.orphaned[framework] = make(map[*agent]bool)
+	}
+	h.orphaned[framework][a] = true
+}
+
+// mark notes that the agent is to be looked at in the next run.
+func (h *hierarchical) mark(a *agent) {
+	a.offeredShared = resources.Resources{}
+	if !a.dirty {
+		a.dirty = true
+		h.dirty = append(h.dirty, a)
+	}
+}

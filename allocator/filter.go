@@ -1,0 +1,215 @@
+package allocator
+
+import (
+	"time"
+
+	"clusterd/allocator/resources"
+)
+
+// filter keeps a framework in a role from being offered resources of an agent
+// that are no more than it refused (RefusedOfferFilter).
+type filter struct {
+	refused resources.Resources
+	// expires is when it ends. The zero time stands for the next AllocateAll.
+	expires time.Time
+}
+
+// expiry is an entry of the heap of filters. The filter may be gone already.
+type expiry struct {
+	at    time.Time
+	leaf  *leaf
+	agent *agent
+	f     *filter
+}
+
+// refuse sets a filter. Refusing for no time at all sets none, as in Mesos;
+// there, however, the next offer is a second away. Here it would be made at
+// once, refused, and so on as fast as the network goes; so it waits for
+// AllocateAll.
+func (h *hierarchical) refuse(now time.Time, l *leaf, a *agent, r resources.Resources, d time.Duration) {
+	f := &filter{refused: r.Unallocate()}
+	if d > 0 {
+		d = min(d, maxRefusal)
+		f.expires = now.Add(max(d, h.opts.Interval))
+	}
+	// What the new one covers in resources and time need not be kept.
+	old := l.filters[a]
+	kept := old[:0:0]
+	for _, o := range old {
+		if !o.expires.IsZero() && (f.expires.IsZero() || o.expires.After(f.expires)) || !f.refused.Contains(o.refused) {
+			kept = append(kept, o)
+		}
+	}
+	h.stale += len(old) - len(kept)
+	if l.filters == nil {
+		l.filters = make(map[*agent][]*filter)
+	}
+	l.filters[a] = append(kept, f)
+	if f.expires.IsZero() {
+		h.brief = append(h.brief, expiry{leaf: l, agent: a, f: f})
+		return
+	}
+	h.push(expiry{at: f.expires, leaf: l, agent: a, f: f})
+}
+
+const maxRefusal = 365 * 24 * time.Hour
+
+// dropFilters drops all filters of a framework in a role.
+func (h *hierarchical) dropFilters(l *leaf) {
+	for _, fs := range l.filters {
+		h.stale += len(fs)
+	}
+	l.filters = nil
+	h.compact()
+}
+
+// dropFiltersOn drops all filters on an agent.
+func (h *hierarchical) dropFiltersOn(a *agent) {
+	for _, f := range h.frameworks {
+		for _, l := range f.leaves {
+			if fs, ok := l.filters[a]; ok {
+				h.stale += len(fs)
+				delete(l.filters, a)
+			}
+		}
+	}
+	h.compact()
+}
+
+// expire ends the filters whose time has come; their agents are looked at again.
+func (h *hierarchical) expire(now time.Time) {
+	for len(h.expiries) > 0 && !h.expiries[0].at.After(now) {
+		e := h.pop()
+		if e.live() {
+			e.end()
+			h.mark(e.agent)
+		} else {
+			h.stale--
+		}
+	}
+}
+
+// expireBrief ends the filters that last until AllocateAll.
+func (h *hierarchical) expireBrief() {
+	for _, e := range h.brief {
+		if e.live() {
+			e.end()
+			h.mark(e.agent)
+		}
+	}
+	h.brief = nil
+}
+
+func (e expiry) live() bool {
+	for _, f := range e.leaf.filters[e.agent] {
+		if f == e.f {
+			return true
+		}
+	}
+	return false
+}
+
+func (e expiry) end() {
+	fs := e.leaf.filters[e.agent]
+	if len(fs) == 1 {
+		delete(e.leaf.filters, e.agent)
+		return
+	}
+	kept := make([]*filter, 0, len(fs)-1)
+	for _, f := range fs {
+		if f != e.f {
+			kept = append(kept, f)
+		}
+	}
+	e.leaf.filters[e.agent] = kept
+}
+
+// filtered reports whether a filter keeps r, unallocated, from l.
+func (l *leaf) filtered(a *agent, r resources.Resources) bool {
+	for _, f := range l.filters[a] {
+		if f.refused.Contains(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// nextExpiry is the end of the first filter that is still set.
+func (h *hierarchical) nextExpiry() (time.Time, bool) {
+	for len(h.expiries) > 0 {
+		if h.expiries[0].live() {
+			return h.expiries[0].at, true
+		}
+		h.pop()
+		h.stale--
+	}
+	return time.Time{}, false
+}
+
+// The heap of expiries, the earliest first. Of those with the same time any may
+// be first: all that are due are ended before anything is decided.
+
+func (h *hierarchical) push(e expiry) {
+	q := append(h.expiries, e)
+	i := len(q) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !q[i].at.Before(q[up].at) {
+			break
+		}
+		q[i], q[up] = q[up], q[i]
+		i = up
+	}
+	h.expiries = q
+	h.compact()
+}
+
+func (h *hierarchical) pop() expiry {
+	q := h.expiries
+	top := q[0]
+	last := len(q) - 1
+	q[0] = q[last]
+	q[last] = expiry{}
+	h.expiries = q[:last]
+	h.sift(0)
+	return top
+}
+
+func (h *hierarchical) sift(i int) {
+	q := h.expiries
+	for {
+		c := 2*i + 1
+		if c >= len(q) {
+			return
+		}
+		if c+1 < len(q) && q[c+1].at.Before(q[c].at) {
+			c++
+		}
+		if !q[c].at.Before(q[i].at) {
+			return
+		}
+		q[i], q[c] = q[c], q[i]
+		i = c
+	}
+}
+
+// compact rebuilds the heap when most of it stands for filters that are gone,
+// so that a framework that refuses for a year and revives every second costs
+// memory for its live filters only.
+func (h *hierarchical) compact() {
+	if h.stale < 1024 || h.stale < len(h.expiries)/2 {
+		return
+	}
+	live := h.expiries[:0]
+	for _, e := range h.expiries {
+		if e.live() {
+			live = append(live, e)
+		}
+	}
+	clear(h.expiries[len(live):])
+	h.expiries = live
+	for i := len(live)/2 - 1; i >= 0; i-- {
+		h.sift(i)
+	}
+	h.stale = 0
+}

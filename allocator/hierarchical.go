@@ -1,0 +1,534 @@
+package allocator
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// hierarchical is the allocator: see DESIGN.md for how it avoids looking at what
+// has not changed.
+type hierarchical struct {
+	opts Options
+
+	names    map[string]int // of scalar resources, see vec
+	excluded []bool         // by index, from Options.FairnessExclude
+
+	agents     map[string]*agent
+	frameworks map[string]*framework
+	// orphaned are the agents on which an unknown framework holds something.
+	orphaned  map[string]map[*agent]bool
+	whitelist map[string]bool // nil: all
+	paused    bool
+	lastSeq   uint64 // the last number given to an agent
+
+	// total is that of all agents; with it all shares change, which epoch counts.
+	total vec
+	epoch uint64
+
+	root    *node
+	roles   map[string]*role // with frameworks
+	weights map[string]float64
+	// shuffled counts the changes of what takes part in the random sorters.
+	shuffled  uint64
+	chances   []weighted
+	chancesAt uint64
+
+	quotas quotas
+
+	// dirty are the agents to look at in the next run, and changed the leaves that
+	// every agent with something left has to be looked at for.
+	dirty   []*agent
+	changed []*leaf
+	run     uint64
+	// sharers have offeredShared.
+	sharers []*agent
+
+	expiries []expiry // heap
+	stale    int      // how many of expiries are of filters that are gone, at least
+	brief    []expiry // filters until the next AllocateAll
+}
+
+// framework is a framework and its leaves, sorted by role.
+type framework struct {
+	id     string
+	info   Framework
+	leaves []*leaf
+}
+
+var _ Allocator = (*hierarchical)(nil)
+
+// New returns an empty allocator.
+func New(opts Options) Allocator { return newHierarchical(opts) }
+
+func newHierarchical(opts Options) *hierarchical {
+	if opts.Interval <= 0 {
+		opts.Interval = time.Second
+	}
+	h := &hierarchical{
+		opts:       opts,
+		names:      make(map[string]int),
+		agents:     make(map[string]*agent),
+		frameworks: make(map[string]*framework),
+		orphaned:   make(map[string]map[*agent]bool),
+		epoch:      1,
+		root:       &node{children: make(map[string]*node), weight: 1},
+		roles:      make(map[string]*role),
+		weights:    make(map[string]float64),
+	}
+	h.quotas.by = make(map[string]*quota)
+	return h
+}
+
+func (h *hierarchical) index(name string) int {
+	i, ok := h.names[name]
+	if !ok {
+		i = len(h.names)
+		h.names[name] = i
+		h.excluded = append(h.excluded, slices.Contains(h.opts.FairnessExclude, name))
+	}
+	return i
+}
+
+// vecOf returns the scalars among the items that keep lets through.
+func (h *hierarchical) vecOf(r resources.Resources, keep func(resources.Item) bool) vec {
+	v := make(vec, len(h.names))
+	for i := range r.Len() {
+		if it := r.At(i); it.Type() == mesos.Value_SCALAR && (keep == nil || keep(it)) {
+			n := h.index(it.Name())
+			for len(v) <= n {
+				v = append(v, 0)
+			}
+			v[n] += it.Milli()
+		}
+	}
+	return v
+}
+
+func (h *hierarchical) framework(id string) *framework {
+	f := h.frameworks[id]
+	if f == nil {
+		panic(fmt.Sprintf("allocator: unknown framework %q", id))
+	}
+	return f
+}
+
+func (h *hierarchical) agent(id string) *agent {
+	a := h.agents[id]
+	if a == nil {
+		panic(fmt.Sprintf("allocator: unknown agent %q", id))
+	}
+	return a
+}
+
+// leaf returns the framework's leaf of the role, nil if there is none.
+func (f *framework) leaf(path string) *leaf {
+	if i, ok := f.find(path); ok {
+		return f.leaves[i]
+	}
+	return nil
+}
+
+func (f *framework) find(path string) (int, bool) {
+	return slices.BinarySearchFunc(f.leaves, path, func(l *leaf, path string) int {
+		return strings.Compare(l.role.path, path)
+	})
+}
+
+// track returns the framework's leaf of the role, which it makes if need be.
+func (h *hierarchical) track(f *framework, path string) *leaf {
+	i, ok := f.find(path)
+	if ok {
+		return f.leaves[i]
+	}
+	l := &leaf{rank: rank{name: f.id}, fw: f, role: h.roleOf(path)}
+	f.leaves = slices.Insert(f.leaves, i, l)
+	at, _ := slices.BinarySearchFunc(l.role.members, f.id, func(m *leaf, id string) int {
+		return strings.Compare(m.name, id)
+	})
+	l.role.members = slices.Insert(l.role.members, at, l)
+	return l
+}
+
+// untrack drops a leaf that is neither subscribed nor holds anything.
+func (h *hierarchical) untrack(l *leaf) {
+	if l.subscribed || l.agents > 0 {
+		return
+	}
+	i, _ := l.fw.find(l.role.path)
+	l.fw.leaves = slices.Delete(l.fw.leaves, i, i+1)
+	at := slices.Index(l.role.members, l)
+	l.role.members = slices.Delete(l.role.members, at, at+1)
+	h.forget(l.role)
+}
+
+// change notes that l may now get what it could not before.
+func (h *hierarchical) change(l *leaf) {
+	if !l.changed {
+		l.changed = true
+		h.changed = append(h.changed, l)
+	}
+}
+
+// AddFramework implements [Allocator].
+func (h *hierarchical) AddFramework(id string, info Framework, used map[string]resources.Resources) {
+	if h.frameworks[id] != nil {
+		panic(fmt.Sprintf("allocator: framework %q is there already", id))
+	}
+	f := &framework{id: id, info: info}
+	h.frameworks[id] = f
+	h.subscribe(f, info)
+	known := make(map[*agent]resources.Resources)
+	for a := range h.orphaned[id] {
+		known[a] = a.orphans[id]
+	}
+	for agentID, r := range used {
+		if a := h.agents[agentID]; a != nil {
+			known[a] = r
+		}
+	}
+	delete(h.orphaned, id)
+	for _, a := range sortedAgents(maps.Keys(known)) {
+		h.orphan(a, id, resources.Resources{})
+		for _, e := range known[a].Allocations() {
+			h.hold(a, h.track(f, e.Role), e.Resources.Unallocate())
+		}
+		h.mark(a)
+	}
+}
+
+func sortedAgents(agents iter.Seq[*agent]) []*agent {
+	return slices.SortedFunc(agents, func(a, b *agent) int { return strings.Compare(a.id, b.id) })
+}
+
+// subscribe makes f's leaves those of info.
+func (h *hierarchical) subscribe(f *framework, info Framework) {
+	f.info = info
+	for _, path := range info.Roles {
+		h.track(f, path)
+	}
+	for _, l := range slices.Clone(f.leaves) {
+		path := l.role.path
+		suppressed := slices.Contains(info.Suppressed, path)
+		if l.suppressed && !suppressed {
+			h.dropFilters(l)
+		}
+		l.suppressed = suppressed
+		l.subscribed = slices.Contains(info.Roles, path)
+		if !l.subscribed {
+			h.dropFilters(l)
+		}
+		h.activate(l)
+		if l.active {
+			h.change(l)
+		}
+		h.untrack(l)
+	}
+}
+
+// UpdateFramework implements [Allocator].
+func (h *hierarchical) UpdateFramework(id string, info Framework) {
+	h.subscribe(h.framework(id), info)
+}
+
+// RemoveFramework implements [Allocator].
+func (h *hierarchical) RemoveFramework(id string) {
+	f := h.framework(id)
+	for _, a := range sortedAgents(maps.Values(h.agents)) {
+		for _, hd := range slices.Clone(a.held) {
+			if hd.leaf.fw == f {
+				h.unhold(a, hd.leaf, hd.res)
+				h.mark(a)
+			}
+		}
+	}
+	for _, l := range slices.Clone(f.leaves) {
+		l.subscribed = false
+		h.dropFilters(l)
+		h.activate(l)
+		h.untrack(l)
+	}
+	delete(h.frameworks, id)
+}
+
+// ActivateFramework implements [Allocator].
+func (h *hierarchical) ActivateFramework(id string) {
+	f := h.framework(id)
+	f.info.Active = true
+	for _, l := range f.leaves {
+		h.activate(l)
+		if l.active {
+			h.change(l)
+		}
+	}
+}
+
+// DeactivateFramework implements [Allocator].
+func (h *hierarchical) DeactivateFramework(id string) {
+	f := h.framework(id)
+	f.info.Active = false
+	for _, l := range f.leaves {
+		h.activate(l)
+		h.dropFilters(l)
+	}
+}
+
+// AddAgent implements [Allocator].
+func (h *hierarchical) AddAgent(id string, info Agent, used map[string]resources.Resources) {
+	if h.agents[id] != nil {
+		panic(fmt.Sprintf("allocator: agent %q is there already", id))
+	}
+	h.lastSeq++
+	a := &agent{id: id, seq: h.lastSeq, orphans: make(map[string]resources.Resources)}
+	h.agents[id] = a
+	h.setAgent(a, info)
+	for _, fw := range slices.Sorted(maps.Keys(used)) {
+		f := h.frameworks[fw]
+		if f == nil {
+			h.orphan(a, fw, used[fw])
+			continue
+		}
+		for _, e := range used[fw].Allocations() {
+			h.hold(a, h.track(f, e.Role), e.Resources.Unallocate())
+		}
+	}
+	h.mark(a)
+}
+
+// setAgent replaces what is known of the agent and says whether its total or
+// its attributes changed.
+func (h *hierarchical) setAgent(a *agent, info Agent) bool {
+	totalChanged := !a.info.Total.Equal(info.Total)
+	attributesChanged := !slices.EqualFunc(a.info.Attributes, info.Attributes, func(x, y *mesos.Attribute) bool {
+		return proto.Equal(x, y)
+	})
+	total := info.Total
+	if !totalChanged {
+		total = a.info.Total
+	}
+	info.Total = a.info.Total
+	a.info = info
+	a.remote = h.isRemote(info.Domain)
+	if totalChanged {
+		h.setTotal(a, total)
+	}
+	return totalChanged || attributesChanged
+}
+
+func (h *hierarchical) setTotal(a *agent, total resources.Resources) {
+	h.quotas.totalChanged(h, a.info.Total, -1)
+	before := h.vecOf(a.info.Total, nil)
+	a.setTotal(total)
+	after := h.vecOf(total, nil)
+	h.quotas.totalChanged(h, total, 1)
+	after.add(before, -1)
+	if slices.ContainsFunc(after, func(x int64) bool { return x != 0 }) {
+		h.total.add(after, 1)
+		h.epoch++
+	}
+}
+
+// isRemote reports whether an agent of the domain is in another region than the
+// master.
+func (h *hierarchical) isRemote(d *mesos.DomainInfo) bool {
+	if d.GetFaultDomain() == nil || h.opts.Domain.GetFaultDomain() == nil {
+		return false
+	}
+	return d.GetFaultDomain().GetRegion().GetName() != h.opts.Domain.GetFaultDomain().GetRegion().GetName()
+}
+
+// UpdateAgent implements [Allocator].
+func (h *hierarchical) UpdateAgent(id string, info Agent) {
+	a := h.agent(id)
+	if h.setAgent(a, info) {
+		h.dropFiltersOn(a)
+	}
+	h.mark(a)
+}
+
+// RemoveAgent implements [Allocator].
+func (h *hierarchical) RemoveAgent(id string) {
+	a := h.agent(id)
+	for _, hd := range slices.Clone(a.held) {
+		h.unhold(a, hd.leaf, hd.res)
+		h.untrack(hd.leaf)
+	}
+	for _, fw := range slices.Sorted(maps.Keys(a.orphans)) {
+		h.orphan(a, fw, resources.Resources{})
+	}
+	h.dropFiltersOn(a)
+	h.setTotal(a, resources.Resources{})
+	a.gone = true
+	delete(h.agents, id)
+}
+
+// ActivateAgent implements [Allocator].
+func (h *hierarchical) ActivateAgent(id string) {
+	a := h.agent(id)
+	a.info.Active = true
+	h.mark(a)
+}
+
+// DeactivateAgent implements [Allocator].
+func (h *hierarchical) DeactivateAgent(id string) { h.agent(id).info.Active = false }
+
+// SetWhitelist implements [Allocator].
+func (h *hierarchical) SetWhitelist(hostnames []string) {
+	h.whitelist = nil
+	if hostnames != nil {
+		h.whitelist = make(map[string]bool, len(hostnames))
+		for _, n := range hostnames {
+			h.whitelist[n] = true
+		}
+	}
+	for _, a := range sortedAgents(maps.Values(h.agents)) {
+		h.mark(a)
+	}
+}
+
+// RequestResources implements [Allocator]. As in Mesos, nothing comes of it.
+func (h *hierarchical) RequestResources(frameworkID string, _ []*mesos.Request) {
+	h.framework(frameworkID)
+}
+
+// SuppressOffers implements [Allocator]. Roles that the framework is not
+// subscribed to are ignored.
+func (h *hierarchical) SuppressOffers(frameworkID string, roles []string) {
+	for _, l := range h.named(frameworkID, roles) {
+		l.suppressed = true
+		h.activate(l)
+	}
+}
+
+// ReviveOffers implements [Allocator]. Roles that the framework is not
+// subscribed to are ignored.
+func (h *hierarchical) ReviveOffers(frameworkID string, roles []string) {
+	for _, l := range h.named(frameworkID, roles) {
+		l.suppressed = false
+		h.dropFilters(l)
+		h.activate(l)
+		if l.active {
+			h.change(l)
+		}
+	}
+}
+
+func (h *hierarchical) named(frameworkID string, roles []string) []*leaf {
+	f := h.framework(frameworkID)
+	var out []*leaf
+	for _, l := range f.leaves {
+		if l.subscribed && (len(roles) == 0 || slices.Contains(roles, l.role.path)) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// UpdateAllocation implements [Allocator].
+func (h *hierarchical) UpdateAllocation(frameworkID, agentID string, consumed, converted resources.Resources) {
+	a, f := h.agent(agentID), h.framework(frameworkID)
+	for _, e := range consumed.Allocations() {
+		h.release(a, f, e.Role, e.Resources)
+	}
+	for _, e := range converted.Allocations() {
+		h.hold(a, h.track(f, e.Role), e.Resources.Unallocate())
+	}
+	for _, l := range slices.Clone(f.leaves) {
+		h.untrack(l)
+	}
+	// One more copy of a shared volume is not more of the agent.
+	if !consumed.Empty() {
+		h.convertTotal(a, consumed.Unallocate(), converted.Unallocate())
+	}
+	h.mark(a)
+}
+
+func (h *hierarchical) release(a *agent, f *framework, path string, r resources.Resources) {
+	l := f.leaf(path)
+	if l == nil || !a.holding(l).Contains(r.Unallocate()) {
+		panic(fmt.Sprintf("allocator: framework %q does not hold %s on agent %q", f.id, r, a.id))
+	}
+	h.unhold(a, l, r.Unallocate())
+}
+
+func (h *hierarchical) convertTotal(a *agent, consumed, converted resources.Resources) {
+	left, ok := a.info.Total.SubChecked(consumed)
+	if !ok {
+		panic(fmt.Sprintf("allocator: the total %s of agent %q does not contain %s", a.info.Total, a.id, consumed))
+	}
+	h.setTotal(a, left.Add(converted))
+}
+
+// UpdateAvailable implements [Allocator].
+func (h *hierarchical) UpdateAvailable(agentID string, consumed, converted resources.Resources) bool {
+	a := h.agent(agentID)
+	consumed, converted = consumed.Unallocate(), converted.Unallocate()
+	if !a.available().Contains(consumed) || !a.info.Total.Contains(consumed) {
+		return false
+	}
+	h.convertTotal(a, consumed, converted)
+	h.mark(a)
+	return true
+}
+
+// RecoverResources implements [Allocator].
+func (h *hierarchical) RecoverResources(
+	now time.Time, frameworkID, agentID string, r resources.Resources, refusal *Filter,
+) {
+	a, f := h.agents[agentID], h.frameworks[frameworkID]
+	if a == nil || r.Empty() {
+		return
+	}
+	if f == nil {
+		if o, ok := a.orphans[frameworkID]; ok {
+			h.orphan(a, frameworkID, o.Sub(r))
+			h.mark(a)
+		}
+		return
+	}
+	for _, e := range r.Allocations() {
+		h.release(a, f, e.Role, e.Resources)
+		if l := f.leaf(e.Role); l.subscribed && refusal != nil {
+			h.refuse(now, l, a, e.Resources, refusal.RefuseFor)
+		}
+		h.untrack(f.leaf(e.Role))
+	}
+	h.mark(a)
+}
+
+// UpdateWeights implements [Allocator].
+func (h *hierarchical) UpdateWeights(weights map[string]float64) {
+	for _, p := range slices.Sorted(maps.Keys(weights)) {
+		if weights[p] <= 0 {
+			panic(fmt.Sprintf("allocator: weight %v of role %q", weights[p], p))
+		}
+		h.setWeight(p, weights[p])
+	}
+}
+
+// UpdateUnavailability implements [Allocator]. Inverse offers are not made yet:
+// the value is kept.
+func (h *hierarchical) UpdateUnavailability(agentID string, u *mesos.Unavailability) {
+	h.agent(agentID).info.Unavailability = u
+}
+
+// UpdateInverseOffer implements [Allocator]. Inverse offers are not made yet, so
+// there is nothing to answer.
+func (h *hierarchical) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
+
+// Pause implements [Allocator].
+func (h *hierarchical) Pause() { h.paused = true }
+
+// Resume implements [Allocator].
+func (h *hierarchical) Resume() { h.paused = false }
+
+// NextDeadline implements [Allocator].
+func (h *hierarchical) NextDeadline() (time.Time, bool) { return h.nextExpiry() }

@@ -1,0 +1,44 @@
+package resources
+
+import mesos "clusterd/api/mesos/v1"
+
+// Shrink returns of the scalars in r no more than target says of every name;
+// names that target does not have are left out. Disks that cannot be split are
+// taken whole or not at all (shrinkResources in src/common/resources_utils.cpp,
+// but in the order of items, not a random one).
+func (r Resources) Shrink(target Quantities) Resources {
+	return r.shrink(target, false)
+}
+
+// Within is Shrink for limits: names that limits do not have are not limited.
+func (r Resources) Within(limits Quantities) Resources {
+	if limits.Empty() {
+		return r
+	}
+	return r.shrink(limits, true)
+}
+
+func (r Resources) shrink(target Quantities, keepOthers bool) Resources {
+	var b builder
+	for _, it := range r.items {
+		if !target.Has(it.m.name) || it.m.typ != mesos.Value_SCALAR {
+			if keepOthers {
+				b.add(it)
+			}
+			continue
+		}
+		left := target.Get(it.m.name)
+		if it.milli > left {
+			if it.m.exclusive || it.m.shared {
+				continue
+			}
+			it.milli = left
+		}
+		if it.empty() {
+			continue
+		}
+		b.add(it)
+		target = target.SubFromLimits(Quantities{q: []Quantity{{it.m.name, it.milli}}})
+	}
+	return b.done()
+}

@@ -1,0 +1,467 @@
+package allocator
+
+import (
+	"math"
+	"slices"
+	"strings"
+)
+
+// vec is amounts of scalar resources in thousandths, by the index that
+// hierarchical.index gives a name. A missing tail is zero.
+type vec []int64
+
+func (v *vec) add(w vec, sign int64) {
+	for len(*v) < len(w) {
+		*v = append(*v, 0)
+	}
+	for i, x := range w {
+		(*v)[i] += sign * x
+	}
+}
+
+func (v vec) at(i int) int64 {
+	if i < len(v) {
+		return v[i]
+	}
+	return 0
+}
+
+// rank is what siblings are ordered by: the share first, then how often they
+// were allocated something, then the name (DRFSorter::Node::compareDRF).
+type rank struct {
+	share float64
+	count int64
+	name  string
+}
+
+func (a *rank) compare(b *rank) int {
+	switch {
+	case a.share < b.share:
+		return -1
+	case a.share > b.share:
+		return 1
+	case a.count < b.count:
+		return -1
+	case a.count > b.count:
+		return 1
+	}
+	return strings.Compare(a.name, b.name)
+}
+
+// member is what an ordered list consists of: a node of the tree of roles or a
+// framework in a role.
+type member interface {
+	comparable
+	key() *rank
+	// rescale computes the share anew after the total has changed.
+	rescale(h *hierarchical)
+}
+
+// ordered is a list of active siblings, kept sorted by rank. Shares are relative
+// to the cluster's total; when that changes, the list is put right at its next
+// use.
+type ordered[T member] struct {
+	list []T
+	// epoch is the hierarchical.epoch for which the shares were computed.
+	epoch uint64
+}
+
+func (o *ordered[T]) fresh(h *hierarchical) []T {
+	if o.epoch != h.epoch {
+		for _, m := range o.list {
+			m.rescale(h)
+		}
+		slices.SortFunc(o.list, func(a, b T) int { return a.key().compare(b.key()) })
+		o.epoch = h.epoch
+	}
+	return o.list
+}
+
+func (o *ordered[T]) search(k *rank) int {
+	i, _ := slices.BinarySearchFunc(o.list, k, func(m T, k *rank) int { return m.key().compare(k) })
+	return i
+}
+
+func (o *ordered[T]) insert(h *hierarchical, m T) {
+	o.fresh(h)
+	m.rescale(h)
+	o.list = slices.Insert(o.list, o.search(m.key()), m)
+}
+
+func (o *ordered[T]) remove(h *hierarchical, m T) {
+	o.fresh(h)
+	i := o.search(m.key())
+	if i >= len(o.list) || o.list[i] != m {
+		panic("allocator: order of a sorter is broken at " + m.key().name)
+	}
+	o.list = slices.Delete(o.list, i, i+1)
+}
+
+// change applies f, which alters m's rank, and moves m to its new place.
+func (o *ordered[T]) change(h *hierarchical, m T, f func()) {
+	if o.epoch != h.epoch {
+		f() // All are rescaled at the next use.
+		return
+	}
+	i := o.search(m.key())
+	if i >= len(o.list) || o.list[i] != m {
+		panic("allocator: order of a sorter is broken at " + m.key().name)
+	}
+	f()
+	k := m.key()
+	for ; i > 0 && k.compare(o.list[i-1].key()) < 0; i-- {
+		o.list[i] = o.list[i-1]
+	}
+	for ; i+1 < len(o.list) && k.compare(o.list[i+1].key()) > 0; i++ {
+		o.list[i] = o.list[i+1]
+	}
+	o.list[i] = m
+}
+
+// node is a node of the tree of roles. A role with frameworks is a leaf called
+// "." below the node of its name, so that it competes with its own subroles as
+// they do with each other; Mesos makes that leaf only where there are subroles,
+// with the same outcome.
+type node struct {
+	rank
+	parent   *node
+	path     string
+	children map[string]*node
+	order    ordered[*node] // those with active > 0
+	weight   float64
+	alloc    vec
+	active   int   // active frameworks in the subtree
+	role     *role // of a leaf, else nil
+}
+
+func (n *node) key() *rank { return &n.rank }
+
+func (n *node) rescale(h *hierarchical) { n.share = h.share(n.alloc) / n.weight }
+
+// role is a role with frameworks.
+type role struct {
+	path    string
+	leaf    *node
+	members []*leaf // by framework id
+	order   ordered[*leaf]
+}
+
+// leaf is a framework in one of its roles. It lives as long as the framework is
+// subscribed to the role or holds something in it.
+type leaf struct {
+	rank
+	fw         *framework
+	role       *role
+	alloc      vec
+	subscribed bool
+	suppressed bool
+	active     bool // it is in role.order
+	agents     int  // agents on which it holds something
+	changed    bool // it is in hierarchical.changed
+	filters    map[*agent][]*filter
+}
+
+func (l *leaf) key() *rank { return &l.rank }
+
+func (l *leaf) rescale(h *hierarchical) { l.share = h.share(l.alloc) }
+
+// share returns the dominant share: the largest part of any resource of the
+// cluster that alloc makes up.
+func (h *hierarchical) share(alloc vec) float64 {
+	var most float64
+	for i, a := range alloc {
+		if a == 0 || h.excluded[i] || h.total.at(i) <= 0 {
+			continue
+		}
+		most = max(most, float64(a)/float64(h.total[i]))
+	}
+	return most
+}
+
+// allocated adds w, an allocation to or (by sign) from l, to the shares of l and
+// of all nodes above it.
+func (h *hierarchical) allocated(l *leaf, w vec, sign int64) {
+	f := func() {
+		l.alloc.add(w, sign)
+		if sign > 0 {
+			l.count++
+		}
+		l.rescale(h)
+	}
+	if l.active {
+		l.role.order.change(h, l, f)
+	} else {
+		f()
+	}
+	for n := l.role.leaf; n != h.root; n = n.parent {
+		h.allocatedTo(n, w, sign)
+	}
+	h.root.alloc.add(w, sign)
+}
+
+func (h *hierarchical) allocatedTo(n *node, w vec, sign int64) {
+	f := func() {
+		n.alloc.add(w, sign)
+		if sign > 0 {
+			n.count++
+		}
+		n.rescale(h)
+	}
+	if n.active > 0 {
+		n.parent.order.change(h, n, f)
+	} else {
+		f()
+	}
+}
+
+// activate puts l into or takes it out of the sorters.
+func (h *hierarchical) activate(l *leaf) {
+	active := l.fw.info.Active && l.subscribed && !l.suppressed
+	if active == l.active {
+		return
+	}
+	l.active = active
+	h.shuffled++
+	by := -1
+	if active {
+		by = 1
+		l.role.order.insert(h, l)
+	} else {
+		l.role.order.remove(h, l)
+	}
+	for n := l.role.leaf; n != h.root; n = n.parent {
+		was := n.active
+		if was == 1 && by < 0 {
+			n.parent.order.remove(h, n)
+		}
+		n.active += by
+		if was == 0 {
+			n.parent.order.insert(h, n)
+		}
+	}
+}
+
+// roleOf returns the role, which it makes if need be.
+func (h *hierarchical) roleOf(path string) *role {
+	if r := h.roles[path]; r != nil {
+		return r
+	}
+	n := h.root
+	for name := range strings.SplitSeq(path, "/") {
+		n = h.child(n, name)
+	}
+	r := &role{path: path, leaf: h.child(n, ".")}
+	r.leaf.role = r
+	h.roles[path] = r
+	return r
+}
+
+func (h *hierarchical) child(n *node, name string) *node {
+	if c := n.children[name]; c != nil {
+		return c
+	}
+	path := name
+	if n != h.root {
+		path = n.path + "/" + name
+	}
+	c := &node{
+		rank: rank{name: name}, parent: n, path: path,
+		children: make(map[string]*node), weight: h.weight(path),
+	}
+	n.children[name] = c
+	return c
+}
+
+func (h *hierarchical) weight(path string) float64 {
+	if w, ok := h.weights[path]; ok {
+		return w
+	}
+	return 1
+}
+
+// forget drops a role that has no members left, and what it leaves empty.
+func (h *hierarchical) forget(r *role) {
+	if len(r.members) > 0 {
+		return
+	}
+	delete(h.roles, r.path)
+	for n := r.leaf; n != h.root && len(n.children) == 0; n = n.parent {
+		delete(n.parent.children, n.name)
+	}
+}
+
+func (h *hierarchical) setWeight(path string, w float64) {
+	h.weights[path] = w
+	h.shuffled++
+	n := h.root
+	for name := range strings.SplitSeq(path, "/") {
+		if n = n.children[name]; n == nil {
+			return
+		}
+	}
+	if n.active > 0 {
+		n.parent.order.change(h, n, func() {
+			n.weight = w
+			n.rescale(h)
+		})
+		return
+	}
+	n.weight = w
+}
+
+// before reports whether a comes before b in the order of the sorters, both
+// being active.
+func (h *hierarchical) before(a, b *leaf) bool {
+	if a.role == b.role {
+		a.role.order.fresh(h)
+		return a.compare(&b.rank) < 0
+	}
+	x, y := a.role.leaf, b.role.leaf
+	for dx, dy := depth(x), depth(y); dx != dy; {
+		if dx > dy {
+			x, dx = x.parent, dx-1
+		} else {
+			y, dy = y.parent, dy-1
+		}
+	}
+	for x.parent != y.parent {
+		x, y = x.parent, y.parent
+	}
+	x.parent.order.fresh(h)
+	return x.compare(&y.rank) < 0
+}
+
+func depth(n *node) int {
+	d := 0
+	for ; n.parent != nil; n = n.parent {
+		d++
+	}
+	return d
+}
+
+// eachRole calls f for the active roles in the order in which they are served on
+// the agent, until f returns false.
+func (h *hierarchical) eachRole(a *agent, f func(*role) bool) {
+	if h.opts.RoleSorter == SorterRandom {
+		for _, r := range h.shuffledRoles(a) {
+			if !f(r) {
+				return
+			}
+		}
+		return
+	}
+	h.walk(h.root, f)
+}
+
+func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
+	if n.role != nil {
+		return f(n.role)
+	}
+	for _, c := range n.order.fresh(h) {
+		if !h.walk(c, f) {
+			return false
+		}
+	}
+	return true
+}
+
+// eachLeaf does the same for the active frameworks of a role.
+func (h *hierarchical) eachLeaf(a *agent, r *role, f func(*leaf) bool) {
+	list := r.order.fresh(h)
+	if h.opts.FrameworkSorter == SorterRandom {
+		list = h.shuffledLeaves(a, r)
+	}
+	for _, l := range list {
+		if !f(l) {
+			return
+		}
+	}
+}
+
+// The random sorter draws without replacement, with chances in proportion to
+// weights, by giving each an exponentially distributed key. The keys are a
+// function of seed, run, agent and name, not of what was drawn before, so that
+// the outcome does not depend on which agents are looked at.
+
+// weighted is a role and its part of the whole, the product of its and its
+// ancestors' weights relative to their active siblings (RandomSorter::SortInfo).
+type weighted struct {
+	role   *role
+	weight float64
+}
+
+func (h *hierarchical) shuffledRoles(a *agent) []*role {
+	if h.chancesAt != h.shuffled+1 {
+		h.chances = h.relative(nil, h.root, 1)
+		h.chancesAt = h.shuffled + 1
+	}
+	keys := make(map[*role]float64, len(h.chances))
+	out := make([]*role, len(h.chances))
+	for i, c := range h.chances {
+		out[i] = c.role
+		keys[c.role] = h.draw(a, c.role.path) / c.weight
+	}
+	slices.SortFunc(out, func(x, y *role) int {
+		if kx, ky := keys[x], keys[y]; kx != ky {
+			if kx < ky {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(x.path, y.path)
+	})
+	return out
+}
+
+func (h *hierarchical) relative(out []weighted, n *node, part float64) []weighted {
+	if n.role != nil {
+		return append(out, weighted{n.role, part})
+	}
+	// By name, for sums of doubles depend on the order.
+	children := slices.Clone(n.order.list)
+	slices.SortFunc(children, func(x, y *node) int { return strings.Compare(x.name, y.name) })
+	var sum float64
+	for _, c := range children {
+		sum += c.weight
+	}
+	for _, c := range children {
+		out = h.relative(out, c, part*c.weight/sum)
+	}
+	return out
+}
+
+func (h *hierarchical) shuffledLeaves(a *agent, r *role) []*leaf {
+	keys := make(map[*leaf]float64, len(r.order.list))
+	out := slices.Clone(r.order.list)
+	for _, l := range out {
+		keys[l] = h.draw(a, l.name)
+	}
+	slices.SortFunc(out, func(x, y *leaf) int {
+		if kx, ky := keys[x], keys[y]; kx != ky {
+			if kx < ky {
+				return -1
+			}
+			return 1
+		}
+		return strings.Compare(x.name, y.name)
+	})
+	return out
+}
+
+// draw returns an exponentially distributed number.
+func (h *hierarchical) draw(a *agent, name string) float64 {
+	x := mix(h.opts.Seed ^ mix(h.run^mix(a.seq)))
+	for i := range len(name) {
+		x = (x ^ uint64(name[i])) * 0x100000001b3
+	}
+	u := (float64(mix(x)>>11) + 0.5) / (1 << 53)
+	return -math.Log(u)
+}
+
+// mix is the finalizer of splitmix64.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
