@@ -143,13 +143,16 @@ func WriteError(w http.ResponseWriter, err error) {
 // Numify parses a whole number as stout's numify does, hexadecimal with 0x
 // included; its error has the text that clients of Mesos see.
 func Numify(s string) (int64, error) {
-	base, digits := 10, s
-	for _, prefix := range []string{"0x", "0X", "-0x", "-0X"} {
-		if rest, ok := strings.CutPrefix(s, prefix); ok {
-			base, digits = 16, strings.TrimSuffix(prefix[:1], "0")+rest
+	n, err := strconv.ParseInt(s, 10, 64)
+	if digits, negative := strings.CutPrefix(s, "-"); err != nil && (strings.HasPrefix(digits, "0x") || strings.HasPrefix(digits, "0X")) {
+		var u uint64
+		if u, err = strconv.ParseUint(digits[2:], 16, 63); err == nil {
+			n = int64(u)
+			if negative {
+				n = -n
+			}
 		}
 	}
-	n, err := strconv.ParseInt(digits, base, 64)
 	if err != nil {
 		return 0, fmt.Errorf("Failed to convert '%s' to number", s) //nolint:staticcheck // Mesos's own text, clients see it.
 	}
