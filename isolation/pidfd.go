@@ -81,7 +81,9 @@ func sendSpec(control *os.File, b []byte, program *os.File) error {
 	if sendErr != nil {
 		return sendErr
 	}
-	_, err = control.Write(b[n:])
+	if n < len(b) { // writing nothing to a peer that has answered already fails
+		_, err = control.Write(b[n:])
+	}
 	return err
 }
 

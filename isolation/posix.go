@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation/proctree"
 )
 
 // posixUsage is posix/cpu and posix/mem: they limit nothing and measure the
@@ -16,7 +17,7 @@ import (
 type posixUsage struct {
 	name  string
 	table *sharedTable
-	add   func(stats *mesos.ResourceStatistics, supervisor proc, below []proc)
+	add   func(stats *mesos.ResourceStatistics, supervisor proctree.Process, below []proctree.Process)
 
 	mu sync.Mutex
 	// pids are the processes above the containers; 0 for one that has ended
@@ -26,27 +27,27 @@ type posixUsage struct {
 
 var _ Isolator = (*posixUsage)(nil)
 
-func newPosixUsage(name string, table *sharedTable, add func(*mesos.ResourceStatistics, proc, []proc)) *posixUsage {
+func newPosixUsage(name string, table *sharedTable, add func(*mesos.ResourceStatistics, proctree.Process, []proctree.Process)) *posixUsage {
 	return &posixUsage{name: name, table: table, add: add, pids: make(map[string]int)}
 }
 
 // addCPU counts the time of all processes below the supervisor and of all
 // that have ended there: whatever ends is waited for, at the latest by the
 // supervisor. So the figures never go back, as they do in Mesos.
-func addCPU(stats *mesos.ResourceStatistics, supervisor proc, below []proc) {
-	user, system := supervisor.childUser, supervisor.childSyst
+func addCPU(stats *mesos.ResourceStatistics, supervisor proctree.Process, below []proctree.Process) {
+	user, system := supervisor.ChildUser, supervisor.ChildSystem
 	for _, p := range below {
-		user += p.utime + p.childUser
-		system += p.stime + p.childSyst
+		user += p.User + p.ChildUser
+		system += p.System + p.ChildSystem
 	}
-	stats.CpusUserTimeSecs = proto.Float64(float64(user) / ticksPerSecond)
-	stats.CpusSystemTimeSecs = proto.Float64(float64(system) / ticksPerSecond)
+	stats.CpusUserTimeSecs = proto.Float64(float64(user) / proctree.TicksPerSecond)
+	stats.CpusSystemTimeSecs = proto.Float64(float64(system) / proctree.TicksPerSecond)
 }
 
-func addMem(stats *mesos.ResourceStatistics, _ proc, below []proc) {
+func addMem(stats *mesos.ResourceStatistics, _ proctree.Process, below []proctree.Process) {
 	var pages uint64
 	for _, p := range below {
-		pages += p.rssPages
+		pages += p.ResidentPages
 	}
 	stats.MemRssBytes = proto.Uint64(pages * pageSize)
 }
@@ -101,8 +102,8 @@ func (u *posixUsage) Usage(_ context.Context, id *mesos.ContainerID, stats *meso
 	if err != nil {
 		return fmt.Errorf("read process table: %w", err)
 	}
-	if above, ok := table.procs[pid]; ok {
-		u.add(stats, above, table.below(pid))
+	if above, ok := table[pid]; ok {
+		u.add(stats, above, table.Below(pid))
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation/proctree"
 	"clusterd/isolation/supervisor"
 )
 
@@ -171,8 +172,8 @@ func (l *PosixLauncher) readSupervisor(dir string) (pid int, alive bool) {
 	if err != nil || err2 != nil {
 		return 0, false
 	}
-	p, ok := readProc(pid)
-	return pid, ok && p.start == start && p.state != 'Z'
+	p, ok := proctree.Read(pid)
+	return pid, ok && p.Start == start && p.State != 'Z'
 }
 
 // Fork implements Launcher.
@@ -260,11 +261,11 @@ func (l *PosixLauncher) fork(c *launched, program program) (err error) {
 	} else if c.pidfd, err = pollablePidfd(pidfd); err != nil {
 		return fail(err)
 	}
-	p, ok := readProc(pid)
+	p, ok := proctree.Read(pid)
 	if !ok {
 		return fail(fmt.Errorf("start supervisor: read its start time: %w", os.ErrNotExist))
 	}
-	line := fmt.Sprintf("%d %d %s\n", pid, p.start, l.bootID)
+	line := fmt.Sprintf("%d %d %s\n", pid, p.Start, l.bootID)
 	if err := os.WriteFile(filepath.Join(c.dir, supervisorFile), []byte(line), 0o644); err != nil {
 		return fail(fmt.Errorf("write down the supervisor: %w", err))
 	}
@@ -517,16 +518,16 @@ func signalPidfd(c *launched, sig unix.Signal) {
 // force kills a container whose supervisor does not: first what stands below
 // it, stopped so that nothing new appears meanwhile, then itself.
 func (l *PosixLauncher) force(c *launched) {
-	table, err := readProcTable()
+	table, err := proctree.ReadTable()
 	if err != nil {
 		l.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("read process table")
 		return
 	}
-	below := table.below(c.supervisor)
+	below := table.Below(c.supervisor)
 	for _, sig := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGKILL} {
 		for _, p := range below {
-			if now, ok := readProc(p.pid); ok && now.start == p.start {
-				_ = syscall.Kill(p.pid, sig)
+			if now, ok := proctree.Read(p.PID); ok && now.Start == p.Start {
+				_ = syscall.Kill(p.PID, sig)
 			}
 		}
 	}
@@ -568,18 +569,18 @@ func (l *PosixLauncher) finish(c *launched, seen bool) {
 func (l *PosixLauncher) killStrays(c *launched, session int) {
 	mark := markVariable + "=" + Key(c.id)
 	for range 100 {
-		table, err := readProcTable()
+		table, err := proctree.ReadTable()
 		if err != nil {
 			l.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("read process table")
 			return
 		}
 		victims := make(map[int]bool)
-		for pid, p := range table.procs {
-			if p.state != 'Z' && (session != 0 && p.session == session || hasEnv(pid, mark)) {
+		for pid, p := range table {
+			if p.State != 'Z' && (session != 0 && p.Session == session || hasEnv(pid, mark)) {
 				victims[pid] = true
-				for _, b := range table.below(pid) {
-					if b.state != 'Z' {
-						victims[b.pid] = true
+				for _, b := range table.Below(pid) {
+					if b.State != 'Z' {
+						victims[b.PID] = true
 					}
 				}
 			}
@@ -588,7 +589,7 @@ func (l *PosixLauncher) killStrays(c *launched, session int) {
 			return
 		}
 		for pid := range victims {
-			if now, ok := readProc(pid); ok && now.start == table.procs[pid].start {
+			if now, ok := proctree.Read(pid); ok && now.Start == table[pid].Start {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}

@@ -36,6 +36,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"clusterd/isolation/proctree"
 )
 
 // Exit codes of Main. The container's own exit status is never among them: it
@@ -389,48 +391,11 @@ func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
 // killChildren kills every child. No process id can be reused meanwhile: only
 // this goroutine reaps.
 func killChildren() {
-	self := os.Getpid()
-	dir, err := os.Open("/proc")
+	table, err := proctree.ReadTable()
 	if err != nil {
 		return
 	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return
+	for _, pid := range table.Children(os.Getpid()) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	buf := make([]byte, 512)
-	for _, name := range names {
-		pid, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
-		if parent(name, buf) == self {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
-}
-
-// parent reads the fourth field of /proc/PID/stat. The second may hold
-// anything, so it is looked for behind the last parenthesis.
-func parent(pid string, buf []byte) int {
-	fd, err := syscall.Open("/proc/"+pid+"/stat", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return -1
-	}
-	n, err := syscall.Read(fd, buf)
-	syscall.Close(fd)
-	if err != nil {
-		return -1
-	}
-	i := n - 1
-	for i >= 0 && buf[i] != ')' {
-		i--
-	}
-	// ") S 123 ..."
-	ppid := 0
-	for i += 4; i >= 4 && i < n && buf[i] >= '0' && buf[i] <= '9'; i++ {
-		ppid = ppid*10 + int(buf[i]-'0')
-	}
-	return ppid
 }
