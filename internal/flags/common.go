@@ -39,17 +39,17 @@ func common() []Flag {
 		{Name: "hostname_lookup", Type: Bool, Default: "true", Help: "Look the host name up; if not, the address stands in for it."},
 		{Name: "zk_session_timeout", Type: Duration, Default: "10secs", Help: "ZooKeeper session timeout.", State: Replaced, Note: noteZooKeeper},
 		{Name: "domain", Type: JSON, Help: "Fault domain of this node, a DomainInfo."},
-		{Name: "firewall_rules", Type: JSON, Help: "Endpoints to answer with 403, a Firewall.", State: Accepted},
-		{Name: "acls", Type: JSON, Help: "Rules of the local authorizer, an ACLs message.", State: Accepted},
-		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask for credentials on read-only endpoints.", State: Accepted},
-		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask for credentials on read-write endpoints.", State: Accepted, Aliases: []string{"authenticate_http"}},
+		{Name: "firewall_rules", Type: JSON, Help: "Endpoints to answer with 403, a Firewall.", State: Guarded},
+		{Name: "acls", Type: JSON, Help: "Rules of the local authorizer, an ACLs message.", State: Guarded},
+		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask for credentials on read-only endpoints.", State: Guarded},
+		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask for credentials on read-write endpoints.", State: Guarded, Aliases: []string{"authenticate_http"}},
 		{Name: "hooks", Help: "Hook modules to install.", State: Replaced, Note: noteModules},
 		{Name: "modules", Type: JSON, Help: "Modules to load.", State: Replaced, Note: noteModules},
 		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
 
 		// Ours.
 		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
-		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Accepted},
+		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Guarded},
 		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort},
 		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir."},
 	}

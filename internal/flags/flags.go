@@ -66,6 +66,10 @@ const (
 	// Accepted means that the value is checked but has no effect yet; setting
 	// it to anything but its default warns.
 	Accepted
+	// Guarded means that the flag asks for a protection that this build cannot
+	// give: setting it to anything but its default is an error, because to start
+	// without the protection would be worse than not to start.
+	Guarded
 	// Replaced means that clusterd does the job another way; the value is
 	// checked and the flag's Note is printed when it is given.
 	Replaced

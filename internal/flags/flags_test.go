@@ -496,3 +496,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestGuardedFlags refuses to start without a protection that was asked for.
+func TestGuardedFlags(t *testing.T) {
+	for _, arg := range []string{"--authenticate_http_readwrite", "--acls={\"permissive\":false}", "--authenticate_http_frameworks=true"} {
+		_, err := Master().Parse([]string{"--work_dir=/tmp/x", arg}, nil)
+		if !errors.Is(err, ErrRejectedFlag) {
+			t.Errorf("%s: got %v, want ErrRejectedFlag", arg, err)
+		}
+	}
+	if _, err := Master().Parse([]string{"--work_dir=/tmp/x", "--no-authenticate_http_readwrite"}, nil); err != nil {
+		t.Errorf("a protection switched off: %v", err)
+	}
+}

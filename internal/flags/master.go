@@ -79,7 +79,7 @@ func masterAllocatorFlags() []Flag {
 		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", State: Accepted, Check: atLeast(1)},
 		{Name: "roles", Help: "Roles that may be used; unset: any. Deprecated."},
 		{Name: "weights", Help: "role=weight,role=weight for a new registry. Deprecated: use /weights."},
-		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers.", State: Accepted},
+		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers.", State: Guarded},
 	}
 }
 
@@ -87,12 +87,12 @@ func masterSecurityFlags() []Flag {
 	return []Flag{
 		{Name: "rate_limits", Type: JSON, Help: "Rate limits of v0 frameworks.", State: Replaced, Note: noteV0},
 		{Name: "authenticate_frameworks", Type: Bool, Default: "false", Aliases: []string{"authenticate"}, Help: "Ask v0 frameworks to authenticate.", State: Replaced, Note: noteV0},
-		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents to authenticate.", State: Accepted},
+		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents to authenticate.", State: Guarded},
 		{Name: "authentication_v0_timeout", Type: Duration, Default: "15secs", Help: "Time for the CRAM-MD5 handshake.", State: Replaced, Note: noteV0},
-		{Name: "authenticate_http_frameworks", Type: Bool, Default: "false", Help: "Ask HTTP frameworks to authenticate.", State: Accepted},
+		{Name: "authenticate_http_frameworks", Type: Bool, Default: "false", Help: "Ask HTTP frameworks to authenticate.", State: Guarded},
 		{Name: "authenticators", Default: "crammd5", Help: "Authenticator of agents.", State: Accepted},
 		{Name: "http_authenticators", Default: "basic", Help: "HTTP authenticators, tried in order.", State: Accepted},
-		{Name: "http_framework_authenticators", Help: "HTTP authenticators for frameworks.", State: Accepted},
+		{Name: "http_framework_authenticators", Help: "HTTP authenticators for frameworks.", State: Guarded},
 		{Name: "credentials", Type: Path, Help: "JSON file of principals and secrets.", State: Accepted},
 		{Name: "authorizers", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Accepted},
 	}

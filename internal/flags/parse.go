@@ -189,7 +189,8 @@ func (s *Set) warnMisspelt(env map[string]string, v *Values) {
 		}
 		if near := s.nearest(name); near != "" && distance(name, near) <= 2 {
 			v.warnings = append(v.warnings, fmt.Sprintf(
-				"ignoring $%s, which names no flag (did you mean $CLUSTERD_%s?)", variable, strings.ToUpper(near)))
+				"ignoring $%s, which names no flag (did you mean $CLUSTERD_%s?)", variable, strings.ToUpper(near),
+			))
 		}
 	}
 }
@@ -247,10 +248,18 @@ func (s *Set) set(v *Values, g given) error {
 	if err != nil {
 		return fmt.Errorf("%w '%s' of %s: %w", ErrInvalidValue, abbreviate(text), g.source, err)
 	}
+	if f.State == Guarded && !isDefault(f, val) {
+		return fmt.Errorf("%w: %s: this version cannot enforce it and does not start without the protection", ErrRejectedFlag, g.source)
+	}
 	v.values[g.index] = val
 	v.given[g.index] = g.source
 	s.warn(v, f, g, val)
 	return nil
+}
+
+func isDefault(f Flag, val Value) bool {
+	def, err := parseValue(f, f.Default)
+	return err == nil && def.Text == val.Text
 }
 
 func (s *Set) warn(v *Values, f Flag, g given, val Value) {
@@ -259,7 +268,7 @@ func (s *Set) warn(v *Values, f Flag, g given, val Value) {
 	}
 	switch f.State {
 	case Accepted:
-		if def, err := parseValue(f, f.Default); err != nil || def.Text != val.Text {
+		if !isDefault(f, val) {
 			note := f.Note
 			if note == "" {
 				note = "accepted but has no effect in this version"
@@ -268,7 +277,7 @@ func (s *Set) warn(v *Values, f Flag, g given, val Value) {
 		}
 	case Replaced:
 		v.warnings = append(v.warnings, fmt.Sprintf("%s: %s", g.source, f.Note))
-	case Works, Rejected:
+	case Works, Guarded, Rejected:
 	}
 }
 
@@ -282,15 +291,22 @@ func abbreviate(s string) string {
 
 // nearest returns the known name closest to an unknown one, or "" if none is close.
 func (s *Set) nearest(name string) string {
-	best, bestDistance := "", max(2, len(name)/3)+1
+	var known []string
 	for _, f := range s.flags {
-		if f.State == Rejected {
-			continue
+		if f.State != Rejected {
+			known = append(append(known, f.Name), f.Aliases...)
 		}
-		for _, candidate := range append([]string{f.Name}, f.Aliases...) {
-			if d := distance(name, candidate); d < bestDistance {
-				best, bestDistance = candidate, d
-			}
+	}
+	return Nearest(name, known)
+}
+
+// Nearest returns the first of the known words that is fewest edits away from a
+// word, or "" if none is close enough to be meant.
+func Nearest(word string, known []string) string {
+	best, bestDistance := "", max(2, len(word)/3)+1
+	for _, candidate := range known {
+		if d := distance(word, candidate); d < bestDistance {
+			best, bestDistance = candidate, d
 		}
 	}
 	return best

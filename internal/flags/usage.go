@@ -20,13 +20,13 @@ func (s *Set) Usage(w io.Writer) error {
 		switch f.State {
 		case Works:
 			writeFlag(&b, f)
-		case Accepted, Replaced:
+		case Accepted, Guarded, Replaced:
 			rest = append(rest, f)
 		case Rejected:
 		}
 	}
 	if len(rest) > 0 {
-		b.WriteString("\nAccepted for Mesos's sake (checked; no effect yet, or done another way):\n")
+		b.WriteString("\nAccepted for Mesos's sake (checked; no effect yet, or done another way;\nthose that ask for a protection which this version lacks are refused):\n")
 		for _, f := range rest {
 			writeFlag(&b, f)
 		}
