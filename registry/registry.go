@@ -1,0 +1,237 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
+
+	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/registry/state"
+)
+
+// State is the registry at one entry of the log; see registry/state.
+type State = state.State
+
+var (
+	// ErrRefused says that a command is not possible in the state that it met.
+	// Nothing was changed, and the leadership goes on.
+	ErrRefused = state.ErrRefused
+	// ErrNotLeader says that this master does not lead; nothing was written.
+	ErrNotLeader = errors.New("this master does not lead")
+	// ErrLeadershipLost says that the leadership ended while a write was under
+	// way: whether it takes effect is for the next leader to see.
+	ErrLeadershipLost = errors.New("leadership was lost")
+	// ErrStoreTimeout says that a write took longer than Options.StoreTimeout.
+	ErrStoreTimeout = errors.New("registry store timed out")
+	// ErrClosed says that the registry was closed.
+	ErrClosed = errors.New("registry is closed")
+)
+
+// Member is a member of the Raft group.
+type Member struct {
+	ID   string
+	Addr string
+}
+
+// Registry is one member of the replicated registry.
+type Registry struct {
+	opts  Options
+	log   zerolog.Logger
+	id    raft.ServerID
+	raft  *raft.Raft
+	fsm   *fsm
+	conf  *raft.Config
+	trans raft.Transport
+
+	closeTransport func() error
+	stores         *stores
+	notify         chan bool // raft's word on leadership, read by follow
+
+	ctx    context.Context // ends with Close, or with the failure that is its cause
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+	once   sync.Once
+	closed error
+
+	proposals queue
+
+	mu sync.Mutex
+	// mu guards what follows.
+	lead    *Leadership
+	changed chan struct{} // closed and replaced when lead changes
+}
+
+// Open starts this member: it restores its newest snapshot, replays its log and
+// founds the cluster when it is to and none exists. It returns before a leader is
+// elected. ctx bounds the opening only.
+func Open(ctx context.Context, opts Options) (*Registry, error) {
+	opts.setDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("open registry: %w", err)
+	}
+	s, err := openStores(&opts)
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(opts, s)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return r, nil
+}
+
+func open(opts Options, s *stores) (*Registry, error) {
+	id, err := s.serverID()
+	if err != nil {
+		return nil, err
+	}
+	restored, err := s.restore()
+	if err != nil {
+		return nil, err
+	}
+	trans, closeTransport, self, err := openTransport(&opts)
+	if err != nil {
+		return nil, err
+	}
+	r := &Registry{
+		opts: opts, log: opts.Logger, id: id, trans: trans, closeTransport: closeTransport, stores: s,
+		notify: make(chan bool, 1), changed: make(chan struct{}),
+	}
+	r.proposals.init()
+	r.ctx, r.cancel = context.WithCancelCause(context.Background())
+	r.fsm = newFSM(opts.BuildVersion, restored, r.fail)
+	r.conf = opts.raftConfig(id, r.notify)
+	if opts.BootstrapExpect == 1 {
+		only := raft.Configuration{Servers: []raft.Server{{ID: id, Address: trans.LocalAddr()}}}
+		if err := s.bootstrap(r.conf, trans, only); err != nil {
+			return nil, errors.Join(fmt.Errorf("bootstrap registry: %w", err), closeTransport())
+		}
+	}
+	r.raft, err = raft.NewRaft(r.conf, r.fsm, s.logs, s.stable, s.snaps, trans)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start raft: %w", err), closeTransport())
+	}
+	r.wg.Go(r.follow)
+	r.wg.Go(r.propose)
+	r.wg.Go(func() { r.electSelf(self) })
+	return r, nil
+}
+
+// electSelf makes the only member of a cluster lead at once. Raft would wait for
+// one to two heartbeat timeouts for a leader that cannot exist; the message by
+// which a leader hands over to a chosen follower skips that. If it does not
+// arrive, the timeout elects all the same.
+func (r *Registry) electSelf(addr raft.ServerAddress) {
+	members, err := r.Members()
+	if err != nil || len(members) != 1 || members[0].ID != string(r.id) {
+		return
+	}
+	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
+		ProtocolVersion: r.conf.ProtocolVersion, ID: []byte(r.id), Addr: []byte(addr),
+	}}
+	if err := r.trans.TimeoutNow(r.id, addr, req, new(raft.TimeoutNowResponse)); err != nil {
+		r.log.Debug().Err(err).Msg("registry waits for the election timeout")
+	}
+	if t, ok := r.trans.(*raft.NetworkTransport); ok {
+		t.CloseStreams() // half a megabyte of buffers that nobody needs again
+	}
+}
+
+// Bootstrap founds the cluster with the given members, this one among them. All
+// of them must name the same. It does nothing if a cluster exists already.
+func (r *Registry) Bootstrap(members []Member) error {
+	var c raft.Configuration
+	for _, m := range members {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+	}
+	err := r.raft.BootstrapCluster(c).Error()
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		return fmt.Errorf("bootstrap registry: %w", err)
+	}
+	return nil
+}
+
+// Members returns the members of the Raft group, as far as this one knows.
+func (r *Registry) Members() ([]Member, error) {
+	f := r.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("members of the registry: %w", err)
+	}
+	var members []Member
+	for _, s := range f.Configuration().Servers {
+		members = append(members, Member{ID: string(s.ID), Addr: string(s.Address)})
+	}
+	return members, nil
+}
+
+// Self returns this member, with the address that others dial.
+func (r *Registry) Self() Member {
+	return Member{ID: string(r.id), Addr: string(r.trans.LocalAddr())}
+}
+
+// State returns what this member has applied; on one that does not lead, it may
+// lag behind.
+func (r *Registry) State() *State { return r.fsm.state.Load() }
+
+// Leader returns the master that leads, if one is known. It is meant for
+// redirects: by the time it is used, another may lead.
+func (r *Registry) Leader() (*mesos.MasterInfo, bool) {
+	_, id := r.raft.LeaderWithID()
+	s := r.State()
+	if id == "" || s.MasterServerID() != string(id) {
+		return nil, false // none, or one that has not introduced itself yet
+	}
+	if id == r.id && r.leadership() == nil {
+		return nil, false // this one, but not ready, or the last leader's word is meant
+	}
+	return s.Master(), true
+}
+
+// Done returns a channel that is closed when the registry was closed or failed
+// for good; Err says why. A master must stop then.
+func (r *Registry) Done() <-chan struct{} { return r.ctx.Done() }
+
+// Err returns why the registry is done: ErrClosed, ErrStoreTimeout, or that this
+// build cannot follow the log. It is nil before.
+func (r *Registry) Err() error { return context.Cause(r.ctx) }
+
+// fail gives the registry up.
+func (r *Registry) fail(err error) { r.cancel(err) }
+
+// Snapshot takes a snapshot now.
+func (r *Registry) Snapshot() error {
+	err := r.raft.Snapshot().Error()
+	if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return fmt.Errorf("snapshot registry: %w", err)
+	}
+	return nil
+}
+
+// Close ends the leadership, if any, and this member. It may be called again.
+func (r *Registry) Close() error {
+	r.once.Do(func() {
+		r.cancel(ErrClosed)
+		err := r.raft.Shutdown().Error()
+		r.wg.Wait()
+		r.closed = errors.Join(err, r.closeTransport(), r.stores.close())
+	})
+	return r.closed
+}
+
+// Apply proposes commands under the leadership of the moment; see
+// [Leadership.Apply]. Whoever acts on what it has read should use that one.
+func (r *Registry) Apply(ctx context.Context, cmds ...*clusterdv1.Command) error {
+	l := r.leadership()
+	if l == nil {
+		return ErrNotLeader
+	}
+	return l.Apply(ctx, cmds...)
+}

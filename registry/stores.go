@@ -1,0 +1,147 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"clusterd/registry/state"
+)
+
+const (
+	keepSnapshots = 2
+	logCacheSize  = 256 // entries that followers ask for again
+	raftDBName    = "raft.db"
+)
+
+// Keys of the stable store. The first is ours, the second raft's own.
+var (
+	keyServerID    = []byte("clusterd_server_id")
+	keyCurrentTerm = []byte("CurrentTerm")
+)
+
+// stores are where a member keeps its log, its vote and its snapshots.
+type stores struct {
+	logs   raft.LogStore
+	stable raft.StableStore
+	snaps  raft.SnapshotStore
+	close  func() error
+}
+
+func openStores(o *Options) (*stores, error) {
+	if o.Dir == "" {
+		mem := raft.NewInmemStore()
+		return &stores{logs: o.wrap(mem), stable: mem, snaps: raft.NewInmemSnapshotStore(), close: func() error { return nil }}, nil
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("registry directory: %w", err)
+	}
+	path := filepath.Join(o.Dir, raftDBName)
+	db, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		Timeout:        time.Second, // for the lock: another process has it
+		NoFreelistSync: true,        // less to write each time; rebuilt at the start
+		FreelistType:   bbolt.FreelistMapType,
+	}})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("registry log %s is in use by another process", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open registry log %s: %w", path, err)
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, keepSnapshots, newHCLog(o.Logger))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("registry snapshots: %w", err), db.Close())
+	}
+	cache, err := raft.NewLogCache(logCacheSize, o.wrap(db))
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &stores{logs: cache, stable: db, snaps: snaps, close: db.Close}, nil
+}
+
+func (o *Options) wrap(l raft.LogStore) raft.LogStore {
+	if o.wrapLog == nil {
+		return l
+	}
+	return o.wrapLog(l)
+}
+
+// serverID returns the id of this member, made at its first start.
+func (s *stores) serverID() (raft.ServerID, error) {
+	id, err := s.stable.Get(keyServerID)
+	if len(id) > 0 {
+		return raft.ServerID(id), nil
+	}
+	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() { // the in-memory store has an error of its own
+		return "", fmt.Errorf("read id of this member: %w", err)
+	}
+	id = []byte(uuid.NewString())
+	if err := s.stable.Set(keyServerID, id); err != nil {
+		return "", fmt.Errorf("write id of this member: %w", err)
+	}
+	return raft.ServerID(id), nil
+}
+
+// restore reads the newest snapshot. Raft would fall back to an older one when
+// the newest cannot be read, and so lose what was truncated since.
+func (s *stores) restore() (*state.State, error) {
+	snaps, err := s.snaps.List()
+	if err != nil {
+		return nil, fmt.Errorf("list registry snapshots: %w", err)
+	}
+	var index uint64
+	st := state.New()
+	if len(snaps) > 0 {
+		index = snaps[0].Index
+		if st, err = s.read(snaps[0].ID); err != nil {
+			return nil, fmt.Errorf("restore registry snapshot %s: %w", snaps[0].ID, err)
+		}
+	}
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return nil, fmt.Errorf("read registry log: %w", err)
+	}
+	if first > index+1 {
+		return nil, fmt.Errorf("registry log begins at index %d but the newest snapshot ends at %d: a snapshot is missing; restore the directory from a backup, or remove it and join the other masters afresh", first, index)
+	}
+	return st, nil
+}
+
+func (s *stores) read(id string) (*state.State, error) {
+	_, r, err := s.snaps.Open(id)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return state.ReadSnapshot(io.Reader(r))
+}
+
+// bootstrap founds the cluster with the given members, unless this one has
+// belonged to a cluster already.
+func (s *stores) bootstrap(conf *raft.Config, trans raft.Transport, members raft.Configuration) error {
+	err := raft.BootstrapCluster(conf, s.logs, s.stable, s.snaps, trans, members)
+	if !errors.Is(err, raft.ErrCantBootstrap) {
+		return err
+	}
+	// A crash between the two writes of a bootstrap leaves term 1 without a log,
+	// which is a member of nothing for ever. No other way leads to that state: the
+	// first election after a bootstrap is for term 2.
+	term, err := s.stable.GetUint64(keyCurrentTerm)
+	if err != nil || term != 1 {
+		return nil //nolint:nilerr // a member, or told by NewRaft what is broken
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil || last > 0 {
+		return err
+	}
+	return s.logs.StoreLog(&raft.Log{Index: 1, Term: 1, Type: raft.LogConfiguration, Data: raft.EncodeConfiguration(members)})
+}

@@ -1,0 +1,121 @@
+package registry
+
+import (
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// streamLayer carries the Raft protocol over TCP. It is ours so that the address
+// bound is known beside the one advertised, and so that closing ends the
+// connections, which raft leaves to the other side.
+type streamLayer struct {
+	net.Listener
+	advertise net.Addr
+
+	mu sync.Mutex
+	// mu guards what follows.
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// trackedConn forgets itself in its layer when it is closed.
+type trackedConn struct {
+	net.Conn
+	layer *streamLayer
+}
+
+// Close closes the connection.
+func (c *trackedConn) Close() error {
+	c.layer.mu.Lock()
+	delete(c.layer.conns, c)
+	c.layer.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (s *streamLayer) track(nc net.Conn) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = nc.Close() // nothing was sent
+		return nil, net.ErrClosed
+	}
+	c := &trackedConn{Conn: nc, layer: s}
+	s.conns[c] = struct{}{}
+	return c, nil
+}
+
+// Accept takes a connection of another member.
+func (s *streamLayer) Accept() (net.Conn, error) {
+	nc, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return s.track(nc)
+}
+
+// Dial connects to another member.
+func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	nc, err := net.DialTimeout("tcp", string(addr), timeout)
+	if err != nil {
+		return nil, err
+	}
+	return s.track(nc)
+}
+
+// closeAll ends what is left after the transport was closed.
+func (s *streamLayer) closeAll() {
+	s.mu.Lock()
+	s.closed = true
+	var conns []net.Conn
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // the other side reconnects if it lives
+	}
+}
+
+// Addr returns the address that others are told.
+func (s *streamLayer) Addr() net.Addr {
+	if s.advertise != nil {
+		return s.advertise
+	}
+	return s.Listener.Addr()
+}
+
+// openTransport returns the transport, how to close it, and the address at which
+// this process reaches itself.
+func openTransport(o *Options) (raft.Transport, func() error, raft.ServerAddress, error) {
+	if o.Dir == "" && o.BootstrapExpect == 1 && o.AdvertiseAddr == "" {
+		addr, mem := raft.NewInmemTransport("")
+		mem.Connect(addr, mem) // see Registry.electSelf
+		return mem, mem.Close, addr, nil
+	}
+	advertise, err := o.advertise()
+	if err != nil {
+		return nil, nil, "", err
+	}
+	ln, err := net.Listen("tcp", o.BindAddr)
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("raft address: %w", err)
+	}
+	layer := &streamLayer{Listener: ln, advertise: advertise, conns: make(map[net.Conn]struct{})}
+	if a, ok := layer.Addr().(*net.TCPAddr); !ok || a.IP.IsUnspecified() {
+		_ = ln.Close() // nothing came of it
+		return nil, nil, "", fmt.Errorf("raft address %s is not one that other masters can dial: set the address to advertise", layer.Addr())
+	}
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 3, Timeout: 10 * time.Second, Logger: newHCLog(o.Logger),
+	})
+	closeTransport := func() error {
+		err := trans.Close()
+		layer.closeAll()
+		return err
+	}
+	return trans, closeTransport, raft.ServerAddress(ln.Addr().String()), nil
+}
