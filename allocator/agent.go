@@ -148,9 +148,15 @@ func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources)
 	h.orphaned[framework][a] = true
 }
 
-// mark notes that the agent is to be looked at in the next run.
+// mark notes that the agent has changed: it is to be looked at in the next run,
+// and its shared resources may be offered anew.
 func (h *hierarchical) mark(a *agent) {
 	a.offeredShared = resources.Resources{}
+	h.revisit(a)
+}
+
+// revisit notes that the agent is to be looked at in the next run.
+func (h *hierarchical) revisit(a *agent) {
 	if !a.dirty {
 		a.dirty = true
 		h.dirty = append(h.dirty, a)

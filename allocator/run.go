@@ -86,7 +86,7 @@ func (h *hierarchical) tasks() []task {
 		h.quotas.eased = false
 		for _, a := range h.agents {
 			if a.blocked {
-				h.mark(a)
+				h.revisit(a)
 			}
 		}
 	}

@@ -1,0 +1,43 @@
+package allocator
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// describe prints the state, for tests and for finding out why they fail.
+func (h *hierarchical) describe() string {
+	var b strings.Builder
+	for _, a := range sortedAgents(maps.Values(h.agents)) {
+		fmt.Fprintf(&b, "agent %s active=%t free: %s\n", a.id, a.info.Active, a.available())
+		for _, hd := range a.held {
+			fmt.Fprintf(&b, "  %s %s holds %s\n", hd.leaf.name, hd.leaf.role.path, hd.res)
+		}
+	}
+	h.describeNode(&b, h.root, 0)
+	for _, id := range slices.Sorted(maps.Keys(h.frameworks)) {
+		for _, l := range h.frameworks[id].leaves {
+			for _, a := range sortedAgents(maps.Keys(l.filters)) {
+				for _, f := range l.filters[a] {
+					fmt.Fprintf(&b, "filter %s %s %s: %s\n", id, l.role.path, a.id, f.refused)
+				}
+			}
+		}
+	}
+	return b.String()
+}
+
+func (h *hierarchical) describeNode(b *strings.Builder, n *node, depth int) {
+	for _, c := range n.order.fresh(h) {
+		indent := strings.Repeat("  ", depth)
+		fmt.Fprintf(b, "%s%s share=%.4f count=%d\n", indent, c.name, c.share, c.count)
+		if c.role != nil {
+			for _, l := range c.role.order.fresh(h) {
+				fmt.Fprintf(b, "%s  framework %s share=%.4f count=%d\n", indent, l.name, l.share, l.count)
+			}
+		}
+		h.describeNode(b, c, depth+1)
+	}
+}
