@@ -21,7 +21,7 @@ func (s *State) updateMaintenanceSchedule(m *clusterdv1.UpdateMaintenanceSchedul
 				return fmt.Errorf("machine without hostname and ip")
 			}
 			if scheduled[key] {
-				return fmt.Errorf("machine %s is scheduled twice", describe(id))
+				return fmt.Errorf("machine %s is scheduled twice", machineName(id))
 			}
 			scheduled[key] = true
 		}
@@ -38,7 +38,7 @@ func (s *State) updateMaintenanceSchedule(m *clusterdv1.UpdateMaintenanceSchedul
 		return down == nil
 	})
 	if down != nil {
-		return fmt.Errorf("machine %s is down and cannot leave the schedule", describe(down))
+		return fmt.Errorf("machine %s is down and cannot leave the schedule", machineName(down))
 	}
 	for _, key := range leaving {
 		s.machines.Delete(key)
@@ -62,7 +62,7 @@ func (s *State) setMachineMode(m *clusterdv1.SetMachineMode) error {
 	changing := make(map[string]bool)
 	for _, id := range m.Machines {
 		if !has(s.machines, machineKey(id)) {
-			return fmt.Errorf("machine %s is not scheduled for maintenance", describe(id))
+			return fmt.Errorf("machine %s is not scheduled for maintenance", machineName(id))
 		}
 		changing[machineKey(id)] = true
 	}
@@ -98,6 +98,6 @@ func without(windows []*maintenance.Window, machines map[string]bool) []*mainten
 	return left
 }
 
-func describe(id *mesos.MachineID) string {
+func machineName(id *mesos.MachineID) string {
 	return fmt.Sprintf("%q (%s)", id.GetHostname(), id.GetIp())
 }
