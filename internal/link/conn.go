@@ -124,7 +124,13 @@ func (c *Conn[In, Out]) Receive() (In, error) {
 		switch kind {
 		case recordMessage:
 			m := zero.ProtoReflect().New().Interface().(In)
-			if err := proto.Unmarshal(payload, m); err != nil {
+			err := proto.Unmarshal(payload, m)
+			if err == nil {
+				// Unmarshal overlooks some required members that are missing below a
+				// oneof (protobuf-go v1.36).
+				err = proto.CheckInitialized(m)
+			}
+			if err != nil {
 				return zero, c.reject(fmt.Errorf("%w: decode message: %w", ErrProtocol, err))
 			}
 			return m, nil

@@ -267,6 +267,8 @@ func TestGarbageIsRefusedWithAReason(t *testing.T) {
 		"huge":            {"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the limit is 1000", ErrTooLarge},
 		"no message":      {"\x01\x03abc", "decode message", ErrProtocol},
 		"missing fields":  {"\x01\x02\x0a\x00", "decode message", ErrProtocol},
+		// An ExecutorMessage whose ids have no value.
+		"missing deeper": {"\x01\x06\x22\x04\x0a\x00\x12\x00", "decode message", ErrProtocol},
 		"keepalive filed": {"\x02\x01a", "keepalive of 1 bytes", ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {

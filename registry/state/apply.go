@@ -149,6 +149,11 @@ func decode[M proto.Message](c *clusterdv1.Command, m M, apply func(M) error) (r
 	if err := proto.Unmarshal(c.GetPayload(), m); err != nil {
 		return nil, corrupt("payload of a command of kind %s: %w", c.GetKind(), err)
 	}
+	// Unmarshal overlooks some required members that are missing below a oneof
+	// (protobuf-go v1.36), and what it lets through could not be written again.
+	if err := proto.CheckInitialized(m); err != nil {
+		return nil, corrupt("payload of a command of kind %s: %w", c.GetKind(), err)
+	}
 	return apply(m), nil
 }
 

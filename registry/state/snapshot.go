@@ -165,6 +165,9 @@ func readRecord(br *bufio.Reader) (*clusterdv1.SnapshotRecord, error) {
 	if err != nil {
 		return nil, corrupt("snapshot: %w", err)
 	}
+	if err := proto.CheckInitialized(rec); err != nil { // see decode
+		return nil, corrupt("snapshot: %w", err)
+	}
 	return rec, nil
 }
 
