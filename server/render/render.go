@@ -18,10 +18,8 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/flags"
 )
-
-// Flag is one flag with its value, as /flags shows it.
-type Flag struct{ Name, Value string }
 
 // Master is what a leading master shows of itself.
 type Master struct {
@@ -32,7 +30,7 @@ type Master struct {
 	Elected      time.Time
 	// Cluster is --cluster, LogDir --log_dir; empty: not shown.
 	Cluster, LogDir string
-	Flags           []Flag
+	Flags           []flags.Pair
 	// RoleWhitelist is --roles; nil: any.
 	RoleWhitelist []string
 }
@@ -102,41 +100,11 @@ func appendNamed(dst []byte, name string) []byte {
 	return o.close()
 }
 
-// VersionJSON writes the object of /version.
-func VersionJSON(dst []byte, v *mesos.VersionInfo) []byte {
-	o := open(dst)
-	o.str("build_date", v.GetBuildDate())
-	o.double("build_time", v.GetBuildTime())
-	o.str("build_user", v.GetBuildUser())
-	o.build(v)
-	o.str("version", v.GetVersion())
-	return o.close()
-}
-
-// build writes where the build came from, as far as it is known.
-func (o *object) build(v *mesos.VersionInfo) {
-	if v.GitBranch != nil {
-		o.str("git_branch", *v.GitBranch)
-	}
-	if v.GitSha != nil {
-		o.str("git_sha", *v.GitSha)
-	}
-	if v.GitTag != nil {
-		o.str("git_tag", *v.GitTag)
-	}
-}
-
-// FlagsJSON writes the object of /flags.
-func FlagsJSON(dst []byte, flags []Flag) []byte {
-	o := open(dst)
-	o.flags(flags)
-	return o.close()
-}
-
-func (o *object) flags(flags []Flag) {
+// flags writes the flags that have a value.
+func (o *object) flags(list []flags.Pair) {
 	o.key("flags")
 	in := open(o.buf)
-	for _, f := range flags {
+	for _, f := range list {
 		in.name(f.Name)
 		in.buf = appendString(in.buf, f.Value)
 	}
