@@ -1,0 +1,95 @@
+package commandexecutor
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"clusterd/agent/commandexecutor/wire"
+	"clusterd/isolation/proctree"
+	"clusterd/isolation/supervisor"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// environment is that of the executor with a command's own over it.
+func environment(base []string, command *wire.Command, extra ...wire.Variable) []string {
+	variables := append(append([]wire.Variable(nil), command.Env...), extra...)
+	at := make(map[string]int, len(base)+len(variables))
+	env := make([]string, 0, len(base)+len(variables))
+	for _, e := range base {
+		name, _, _ := strings.Cut(e, "=")
+		at[name] = len(env)
+		env = append(env, e)
+	}
+	for _, v := range variables {
+		e := v.Name + "=" + v.Value
+		if i, ok := at[v.Name]; ok {
+			env[i] = e
+			continue
+		}
+		at[v.Name] = len(env)
+		env = append(env, e)
+	}
+	return env
+}
+
+// startProcess starts a command in a session of its own, with the executor's
+// working directory.
+func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uintptr) (int, error) {
+	if command == nil || !command.HasValue {
+		return 0, textError("the command has no value")
+	}
+	name, argv := command.Value, command.Arguments
+	if command.Shell {
+		name, argv = "sh", []string{"sh", "-c", command.Value}
+	} else if len(argv) == 0 {
+		argv = []string{name}
+	}
+	path, err := supervisor.LookPath(name, env)
+	if command.Shell && err != nil {
+		path, err = "/bin/sh", nil
+	}
+	if err != nil {
+		return 0, textError("execute '" + name + "': " + err.Error())
+	}
+	attr := &syscall.ProcAttr{
+		Env:   env,
+		Files: []uintptr{stdin, stdout, stderr},
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	pid, err := syscall.ForkExec(path, argv, attr)
+	if err == syscall.ENOEXEC { //nolint:errorlint // ForkExec returns it bare
+		// As execvp(3) does, which Mesos uses.
+		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, argv[min(1, len(argv)):]...), attr)
+	}
+	if err != nil {
+		return 0, textError("execute '" + name + "': " + err.Error())
+	}
+	return pid, nil
+}
+
+// killTree signals a process and everything below it. Ids cannot be reused
+// meanwhile for our own children, which only the calling goroutine reaps.
+func killTree(pid int, sig syscall.Signal) {
+	table, err := proctree.ReadTable()
+	if err == nil {
+		for _, p := range table.Below(pid) {
+			_ = syscall.Kill(p.PID, sig)
+		}
+	}
+	_ = syscall.Kill(pid, sig)
+}
+
+// killBelow signals everything below this process. As it is a subreaper, that
+// is all of the task, daemons that forked twice included.
+func killBelow(sig syscall.Signal) {
+	table, err := proctree.ReadTable()
+	if err != nil {
+		return
+	}
+	for _, p := range table.Below(os.Getpid()) {
+		_ = syscall.Kill(p.PID, sig)
+	}
+}
