@@ -1,0 +1,220 @@
+package core
+
+import (
+	"fmt"
+	"slices"
+
+	"clusterd/allocator/resources"
+	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
+)
+
+// adopt makes what an agent reports the master's own belief: what the agent has
+// and the master does not know is added, what the agent does not have holds
+// nothing any more. It returns the tasks that the agent must account for.
+//
+// An agent reports everything whenever it registers, so that the master's
+// books are right again after any failure of either. Mesos leaves its books as
+// they are when an agent that it knows comes back, and so can lose track of tasks
+// that it gave up too early (Master::reconcileKnownSlave).
+func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*clusterdv1.ReconcileTask {
+	for _, info := range msg.Frameworks {
+		id := info.GetId().GetValue()
+		if _, removed := c.removed[id]; !removed && c.framework(id) == nil {
+			fw := c.recoverFramework(info, false)
+			c.setDeadline(fw, c.takeoverDeadline(RecoveredFramework{Info: info}))
+		}
+	}
+	if from == unreachable || from == stranger {
+		c.forgetUnreachable(ag.id)
+	}
+	reported := map[string]bool{}
+	for _, t := range msg.Tasks {
+		reported[t.GetFrameworkId().GetValue()+"\x00"+t.GetTaskId().GetValue()] = true
+		c.adoptTask(ag, t, from)
+	}
+	var reconcile []*clusterdv1.ReconcileTask
+	cells := slices.Clone(ag.cells)
+	slices.SortFunc(cells, compareCells)
+	for _, cl := range cells {
+		if reported[cl.fw.id+"\x00"+cl.rec.ID] {
+			continue
+		}
+		// Not there: the launch was lost with the link, or the agent is done with
+		// the task. It holds nothing; the agent will say how it ended.
+		cl.held = false
+		reconcile = append(reconcile, &clusterdv1.ReconcileTask{
+			FrameworkId: &mesos.FrameworkID{Value: &cl.fw.id},
+			TaskId:      &mesos.TaskID{Value: &cl.rec.ID},
+		})
+	}
+	c.adoptExecutors(ag, msg)
+	c.adoptOperations(ag, msg)
+	ag.used = resources.Resources{}
+	used := ag.usedBy()
+	for _, id := range sortedKeys(used) {
+		ag.used = ag.used.Add(used[id])
+	}
+	return reconcile
+}
+
+func compareCells(a, b *cell) int {
+	switch {
+	case a.fw.id != b.fw.id && a.fw.id < b.fw.id:
+		return -1
+	case a.fw.id != b.fw.id:
+		return 1
+	case a.rec.ID < b.rec.ID:
+		return -1
+	}
+	return 1
+}
+
+// forgetUnreachable drops the tasks that were held for unreachable with their
+// agent: those that live are reported.
+func (c *Core) forgetUnreachable(agentID string) {
+	for _, ref := range c.unreachableTasks[agentID] {
+		fw := c.framework(ref.framework)
+		if fw == nil {
+			continue
+		}
+		if rec, ok := fw.unreachable.Get(ref.task); ok && rec.AgentID == agentID {
+			c.dropUnreachable(fw, ref.task)
+		}
+	}
+	delete(c.unreachableTasks, agentID)
+}
+
+// adoptTask takes over one reported task.
+func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
+	fw := c.framework(t.GetFrameworkId().GetValue())
+	if fw == nil {
+		return // of a framework that has ended: the agent is told to end it
+	}
+	r, err := readResources(t.Resources)
+	if err != nil {
+		return // validate has seen it
+	}
+	r = allocatedResources(r, fw)
+	rec := taskFromProto(t, fw.id, ag.id, r)
+	held := !removable(rec.State)
+	if cl := fw.cells[rec.ID]; cl != nil {
+		if cl.ag != ag {
+			// Two agents claim one task: the id was used again while the first was
+			// away. The one that the master launched counts.
+			c.log(Warn, "task_on_two_agents", "framework_id", fw.id, "task_id", rec.ID,
+				"agent_id", ag.id, "other_agent_id", cl.ag.id)
+			return
+		}
+		if !cl.rec.Terminal() && rec.Terminal() {
+			ended := cl.rec.clone()
+			ended.State = rec.State
+			c.setTask(cl, ended)
+		}
+		cl.held = !removable(cl.rec.State)
+		return
+	}
+	c.dropUnreachable(fw, rec.ID)
+	again := func(old *Task) bool { return old.ID == rec.ID }
+	if slices.ContainsFunc(fw.completed, again) {
+		// Readers share the old slice.
+		fw.completed = slices.DeleteFunc(slices.Clone(fw.completed), again)
+	}
+	c.addTask(rec, fw, ag, held)
+	if from == recovering || from == newcomer || from == returning && rec.Terminal() {
+		return // the framework believes the same of it, or will get the update
+	}
+	message := map[origin]string{
+		unreachable: "Unreachable agent re-reregistered",
+		stranger:    "Unknown agent reregistered",
+		returning:   "Agent reregistered",
+	}[from]
+	c.sendStatus(fw, c.status(update{
+		task: rec.ID, agent: ag.id, state: rec.State, message: message,
+		reason: mesos.TaskStatus_REASON_AGENT_REREGISTERED, executor: rec.ExecutorID, of: rec,
+	}))
+}
+
+// allocatedResources gives resources that an old agent reports without a role the
+// only role that their framework can have had them for.
+func allocatedResources(r resources.Resources, fw *framework) resources.Resources {
+	if len(fw.roles) == 0 {
+		return r
+	}
+	for i := range r.Len() {
+		if r.At(i).Role() == "" {
+			return r.Allocate(fw.roles[0])
+		}
+	}
+	return r
+}
+
+// adoptExecutors takes over the executors that frameworks named; those that
+// agents make for command tasks are theirs alone.
+func (c *Core) adoptExecutors(ag *agent, msg *clusterdv1.RegisterAgent) {
+	for _, e := range ag.executors.Values() {
+		if fw := c.framework(e.FrameworkID); fw != nil {
+			fw.executors.Delete(executorKey(ag.id, e.Info.GetExecutorId().GetValue()))
+			c.touchFramework(fw)
+		}
+	}
+	ag.executors.Clear()
+	for _, e := range msg.Executors {
+		fw := c.framework(e.GetFrameworkId().GetValue())
+		if fw == nil {
+			continue
+		}
+		r, err := readResources(e.ExecutorInfo.Resources)
+		if err != nil {
+			continue
+		}
+		known := &Executor{
+			FrameworkID: fw.id, AgentID: ag.id, Info: e.ExecutorInfo,
+			Resources: allocatedResources(r, fw),
+		}
+		id := e.ExecutorInfo.GetExecutorId().GetValue()
+		fw.executors.Set(executorKey(ag.id, id), known)
+		ag.executors.Set(executorKey(fw.id, id), known)
+		c.touchFramework(fw)
+	}
+}
+
+// adoptOperations takes over the operations that an agent knows. One that it does
+// not know was lost with the link.
+func (c *Core) adoptOperations(ag *agent, msg *clusterdv1.RegisterAgent) {
+	known := map[string]bool{}
+	for _, m := range msg.Operations {
+		uuid := string(m.GetUuid().GetValue())
+		known[uuid] = true
+		if _, ok := c.operations.Get(uuid); ok {
+			continue
+		}
+		fw := c.framework(m.GetFrameworkId().GetValue())
+		op := &operation{Operation: &Operation{
+			UUID:        uuid,
+			FrameworkID: m.GetFrameworkId().GetValue(),
+			AgentID:     ag.id,
+			Info:        m.Info,
+			Latest:      m.LatestStatus,
+			Statuses:    m.Statuses,
+		}}
+		c.addOperation(op, fw, ag)
+	}
+	for _, op := range ag.operations.Values() {
+		if known[op.UUID] || terminalOperation(op.Latest.GetState()) {
+			continue
+		}
+		op.held = false
+		c.countOperation(op.Info, mesos.OperationState_OPERATION_DROPPED)
+		if op.fw != nil && op.Info.Id != nil {
+			message := fmt.Sprintf("Agent %s registered without knowing the operation", ag.id)
+			c.sendOperation(op.fw, &mesos.OperationStatus{
+				OperationId: op.Info.Id,
+				State:       mesos.OperationState_OPERATION_DROPPED.Enum(),
+				Message:     &message,
+				AgentId:     &mesos.AgentID{Value: &ag.id},
+			})
+		}
+		c.removeOperation(op)
+	}
+}

@@ -1,0 +1,155 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+)
+
+// readResources reads resources that an agent reports, in either format.
+func readResources(rs []*mesos.Resource) (resources.Resources, error) {
+	if err := resources.ValidateAll(rs); err != nil {
+		return resources.Resources{}, err
+	}
+	upgraded := make([]*mesos.Resource, len(rs))
+	for i, r := range rs {
+		if r.Role != nil || r.Reservation != nil {
+			r = proto.CloneOf(r)
+			resources.ToPostRefinement(r)
+		}
+		upgraded[i] = r
+	}
+	return resources.FromProto(upgraded)
+}
+
+// validate checks a RegisterAgent, and computes the agent's total (Mesos:
+// src/master/validation.cpp, registerSlave and reregisterSlave). A link is
+// trusted to be an agent's, but not to make sense.
+func (r *registration) validate() error {
+	info := r.msg.GetAgentInfo()
+	if info == nil {
+		return errors.New("'agent_info' must be set")
+	}
+	if info.Id != nil {
+		if err := validateID(info.Id.GetValue()); err != nil {
+			return err
+		}
+	}
+	if r.msg.GetIp() == "" {
+		return errors.New("'ip' must be set")
+	}
+	total, err := readResources(info.Resources)
+	if err != nil {
+		return err
+	}
+	checkpointed, err := readResources(r.msg.CheckpointedResources)
+	if err != nil {
+		return err
+	}
+	if r.total, err = total.ApplyCheckpointed(checkpointed); err != nil {
+		return err
+	}
+	frameworks, err := r.validateFrameworks()
+	if err != nil {
+		return err
+	}
+	executors, err := r.validateExecutors(frameworks)
+	if err != nil {
+		return err
+	}
+	if err := r.validateTasks(frameworks, executors); err != nil {
+		return err
+	}
+	return r.validateOperations()
+}
+
+func (r *registration) validateFrameworks() (map[string]bool, error) {
+	ids := map[string]bool{}
+	for _, f := range r.msg.Frameworks {
+		if err := validateFrameworkInfo(f); err != nil {
+			return nil, err
+		}
+		id := f.GetId().GetValue()
+		if id == "" {
+			return nil, errors.New("Framework has no FrameworkID")
+		}
+		if ids[id] {
+			return nil, fmt.Errorf("Framework has a duplicate FrameworkID: '%s'", id)
+		}
+		ids[id] = true
+	}
+	return ids, nil
+}
+
+func (r *registration) validateExecutors(frameworks map[string]bool) (map[string]bool, error) {
+	keys := map[string]bool{}
+	for _, e := range r.msg.Executors {
+		if e.GetExecutorInfo() == nil {
+			return nil, errors.New("Executor has no ExecutorInfo")
+		}
+		if err := validateExecutorInfo(e.ExecutorInfo); err != nil {
+			return nil, err
+		}
+		if _, err := readResources(e.ExecutorInfo.Resources); err != nil {
+			return nil, err
+		}
+		framework, id := e.GetFrameworkId().GetValue(), e.ExecutorInfo.GetExecutorId().GetValue()
+		if !frameworks[framework] {
+			return nil, fmt.Errorf("Executor has an invalid FrameworkID '%s'", framework)
+		}
+		if key := executorKey(framework, id); keys[key] {
+			return nil, fmt.Errorf("Framework '%s' has a duplicate ExecutorID '%s'", framework, id)
+		}
+		keys[executorKey(framework, id)] = true
+	}
+	return keys, nil
+}
+
+func (r *registration) validateTasks(frameworks, executors map[string]bool) error {
+	agentID := r.id()
+	seen := map[string]bool{}
+	for _, t := range r.msg.Tasks {
+		if err := validateID(t.GetTaskId().GetValue()); err != nil {
+			return within("Task has an invalid TaskID: ", err)
+		}
+		if have := t.GetAgentId().GetValue(); have != agentID {
+			return fmt.Errorf("Task has an invalid AgentID '%s'", have)
+		}
+		framework := t.GetFrameworkId().GetValue()
+		if !frameworks[framework] {
+			return fmt.Errorf("Task has an invalid FrameworkID '%s'", framework)
+		}
+		if key := framework + "\x00" + t.GetTaskId().GetValue(); seen[key] {
+			return fmt.Errorf("Framework '%s' has a duplicate TaskID '%s'", framework, t.GetTaskId().GetValue())
+		} else {
+			seen[key] = true
+		}
+		if t.ExecutorId != nil && t.GetState() == mesos.TaskState_TASK_RUNNING &&
+			!executors[executorKey(framework, t.ExecutorId.GetValue())] {
+			return fmt.Errorf("Task has an invalid ExecutorID '%s'", t.ExecutorId.GetValue())
+		}
+		if _, err := readResources(t.Resources); err != nil {
+			return within("Task uses invalid resources: ", err)
+		}
+	}
+	return nil
+}
+
+func (r *registration) validateOperations() error {
+	for _, op := range r.msg.Operations {
+		if len(op.GetUuid().GetValue()) != 16 {
+			return errors.New("Operation has an invalid UUID")
+		}
+		if op.Info == nil || op.LatestStatus == nil {
+			return errors.New("Operation has no info or no status")
+		}
+		if err := resources.ValidateAndUpgrade(op.Info); err != nil {
+			return within("Operation uses invalid resources: ", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,308 @@
+package core
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+)
+
+// validateOperation checks an operation of an ACCEPT other than a launch, whose
+// resources are upgraded and allocated (Mesos: src/master/validation.cpp,
+// operation::validate).
+func validateOperation(op *mesos.Offer_Operation, fw *framework, ag *agent) error {
+	switch op.GetType() {
+	case mesos.Offer_Operation_RESERVE:
+		return validateReserve(op.Reserve, fw, ag)
+	case mesos.Offer_Operation_UNRESERVE:
+		return validateUnreserve(op.Unreserve)
+	case mesos.Offer_Operation_CREATE:
+		return validateCreate(op.Create, fw, ag)
+	case mesos.Offer_Operation_DESTROY:
+		return validateDestroy(op.Destroy, ag)
+	case mesos.Offer_Operation_GROW_VOLUME:
+		return validateGrow(op.GrowVolume, ag)
+	case mesos.Offer_Operation_SHRINK_VOLUME:
+		return validateShrink(op.ShrinkVolume, ag)
+	case mesos.Offer_Operation_CREATE_DISK:
+		return validateCreateDisk(op.CreateDisk)
+	case mesos.Offer_Operation_DESTROY_DISK:
+		return validateDestroyDisk(op.DestroyDisk)
+	default:
+		return errors.New("Unknown offer operation")
+	}
+}
+
+func validateReserve(op *mesos.Offer_Operation_Reserve, fw *framework, ag *agent) error {
+	if err := validateResources(op.Resources); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validateSingleProvider(op.Resources); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	for _, r := range op.Resources {
+		if !dynamicallyReserved(r) {
+			return fmt.Errorf("Resource %s is not dynamically reserved", resources.Text(r))
+		}
+		role := reservationRole(r)
+		if err := validateReservationCapability("Resource", "reserved", r, ag); err != nil {
+			return err
+		}
+		if err := validateReservationPrincipal(r, fw); err != nil {
+			return err
+		}
+		allocated := r.GetAllocationInfo().GetRole()
+		if allocated != role {
+			return fmt.Errorf("A reserve operation was attempted for a resource with role '%s', but "+
+				"the resource was allocated to role '%s'", role, allocated)
+		}
+		if !fw.hasRole(allocated) {
+			return fmt.Errorf("A reserve operation was attempted for a resource allocated to role '%s', "+
+				"but the framework only has roles '%s'", allocated, setText(fw.roles))
+		}
+	}
+	return within("Invalid reservation resources: ", validateSingleAllocation(op.Resources))
+}
+
+func validateReservationPrincipal(r *mesos.Resource, fw *framework) error {
+	if fw.info.Principal == nil {
+		return nil
+	}
+	principal, last := fw.info.GetPrincipal(), r.Reservations[len(r.Reservations)-1]
+	if last.Principal == nil {
+		return fmt.Errorf("A reserve operation was attempted by principal '%s', but there is a "+
+			"reserved resource in the request with no principal set", principal)
+	}
+	if last.GetPrincipal() != principal {
+		return fmt.Errorf("A reserve operation was attempted by authenticated principal '%s', which does not match a "+
+			"reserved resource in the request with principal '%s'", principal, last.GetPrincipal())
+	}
+	return nil
+}
+
+// validateReservationCapability checks that the agent can keep such a reservation.
+func validateReservationCapability(what, done string, r *mesos.Resource, ag *agent) error {
+	role := reservationRole(r)
+	if strings.Contains(role, "/") && !ag.can(mesos.AgentInfo_Capability_HIERARCHICAL_ROLE) {
+		return fmt.Errorf("%s %s with reservation for hierarchical role '%s' cannot be %s on an agent "+
+			"without HIERARCHICAL_ROLE capability", what, resources.Text(r), role, done)
+	}
+	if len(r.Reservations) > 1 && !ag.can(mesos.AgentInfo_Capability_RESERVATION_REFINEMENT) {
+		return fmt.Errorf("%s %s with reservation refinement cannot be %s on an agent "+
+			"without RESERVATION_REFINEMENT capability", what, resources.Text(r), done)
+	}
+	return nil
+}
+
+func validateUnreserve(op *mesos.Offer_Operation_Unreserve) error {
+	if err := validateResources(op.Resources); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validateSingleProvider(op.Resources); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	for _, r := range op.Resources {
+		if !dynamicallyReserved(r) {
+			return fmt.Errorf("Resource %s is not dynamically reserved", resources.Text(r))
+		}
+		if r.GetDisk().GetPersistence() != nil {
+			return fmt.Errorf("A dynamically reserved persistent volume %s cannot be unreserved directly. "+
+				"Please destroy the persistent volume first then unreserve the resource", resources.Text(r))
+		}
+	}
+	return nil
+}
+
+func validateCreate(op *mesos.Offer_Operation_Create, fw *framework, ag *agent) error {
+	if err := validateResources(op.Volumes); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validateSingleProvider(op.Volumes); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validatePersistentVolumes(op.Volumes); err != nil {
+		return within("Not a persistent volume: ", err)
+	}
+	volumes, err := resources.FromProto(op.Volumes)
+	if err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validateUniquePersistence(ag.total.PersistentVolumes().Add(volumes.Unallocate())); err != nil {
+		return err
+	}
+	for _, v := range op.Volumes {
+		if v.Shared != nil && !fw.can(mesos.FrameworkInfo_Capability_SHARED_RESOURCES) {
+			return fmt.Errorf("Create volume operation for '%s' has been attempted by framework '%s' "+
+				"with no SHARED_RESOURCES capability", resources.Text(v), fw.id)
+		}
+		if err := validateReservationCapability("Volume", "created", v, ag); err != nil {
+			return err
+		}
+		if err := validateVolumePrincipal(v, fw); err != nil {
+			return err
+		}
+	}
+	return within("Invalid volume resources: ", validateSingleAllocation(op.Volumes))
+}
+
+func validateVolumePrincipal(v *mesos.Resource, fw *framework) error {
+	if fw.info.Principal == nil {
+		return nil
+	}
+	principal, p := fw.info.GetPrincipal(), v.Disk.Persistence
+	if p.Principal == nil {
+		return fmt.Errorf("Create volume operation attempted by principal '%s', but there is a volume in the "+
+			"operation with no principal set in 'disk.persistence'", principal)
+	}
+	if p.GetPrincipal() != principal {
+		return fmt.Errorf("Create volume operation attempted by authenticated principal '%s', which does not match "+
+			"a volume in the operation with principal '%s' set in 'disk.persistence'", principal, p.GetPrincipal())
+	}
+	return nil
+}
+
+func validateDestroy(op *mesos.Offer_Operation_Destroy, ag *agent) error {
+	if err := validateResources(op.Volumes); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validateSingleProvider(op.Volumes); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	if err := validatePersistentVolumes(op.Volumes); err != nil {
+		return within("Not a persistent volume: ", err)
+	}
+	volumes, err := resources.FromProto(op.Volumes)
+	if err != nil {
+		return within("Invalid resources: ", err)
+	}
+	volumes = volumes.Unallocate()
+	used := ag.used.Unallocate()
+	for i := range volumes.Len() {
+		it := volumes.At(i)
+		if it.ProviderID() == "" && !ag.total.Contains(it.AsResources()) {
+			return errors.New("Persistent volumes not found")
+		}
+	}
+	for i := range volumes.Len() {
+		if used.Contains(volumes.At(i).AsResources()) {
+			return errors.New("Persistent volumes in use")
+		}
+	}
+	return nil
+}
+
+func validateGrow(op *mesos.Offer_Operation_GrowVolume, ag *agent) error {
+	volume, addition := op.GetVolume(), op.GetAddition()
+	if err := resources.Validate(volume); err != nil {
+		return within("Invalid resource in the 'GrowVolume.volume' field: ", err)
+	}
+	if err := resources.Validate(addition); err != nil {
+		return within("Invalid resource in the 'GrowVolume.addition' field: ", err)
+	}
+	if resources.ToMilli(addition.GetScalar().GetValue()) <= 0 {
+		return errors.New("The size of 'GrowVolume.addition' field must be greater than zero")
+	}
+	if volume.ProviderId != nil {
+		return errors.New("Growing a volume from a resource provider is not supported")
+	}
+	if err := validatePersistentVolumes([]*mesos.Resource{volume}); err != nil {
+		return within("Invalid persistent volume in the 'GrowVolume.volume' field: ", err)
+	}
+	if volume.Shared != nil {
+		return errors.New("Growing a shared persistent volume is not supported")
+	}
+	bare := proto.CloneOf(volume)
+	if bare.Disk.Source != nil {
+		bare.Disk.Persistence, bare.Disk.Volume = nil, nil
+	} else {
+		bare.Disk = nil
+	}
+	if sum, err := resources.FromProto([]*mesos.Resource{bare, addition}); err != nil || sum.Len() != 1 {
+		return errors.New("Incompatible resources in the 'GrowVolume.volume' and 'GrowVolume.addition' fields")
+	}
+	if !ag.can(mesos.AgentInfo_Capability_RESIZE_VOLUME) {
+		return fmt.Errorf("Volume %s cannot be grown on an agent without RESIZE_VOLUME capability", resources.Text(volume))
+	}
+	return nil
+}
+
+func validateShrink(op *mesos.Offer_Operation_ShrinkVolume, ag *agent) error {
+	volume := op.GetVolume()
+	if err := resources.Validate(volume); err != nil {
+		return within("Invalid resource in the 'ShrinkVolume.volume' field: ", err)
+	}
+	subtract := op.GetSubtract().GetValue()
+	if err := validateScalarInput(subtract); err != nil || resources.ToMilli(subtract) <= 0 {
+		return errors.New("Value of 'ShrinkVolume.subtract' must be greater than zero")
+	}
+	if resources.ToMilli(volume.GetScalar().GetValue()) <= resources.ToMilli(subtract) {
+		return errors.New("Value of 'ShrinkVolume.subtract' must be smaller than the size of 'ShrinkVolume.volume'")
+	}
+	if volume.ProviderId != nil {
+		return errors.New("Shrinking a volume from a resource provider is not supported")
+	}
+	if volume.GetDisk().GetSource().GetType() == mesos.Resource_DiskInfo_Source_MOUNT {
+		return errors.New("Shrinking a volume on a MOUNT disk is not supported")
+	}
+	if err := validatePersistentVolumes([]*mesos.Resource{volume}); err != nil {
+		return within("Invalid persistent volume in the 'ShrinkVolume.volume' field: ", err)
+	}
+	if volume.Shared != nil {
+		return errors.New("Shrinking a shared persistent volume is not supported")
+	}
+	if !ag.can(mesos.AgentInfo_Capability_RESIZE_VOLUME) {
+		return fmt.Errorf("Volume %s cannot be shrunk on an agent without RESIZE_VOLUME capability", resources.Text(volume))
+	}
+	return nil
+}
+
+func validateCreateDisk(op *mesos.Offer_Operation_CreateDisk) error {
+	source := op.GetSource()
+	if err := validateResources([]*mesos.Resource{source}); err != nil {
+		return within("Invalid resource: ", err)
+	}
+	if source.ProviderId == nil {
+		return errors.New("'source' is not managed by a resource provider")
+	}
+	if source.GetDisk().GetSource().GetType() != mesos.Resource_DiskInfo_Source_RAW {
+		return errors.New("'source' is not a RAW disk resource")
+	}
+	if t := op.GetTargetType(); t != mesos.Resource_DiskInfo_Source_MOUNT && t != mesos.Resource_DiskInfo_Source_BLOCK {
+		return errors.New("'target_type' is neither MOUNT or BLOCK")
+	}
+	profile := source.Disk.Source.Profile != nil
+	if profile && op.TargetProfile != nil {
+		return errors.New("'target_profile' must not be set when 'source' has a profile")
+	}
+	if !profile && op.TargetProfile == nil {
+		return errors.New("'target_profile' must be set when 'source' has no profile")
+	}
+	return nil
+}
+
+func validateDestroyDisk(op *mesos.Offer_Operation_DestroyDisk) error {
+	source := op.GetSource()
+	if err := validateResources([]*mesos.Resource{source}); err != nil {
+		return within("Invalid resource: ", err)
+	}
+	if source.ProviderId == nil {
+		return errors.New("'source' is not managed by a resource provider")
+	}
+	switch source.GetDisk().GetSource().GetType() {
+	case mesos.Resource_DiskInfo_Source_MOUNT, mesos.Resource_DiskInfo_Source_BLOCK, mesos.Resource_DiskInfo_Source_RAW:
+	default:
+		return errors.New("'source' is neither a MOUNT, BLOCK or RAW disk resource")
+	}
+	if source.Disk.Source.Id == nil {
+		return errors.New("'source' is not backed by a CSI volume")
+	}
+	if source.Disk.Persistence != nil {
+		return fmt.Errorf("A disk resource containing a persistent volume %s cannot be destroyed directly. "+
+			"Please destroy the persistent volume first then destroy the disk resource", resources.Text(source))
+	}
+	return nil
+}
