@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,12 @@ import (
 	mesos "clusterd/api/mesos/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(childLinks); addr != "" {
+		child(addr)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // master runs a Server behind a real HTTP server until the test ends.
 func master(t testing.TB, opts Options, accept func(*MasterConn, *http.Request)) (*Server, string) {
@@ -260,15 +266,15 @@ func TestGarbageIsRefusedWithAReason(t *testing.T) {
 		write, reason string
 		want          error
 	}{
-		"http":            {"GET / HTTP/1.1\r\n\r\n", "unknown type 71", ErrProtocol},
-		"zero":            {"\x00\x00", "unknown type 0", ErrProtocol},
-		"endless length":  {"\x01" + strings.Repeat("\xff", 11), "length of a record does not end", ErrProtocol},
-		"oversize":        {"\x01\xe9\x07", "1001 bytes, the limit is 1000", ErrTooLarge},
-		"huge":            {"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the limit is 1000", ErrTooLarge},
-		"no message":      {"\x01\x03abc", "decode message", ErrProtocol},
-		"missing fields":  {"\x01\x02\x0a\x00", "decode message", ErrProtocol},
+		"http":           {"GET / HTTP/1.1\r\n\r\n", "unknown type 71", ErrProtocol},
+		"zero":           {"\x00\x00", "unknown type 0", ErrProtocol},
+		"endless length": {"\x01" + strings.Repeat("\xff", 11), "length of a record does not end", ErrProtocol},
+		"oversize":       {"\x01\xe9\x07", "1001 bytes, the limit is 1000", ErrTooLarge},
+		"huge":           {"\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the limit is 1000", ErrTooLarge},
+		"no message":     {"\x01\x03abc", "decode message", ErrProtocol},
+		"missing fields": {"\x01\x02\x0a\x00", "decode message", ErrProtocol},
 		// An ExecutorMessage whose ids have no value.
-		"missing deeper": {"\x01\x06\x22\x04\x0a\x00\x12\x00", "decode message", ErrProtocol},
+		"missing deeper":  {"\x01\x06\x22\x04\x0a\x00\x12\x00", "decode message", ErrProtocol},
 		"keepalive filed": {"\x02\x01a", "keepalive of 1 bytes", ErrProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
