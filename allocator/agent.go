@@ -78,11 +78,20 @@ func (a *agent) available() resources.Resources {
 
 // hold gives r, which carries no allocation role, to l.
 func (h *hierarchical) hold(a *agent, l *leaf, r resources.Resources) {
-	h.allocated(l, h.record(a, l, r), 1)
+	h.scratch = h.record(h.scratch[:0], a, l, r)
+	a.stale = true
+	h.allocated(l, h.scratch, 1)
 }
 
-// record is hold without the change of shares, which it returns.
-func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) vec {
+// nothingLeft says that all that was free is about to be given away.
+func (a *agent) nothingLeft() {
+	a.free = resources.Resources{}
+	a.stale = false
+}
+
+// record is hold without the change of shares, which it returns in v, and
+// without that of what is free.
+func (h *hierarchical) record(v vec, a *agent, l *leaf, r resources.Resources) vec {
 	at := slices.IndexFunc(a.held, func(hd holding) bool { return hd.leaf == l })
 	if at < 0 {
 		at = len(a.held)
@@ -91,9 +100,8 @@ func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) vec {
 	}
 	before := a.held[at].res
 	a.held[at].res = before.Add(r)
-	a.stale = true
 	h.quotas.held(h, l.role.path, r, 1)
-	return h.difference(a.held[at].res, before, r)
+	return h.difference(v, a.held[at].res, before, r)
 }
 
 // unhold takes r, which l holds, back.
@@ -108,21 +116,22 @@ func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
 	}
 	a.stale = true
 	h.quotas.held(h, l.role.path, r, -1)
-	h.allocated(l, h.difference(before, after, r), -1)
+	h.scratch = h.difference(h.scratch[:0], before, after, r)
+	h.allocated(l, h.scratch, -1)
 }
 
-// difference is what the scalars of more are above those of less, r being what
-// lies between. However many copies of a shared resource a framework holds, they
+// difference appends to v what the scalars of more are above those of less, r
+// being what lies between. However many copies of a shared resource a framework holds, they
 // count once.
-func (h *hierarchical) difference(more, less, r resources.Resources) vec {
+func (h *hierarchical) difference(v vec, more, less, r resources.Resources) vec {
 	for i := range r.Len() {
 		if r.At(i).Shared() {
-			v := h.vecOf(more, nil)
+			v = h.appendVec(v, more, nil)
 			v.add(h.vecOf(less, nil), -1)
 			return v
 		}
 	}
-	return h.vecOf(r, nil)
+	return h.appendVec(v, r, nil)
 }
 
 // orphan sets what is held on the agent by a framework that is not known yet.

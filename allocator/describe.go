@@ -30,11 +30,13 @@ func (h *hierarchical) describe() string {
 }
 
 func (h *hierarchical) describeNode(b *strings.Builder, n *node, depth int) {
-	for _, c := range n.order.fresh(h) {
+	for i := range n.order.fresh(h) {
+		c := n.order.at(i)
 		indent := strings.Repeat("  ", depth)
 		fmt.Fprintf(b, "%s%s share=%.4f count=%d\n", indent, c.name, c.share, c.count)
 		if c.role != nil {
-			for _, l := range c.role.order.fresh(h) {
+			for j := range c.role.order.fresh(h) {
+				l := c.role.order.at(j)
 				fmt.Fprintf(b, "%s  framework %s share=%.4f count=%d\n", indent, l.name, l.share, l.count)
 			}
 		}

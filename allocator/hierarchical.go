@@ -49,6 +49,7 @@ type hierarchical struct {
 	dirty   []*agent
 	changed []*leaf
 	run     uint64
+	scratch vec
 	// sharers have offeredShared.
 	sharers []*agent
 
@@ -98,9 +99,13 @@ func (h *hierarchical) index(name string) int {
 	return i
 }
 
-// vecOf returns the scalars among the items that keep lets through.
+// vecOf returns the scalars among the items that keep, if any, lets through.
 func (h *hierarchical) vecOf(r resources.Resources, keep func(resources.Item) bool) vec {
-	v := make(vec, len(h.names))
+	return h.appendVec(make(vec, 0, len(h.names)), r, keep)
+}
+
+// appendVec is vecOf into the empty v.
+func (h *hierarchical) appendVec(v vec, r resources.Resources, keep func(resources.Item) bool) vec {
 	for i := range r.Len() {
 		if it := r.At(i); it.Type() == mesos.Value_SCALAR && (keep == nil || keep(it)) {
 			n := h.index(it.Name())

@@ -153,6 +153,7 @@ type visit struct {
 	plain  bool
 	whole  resources.Resources
 	enough bool
+	// shares keeps the vecs of earlier visits for use again.
 	shares []share
 }
 
@@ -187,9 +188,8 @@ func (v *visit) look() {
 
 // end makes the shares what they have become.
 func (v *visit) end() {
-	for i, s := range v.shares {
+	for _, s := range v.shares {
 		v.h.allocated(s.leaf, s.v, 1)
-		v.shares[i] = share{}
 	}
 	v.shares = v.shares[:0]
 }
@@ -202,11 +202,7 @@ func isQuotaItem(it resources.Item) bool {
 
 // arrange puts r in the order in which Mesos composes offers.
 func arrange(r resources.Resources) resources.Resources {
-	always := r.Filter(func(it resources.Item) bool { return !isQuotaItem(it) })
-	if always.Empty() || always.Len() == r.Len() {
-		return r
-	}
-	return always.Add(r.Filter(isQuotaItem))
+	return r.FirstThose(func(it resources.Item) bool { return !isQuotaItem(it) })
 }
 
 func meets(minimums []resources.Quantities, r resources.Resources) bool {
@@ -331,8 +327,11 @@ func (v *visit) offerWhole(l *leaf) bool {
 	if len(l.filters) > 0 && l.filtered(v.a, v.whole) || !v.capable(l) {
 		return true
 	}
-	v.give(l, v.whole)
-	return !v.left.Empty()
+	whole := v.whole
+	v.a.nothingLeft()
+	v.left, v.whole = resources.Resources{}, resources.Resources{}
+	v.record(l, whole)
+	return false
 }
 
 // offer gives r to l if it is enough and not refused.
@@ -345,14 +344,26 @@ func (v *visit) offer(l *leaf, r resources.Resources) bool {
 }
 
 func (v *visit) give(l *leaf, r resources.Resources) {
-	v.shares = append(v.shares, share{l, v.h.record(v.a, l, r)})
 	if shared := r.Shared(); !shared.Empty() {
 		if v.a.offeredShared.Empty() {
 			v.h.sharers = append(v.h.sharers, v.a)
 		}
 		v.a.offeredShared = v.a.offeredShared.Add(shared)
 	}
+	v.a.stale = true
+	v.record(l, r)
 	v.look()
+}
+
+// record notes that l was given r.
+func (v *visit) record(l *leaf, r resources.Resources) {
+	if n := len(v.shares); n < cap(v.shares) {
+		v.shares = v.shares[:n+1]
+	} else {
+		v.shares = append(v.shares, share{})
+	}
+	s := &v.shares[len(v.shares)-1]
+	s.leaf, s.v = l, v.h.record(s.v[:0], v.a, l, r)
 	r = r.Allocate(l.role.path)
 	// What a framework got in the first stage comes in the same offer.
 	for _, i := range v.a.offers {

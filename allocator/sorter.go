@@ -61,39 +61,82 @@ type member interface {
 // to the cluster's total; when that changes, the list is put right at its next
 // use.
 type ordered[T member] struct {
-	list []T
+	// list holds indices of slots, for these are moved about a lot, and pointers
+	// are dear to move while the garbage collector runs.
+	list  []uint32
+	slots []T
+	spare []uint32 // unused slots
 	// epoch is the hierarchical.epoch for which the shares were computed.
 	epoch uint64
 }
 
-func (o *ordered[T]) fresh(h *hierarchical) []T {
+func (o *ordered[T]) at(i int) T { return o.slots[o.list[i]] }
+
+// fresh puts the list right and returns its length.
+func (o *ordered[T]) fresh(h *hierarchical) int {
 	if o.epoch != h.epoch {
-		for _, m := range o.list {
-			m.rescale(h)
+		for _, s := range o.list {
+			o.slots[s].rescale(h)
 		}
-		slices.SortFunc(o.list, func(a, b T) int { return a.key().compare(b.key()) })
+		slices.SortFunc(o.list, func(a, b uint32) int { return o.slots[a].key().compare(o.slots[b].key()) })
 		o.epoch = h.epoch
 	}
-	return o.list
+	return len(o.list)
 }
 
-func (o *ordered[T]) search(k *rank) int {
-	i, _ := slices.BinarySearchFunc(o.list, k, func(m T, k *rank) int { return m.key().compare(k) })
+// members returns the list, sorted by name.
+func (o *ordered[T]) members() []T {
+	out := make([]T, len(o.list))
+	for i := range o.list {
+		out[i] = o.at(i)
+	}
+	slices.SortFunc(out, func(a, b T) int { return strings.Compare(a.key().name, b.key().name) })
+	return out
+}
+
+// search returns where k is, or would be, among list[from:to].
+func (o *ordered[T]) search(k *rank, from, to int) int {
+	for from < to {
+		mid := int(uint(from+to) / 2)
+		if o.at(mid).key().compare(k) < 0 {
+			from = mid + 1
+		} else {
+			to = mid
+		}
+	}
+	return from
+}
+
+// find returns where m is.
+func (o *ordered[T]) find(m T) int {
+	i := o.search(m.key(), 0, len(o.list))
+	if i >= len(o.list) || o.at(i) != m {
+		panic("allocator: order of a sorter is broken at " + m.key().name)
+	}
 	return i
 }
 
 func (o *ordered[T]) insert(h *hierarchical, m T) {
-	o.fresh(h)
+	n := o.fresh(h)
 	m.rescale(h)
-	o.list = slices.Insert(o.list, o.search(m.key()), m)
+	var slot uint32
+	if k := len(o.spare); k > 0 {
+		slot, o.spare = o.spare[k-1], o.spare[:k-1]
+		o.slots[slot] = m
+	} else {
+		slot = uint32(len(o.slots))
+		o.slots = append(o.slots, m)
+	}
+	o.list = slices.Insert(o.list, o.search(m.key(), 0, n), slot)
 }
 
 func (o *ordered[T]) remove(h *hierarchical, m T) {
 	o.fresh(h)
-	i := o.search(m.key())
-	if i >= len(o.list) || o.list[i] != m {
-		panic("allocator: order of a sorter is broken at " + m.key().name)
-	}
+	i := o.find(m)
+	slot := o.list[i]
+	var none T
+	o.slots[slot] = none
+	o.spare = append(o.spare, slot)
 	o.list = slices.Delete(o.list, i, i+1)
 }
 
@@ -103,19 +146,20 @@ func (o *ordered[T]) change(h *hierarchical, m T, f func()) {
 		f() // All are rescaled at the next use.
 		return
 	}
-	i := o.search(m.key())
-	if i >= len(o.list) || o.list[i] != m {
-		panic("allocator: order of a sorter is broken at " + m.key().name)
-	}
+	i := o.find(m)
+	slot := o.list[i]
 	f()
 	k := m.key()
-	for ; i > 0 && k.compare(o.list[i-1].key()) < 0; i-- {
-		o.list[i] = o.list[i-1]
+	switch {
+	case i > 0 && k.compare(o.at(i-1).key()) < 0:
+		to := o.search(k, 0, i)
+		copy(o.list[to+1:i+1], o.list[to:i])
+		o.list[to] = slot
+	case i+1 < len(o.list) && k.compare(o.at(i+1).key()) > 0:
+		to := o.search(k, i+1, len(o.list))
+		copy(o.list[i:], o.list[i+1:to])
+		o.list[to-1] = slot
 	}
-	for ; i+1 < len(o.list) && k.compare(o.list[i+1].key()) > 0; i++ {
-		o.list[i] = o.list[i+1]
-	}
-	o.list[i] = m
 }
 
 // node is a node of the tree of roles. A role with frameworks is a leaf called
@@ -357,8 +401,8 @@ func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
 	if n.role != nil {
 		return f(n.role)
 	}
-	for _, c := range n.order.fresh(h) {
-		if !h.walk(c, f) {
+	for i := range n.order.fresh(h) {
+		if !h.walk(n.order.at(i), f) {
 			return false
 		}
 	}
@@ -367,12 +411,16 @@ func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
 
 // eachLeaf does the same for the active frameworks of a role.
 func (h *hierarchical) eachLeaf(a *agent, r *role, f func(*leaf) bool) {
-	list := r.order.fresh(h)
 	if h.opts.FrameworkSorter == SorterRandom {
-		list = h.shuffledLeaves(a, r)
+		for _, l := range h.shuffledLeaves(a, r) {
+			if !f(l) {
+				return
+			}
+		}
+		return
 	}
-	for _, l := range list {
-		if !f(l) {
+	for i := range r.order.fresh(h) {
+		if !f(r.order.at(i)) {
 			return
 		}
 	}
@@ -418,8 +466,7 @@ func (h *hierarchical) relative(out []weighted, n *node, part float64) []weighte
 		return append(out, weighted{n.role, part})
 	}
 	// By name, for sums of doubles depend on the order.
-	children := slices.Clone(n.order.list)
-	slices.SortFunc(children, func(x, y *node) int { return strings.Compare(x.name, y.name) })
+	children := n.order.members()
 	var sum float64
 	for _, c := range children {
 		sum += c.weight
@@ -431,8 +478,8 @@ func (h *hierarchical) relative(out []weighted, n *node, part float64) []weighte
 }
 
 func (h *hierarchical) shuffledLeaves(a *agent, r *role) []*leaf {
-	keys := make(map[*leaf]float64, len(r.order.list))
-	out := slices.Clone(r.order.list)
+	out := r.order.members()
+	keys := make(map[*leaf]float64, len(out))
 	for _, l := range out {
 		keys[l] = h.draw(a, l.name)
 	}

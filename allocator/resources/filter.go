@@ -89,3 +89,32 @@ func (r Resources) Get(name string) Resources {
 func (r Resources) OfRole(role string) Resources {
 	return r.Filter(func(it Item) bool { return it.role == role })
 }
+
+// FirstThose returns r with the items for which first is true before the others;
+// within both the order stays.
+func (r Resources) FirstThose(first func(Item) bool) Resources {
+	ordered, seen := true, false
+	for _, it := range r.items {
+		if !first(it) {
+			seen = true
+		} else if seen {
+			ordered = false
+			break
+		}
+	}
+	if ordered {
+		return r
+	}
+	out := make([]Item, 0, len(r.items))
+	for _, it := range r.items {
+		if first(it) {
+			out = append(out, it)
+		}
+	}
+	for _, it := range r.items {
+		if !first(it) {
+			out = append(out, it)
+		}
+	}
+	return Resources{items: out}
+}
