@@ -269,9 +269,19 @@ func powerOfTwo(v Value) error {
 // jsonStringMap demands a JSON object whose members are all strings
 // (src/slave/flags.cpp, executor_environment_variables).
 func jsonStringMap(v Value) error {
+	_, err := ParseStringMap(v.Text)
+	return err
+}
+
+// ParseStringMap reads a JSON object whose members are all strings; empty text is
+// a nil map.
+func ParseStringMap(text string) (map[string]string, error) {
 	var m map[string]string
-	if err := json.Unmarshal([]byte(v.Text), &m); err != nil {
-		return errors.New("expecting a JSON object whose members are strings")
+	if text == "" {
+		return m, nil
 	}
-	return nil
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		return nil, fmt.Errorf("%w: expecting a JSON object whose members are strings", ErrInvalidValue)
+	}
+	return m, nil
 }
