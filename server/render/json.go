@@ -14,6 +14,16 @@ func appendDouble(dst []byte, v float64) []byte {
 		// JSON has no such numbers; Mesos writes them bare, which breaks readers.
 		return append(dst, '0', '.', '0')
 	}
+	// Times in microseconds and amounts in thousandths are nearly all there is.
+	// If the decimal of six digits reads back as v, then the shortest that does
+	// is the same less its trailing zeros: below 2^32 doubles lie closer together
+	// than microseconds.
+	if v >= 0 && v < 1<<32 {
+		micro := uint64(v*1e6 + 0.5)
+		if float64(micro)/1e6 == v {
+			return appendMicro(dst, micro)
+		}
+	}
 	start := len(dst)
 	format := byte('f')
 	if abs := math.Abs(v); abs != 0 && (abs < 1e-6 || abs >= 1e21) {
@@ -26,6 +36,26 @@ func appendDouble(dst []byte, v float64) []byte {
 		}
 	}
 	return append(dst, '.', '0')
+}
+
+// appendMicro writes a fixed-point number of millionths as a double.
+func appendMicro(dst []byte, micro uint64) []byte {
+	dst = strconv.AppendUint(dst, micro/1e6, 10)
+	rest := uint32(micro % 1e6)
+	if rest == 0 {
+		return append(dst, '.', '0')
+	}
+	var digits [7]byte
+	digits[0] = '.'
+	for i := 6; i > 0; i-- {
+		digits[i] = byte('0' + rest%10)
+		rest /= 10
+	}
+	n := len(digits)
+	for digits[n-1] == '0' {
+		n--
+	}
+	return append(dst, digits[:n]...)
 }
 
 // appendMilli writes a fixed-point number of thousandths as a double.
@@ -74,6 +104,38 @@ var plain = func() (t [256]bool) {
 // appendString writes a JSON string; bytes that are not UTF-8 become U+FFFD.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
+	if allPlain(s) {
+		return append(append(dst, s...), '"')
+	}
+	return append(appendEscaped(dst, s), '"')
+}
+
+// allPlain reports whether every byte of s stands for itself, eight at a time.
+func allPlain(s string) bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(s); i += 8 {
+		w := uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+			uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
+		quote, slash := w^(ones*'"'), w^(ones*'\\')
+		// A byte is zero, or below 0x20, where subtracting borrows from its top bit.
+		if (w|(w-ones*0x20)|(quote-ones)|(slash-ones))&tops != 0 {
+			return plainBytes(s[i:])
+		}
+	}
+	return plainBytes(s[i:])
+}
+
+func plainBytes(s string) bool {
+	for i := range len(s) {
+		if !plain[s[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+func appendEscaped(dst []byte, s string) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
@@ -112,7 +174,7 @@ func appendString(dst []byte, s string) []byte {
 		i++
 		start = i
 	}
-	return append(append(dst, s[start:]...), '"')
+	return append(dst, s[start:]...)
 }
 
 // object writes the members of one JSON object into buf. It knows whether a
@@ -120,6 +182,8 @@ func appendString(dst []byte, s string) []byte {
 type object struct {
 	buf   []byte
 	comma bool
+	// out takes what is finished of a large body; nil: all stays in buf.
+	out *Body
 }
 
 func open(dst []byte) object { return object{buf: append(dst, '{')} }

@@ -31,7 +31,7 @@ const (
 //
 // The large ones are written in pieces by several goroutines: protobuf messages
 // and JSON lists may both be put together from parts.
-func Operator(f Format, v *core.View, m *Master, t master.Call_Type) (body []byte, ok bool, err error) {
+func Operator(f Format, v *core.View, m *Master, t master.Call_Type) (body Body, ok bool, err error) {
 	switch t {
 	case master.Call_GET_STATE:
 		return f.envelope(master.Response_GET_STATE, "get_state", 9, f.state(v)), true, nil
@@ -48,15 +48,16 @@ func Operator(f Format, v *core.View, m *Master, t master.Call_Type) (body []byt
 	if r == nil {
 		return nil, false, nil
 	}
+	var b []byte
 	if f == Protobuf {
-		body, err = proto.Marshal(r)
+		b, err = proto.Marshal(r)
 	} else {
-		body, err = mesosjson.Marshal(r)
+		b, err = mesosjson.Marshal(r)
 	}
 	if err != nil {
 		return nil, true, fmt.Errorf("encode the response to %s: %w", t, err)
 	}
-	return body, true, nil
+	return Body{b}, true, nil
 }
 
 // small makes the responses that are never large.
@@ -149,87 +150,93 @@ type member struct {
 	number protowire.Number
 	// pieces are runs of encoded elements: for JSON separated by commas, for
 	// protobuf with their tags.
-	pieces [][]byte
+	pieces Body
 	// single says that pieces is one encoded message, not a list.
 	single bool
 }
 
 // message puts members together. Lists that are empty appear in JSON as [], as
 // Mesos writes these messages.
-func (f Format) message(members ...member) []byte {
-	size := 2
-	for _, m := range members {
-		size += len(m.name) + 16
-		for _, p := range m.pieces {
-			size += len(p) + 1
-		}
-	}
-	dst := make([]byte, 0, size)
+func (f Format) message(members ...member) Body {
+	var body Body
 	if f == Protobuf {
 		for _, m := range members {
-			for _, p := range m.pieces {
-				if m.single {
-					dst = protowire.AppendTag(dst, m.number, protowire.BytesType)
-					dst = protowire.AppendBytes(dst, p)
-				} else {
-					dst = append(dst, p...)
-				}
+			if m.single {
+				body = append(body, head(m.number, m.pieces))
 			}
+			body = append(body, m.pieces...)
 		}
-		return dst
+		return body
 	}
-	o := open(dst)
-	for _, m := range members {
-		o.key(m.name)
+	for i, m := range members {
+		key := `,"` + m.name + `":`
+		if i == 0 {
+			key = `{"` + m.name + `":`
+		}
+		body = append(body, []byte(key))
 		if m.single {
-			o.buf = append(o.buf, m.pieces[0]...)
+			body = append(body, m.pieces...)
 			continue
 		}
-		o.buf = append(o.buf, '[')
+		body = append(body, []byte{'['})
 		first := true
 		for _, p := range m.pieces {
 			if len(p) == 0 {
 				continue
 			}
 			if !first {
-				o.buf = append(o.buf, ',')
+				body = append(body, comma)
 			}
 			first = false
-			o.buf = append(o.buf, p...)
+			body = append(body, p)
 		}
-		o.buf = append(o.buf, ']')
+		body = append(body, []byte{']'})
 	}
-	return o.close()
+	return append(body, []byte{'}'})
 }
 
-func (f Format) envelope(t master.Response_Type, name string, number protowire.Number, body []byte) []byte {
+// head is the tag and the length before a message in protobuf.
+func head(number protowire.Number, body Body) []byte {
+	dst := protowire.AppendTag(nil, number, protowire.BytesType)
+	return protowire.AppendVarint(dst, uint64(body.Len()))
+}
+
+func (f Format) envelope(t master.Response_Type, name string, number protowire.Number, body Body) Body {
 	if f == Protobuf {
-		dst := make([]byte, 0, len(body)+16)
-		dst = protowire.AppendTag(dst, 1, protowire.VarintType)
+		dst := protowire.AppendTag(nil, 1, protowire.VarintType)
 		dst = protowire.AppendVarint(dst, uint64(t))
-		dst = protowire.AppendTag(dst, number, protowire.BytesType)
-		return protowire.AppendBytes(dst, body)
+		return append(Body{dst, head(number, body)}, body...)
 	}
-	o := object{buf: append(make([]byte, 0, len(body)+64), '{')}
-	o.raw("type", t.String())
-	o.key(name)
-	o.buf = append(o.buf, body...)
-	return o.close()
+	start := `{"type":"` + t.String() + `","` + name + `":`
+	return append(append(Body{[]byte(start)}, body...), []byte{'}'})
 }
 
 // list encodes elements as a member, in as many pieces as there are CPUs when
-// there are many.
-func list[T any](f Format, name string, number protowire.Number, elems []T, message func(T) proto.Message) member {
+// there are many. encode appends one element: for protobuf the message alone.
+func list[T any](f Format, name string, number protowire.Number, elems []T, encode func(Format, []byte, T) []byte) member {
 	workers := runtime.GOMAXPROCS(0)
 	if len(elems) < parallelFrom {
 		workers = 1
 	}
 	each := (len(elems) + workers - 1) / workers
-	m := member{name: name, number: number, pieces: make([][]byte, workers)}
+	m := member{name: name, number: number, pieces: make(Body, workers)}
 	run := func(w int) {
-		var dst []byte
-		for _, e := range elems[min(w*each, len(elems)):min((w+1)*each, len(elems))] {
-			dst = f.element(dst, number, message(e))
+		var dst, scratch []byte
+		mine := elems[min(w*each, len(elems)):min((w+1)*each, len(elems))]
+		for i, e := range mine {
+			if i == 16 { // these tell how much room all will need
+				dst = append(make([]byte, 0, (len(dst)/16+16)*len(mine)*17/16), dst...)
+			}
+			if f == JSON {
+				if i > 0 {
+					dst = append(dst, ',')
+				}
+				dst = encode(f, dst, e)
+				continue
+			}
+			scratch = encode(f, scratch[:0], e)
+			dst = protowire.AppendTag(dst, number, protowire.BytesType)
+			dst = protowire.AppendBytes(dst, scratch)
 		}
 		m.pieces[w] = dst
 	}
@@ -242,29 +249,24 @@ func list[T any](f Format, name string, number protowire.Number, elems []T, mess
 	return m
 }
 
-func (f Format) element(dst []byte, number protowire.Number, p proto.Message) []byte {
+// encode appends a message.
+func (f Format) encode(dst []byte, p proto.Message) []byte {
 	if f == JSON {
-		if len(dst) > 0 {
-			dst = append(dst, ',')
-		}
 		return appendProto(dst, p)
 	}
-	before := len(dst)
-	dst = protowire.AppendTag(dst, number, protowire.BytesType)
-	dst = protowire.AppendVarint(dst, uint64(proto.Size(p)))
-	out, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(dst, p)
+	out, err := proto.MarshalOptions{}.MarshalAppend(dst, p)
 	if err != nil {
-		return dst[:before] // see appendProto
+		return dst // see appendProto
 	}
 	return out
 }
 
-func (f Format) state(v *core.View) []byte {
+func (f Format) state(v *core.View) Body {
 	return f.message(
-		member{"get_tasks", 1, [][]byte{f.tasks(v)}, true},
-		member{"get_executors", 2, [][]byte{f.executors(v)}, true},
-		member{"get_frameworks", 3, [][]byte{f.frameworks(v)}, true},
-		member{"get_agents", 4, [][]byte{f.agents(v)}, true},
+		member{"get_tasks", 1, f.tasks(v), true},
+		member{"get_executors", 2, f.executors(v), true},
+		member{"get_frameworks", 3, f.frameworks(v), true},
+		member{"get_agents", 4, f.agents(v), true},
 	)
 }
 
@@ -278,7 +280,7 @@ func everyFramework(v *core.View, each func(*core.Framework)) {
 	}
 }
 
-func (f Format) tasks(v *core.View) []byte {
+func (f Format) tasks(v *core.View) Body {
 	var active, unreachable, completed []*core.Task
 	everyFramework(v, func(fw *core.Framework) {
 		for t := range fw.Tasks.Values() {
@@ -289,35 +291,34 @@ func (f Format) tasks(v *core.View) []byte {
 		}
 		completed = append(completed, fw.CompletedTasks...)
 	})
-	message := func(t *core.Task) proto.Message { return t.Proto() }
 	return f.message(
-		list(f, "tasks", 2, active, message),
-		list(f, "unreachable_tasks", 5, unreachable, message),
-		list(f, "completed_tasks", 3, completed, message),
+		list(f, "tasks", 2, active, encodeTask),
+		list(f, "unreachable_tasks", 5, unreachable, encodeTask),
+		list(f, "completed_tasks", 3, completed, encodeTask),
 	)
 }
 
-func (f Format) executors(v *core.View) []byte {
+func (f Format) executors(v *core.View) Body {
 	var all []*core.Executor
 	everyFramework(v, func(fw *core.Framework) {
 		for e := range fw.Executors.Values() {
 			all = append(all, e)
 		}
 	})
-	return f.message(list(f, "executors", 1, all, func(e *core.Executor) proto.Message {
-		return &master.Response_GetExecutors_Executor{
+	return f.message(list(f, "executors", 1, all, func(f Format, dst []byte, e *core.Executor) []byte {
+		return f.encode(dst, &master.Response_GetExecutors_Executor{
 			ExecutorInfo: e.Info,
 			AgentId:      &mesos.AgentID{Value: &e.AgentID},
-		}
+		})
 	}))
 }
 
-func (f Format) frameworks(v *core.View) []byte {
+func (f Format) frameworks(v *core.View) Body {
 	var running []*core.Framework
 	for fw := range v.Frameworks.Values() {
 		running = append(running, fw)
 	}
-	message := func(fw *core.Framework) proto.Message { return framework(v, fw) }
+	message := func(f Format, dst []byte, fw *core.Framework) []byte { return f.encode(dst, framework(v, fw)) }
 	return f.message(
 		list(f, "frameworks", 1, running, message),
 		list(f, "completed_frameworks", 2, v.CompletedFrameworks, message),
@@ -367,7 +368,7 @@ func timeInfo(t time.Time) *mesos.TimeInfo {
 	return &mesos.TimeInfo{Nanoseconds: proto.Int64(t.UnixNano())}
 }
 
-func (f Format) agents(v *core.View) []byte {
+func (f Format) agents(v *core.View) Body {
 	agents := make([]*core.Agent, 0, v.Agents.Len())
 	for a := range v.Agents.Values() {
 		agents = append(agents, a)
@@ -377,8 +378,8 @@ func (f Format) agents(v *core.View) []byte {
 		recovered = append(recovered, info)
 	}
 	return f.message(
-		list(f, "agents", 1, agents, func(a *core.Agent) proto.Message { return agent(a) }),
-		list(f, "recovered_agents", 2, recovered, func(i *mesos.AgentInfo) proto.Message { return i }),
+		list(f, "agents", 1, agents, func(f Format, dst []byte, a *core.Agent) []byte { return f.encode(dst, agent(a)) }),
+		list(f, "recovered_agents", 2, recovered, func(f Format, dst []byte, i *mesos.AgentInfo) []byte { return f.encode(dst, i) }),
 	)
 }
 

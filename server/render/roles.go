@@ -139,8 +139,8 @@ func (q quantities) plus(that quantities) quantities {
 }
 
 // Roles writes /roles.
-func Roles(dst []byte, v *core.View, whitelist []string) []byte {
-	o := open(dst)
+func Roles(v *core.View, whitelist []string) Body {
+	o := open(nil)
 	o.key("roles")
 	o.buf = append(o.buf, '[')
 	for i, r := range roles(v, whitelist) {
@@ -152,7 +152,7 @@ func Roles(dst []byte, v *core.View, whitelist []string) []byte {
 		o.buf = in.close()
 	}
 	o.buf = append(o.buf, ']')
-	return o.close()
+	return Body{o.close()}
 }
 
 func (o *object) role(v *core.View, r *role) {

@@ -2,6 +2,7 @@ package render
 
 import (
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,33 +12,52 @@ import (
 	"clusterd/server/core"
 )
 
+// Body is an answer in pieces, to be sent one after the other: joining the pieces
+// of a large one would cost as much as writing them did.
+type Body [][]byte
+
+// Len is the length of the whole.
+func (b Body) Len() int {
+	n := 0
+	for _, p := range b {
+		n += len(p)
+	}
+	return n
+}
+
+// Bytes joins the pieces.
+func (b Body) Bytes() []byte {
+	if len(b) == 1 {
+		return b[0]
+	}
+	return slices.Concat(b...)
+}
+
 // State writes /state.
-func State(dst []byte, v *core.View, m *Master) []byte {
-	o := open(dst)
+func State(v *core.View, m *Master) Body {
+	var body Body
+	o := open(nil)
+	o.out = &body
 	o.master(v, m)
 	o.agents(v, nil)
 	o.recovered(v, "")
-	o.key("frameworks")
-	o.buf = appendFrameworks(o.buf, v, "")
-	o.key("completed_frameworks")
-	o.buf = appendCompletedFrameworks(o.buf, v, "")
+	o.frameworks(v, "")
 	o.key("orphan_tasks")
 	o.buf = append(o.buf, '[', ']')
 	o.key("unregistered_frameworks")
 	o.buf = append(o.buf, '[', ']')
-	return o.close()
+	return append(body, o.close())
 }
 
 // Frameworks writes /frameworks; an id selects one.
-func Frameworks(dst []byte, v *core.View, id string) []byte {
-	o := open(dst)
-	o.key("frameworks")
-	o.buf = appendFrameworks(o.buf, v, id)
-	o.key("completed_frameworks")
-	o.buf = appendCompletedFrameworks(o.buf, v, id)
+func Frameworks(v *core.View, id string) Body {
+	var body Body
+	o := open(nil)
+	o.out = &body
+	o.frameworks(v, id)
 	o.key("unregistered_frameworks")
 	o.buf = append(o.buf, '[', ']')
-	return o.close()
+	return append(body, o.close())
 }
 
 // master writes what comes before the lists in /state.
@@ -214,36 +234,35 @@ func (o *object) resources(k string, r resources.Resources) {
 	o.buf = appendResources(o.buf, r)
 }
 
-func appendFrameworks(dst []byte, v *core.View, id string) []byte {
-	dst = append(dst, '[')
+// frameworks writes the running and the completed ones; an id selects one.
+func (o *object) frameworks(v *core.View, id string) {
+	o.key("frameworks")
+	o.buf = append(o.buf, '[')
 	first := true
+	each := func(f *core.Framework) {
+		if id != "" && f.ID != id {
+			return
+		}
+		if !first {
+			o.buf = append(o.buf, ',')
+		}
+		first = false
+		in := open(o.buf)
+		in.out = o.out
+		in.framework(f)
+		o.buf = in.close()
+	}
 	for f := range v.Frameworks.Values() {
-		if id != "" && f.ID != id {
-			continue
-		}
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		dst = appendFramework(dst, f)
+		each(f)
 	}
-	return append(dst, ']')
-}
-
-func appendCompletedFrameworks(dst []byte, v *core.View, id string) []byte {
-	dst = append(dst, '[')
-	first := true
+	o.buf = append(o.buf, ']')
+	o.key("completed_frameworks")
+	o.buf = append(o.buf, '[')
+	first = true
 	for _, f := range v.CompletedFrameworks {
-		if id != "" && f.ID != id {
-			continue
-		}
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		dst = appendFramework(dst, f)
+		each(f)
 	}
-	return append(dst, ']')
+	o.buf = append(o.buf, ']')
 }
 
 // frameworkSummary writes what /state-summary shows of a framework; /state
@@ -278,8 +297,7 @@ func multiRole(f *core.Framework) bool {
 	return false
 }
 
-func appendFramework(dst []byte, f *core.Framework) []byte {
-	o := open(dst)
+func (o *object) framework(f *core.Framework) {
 	o.frameworkSummary(f)
 	o.str("user", f.Info.GetUser())
 	o.double("failover_timeout", f.Info.GetFailoverTimeout())
@@ -302,16 +320,13 @@ func appendFramework(dst []byte, f *core.Framework) []byte {
 	for t := range f.Tasks.Values() {
 		tasks = append(tasks, t)
 	}
-	o.key("tasks")
-	o.buf = appendTasks(o.buf, tasks)
+	o.tasks("tasks", tasks)
 	tasks = tasks[:0]
 	for t := range f.UnreachableTasks.Values() {
 		tasks = append(tasks, t)
 	}
-	o.key("unreachable_tasks")
-	o.buf = appendTasks(o.buf, tasks)
-	o.key("completed_tasks")
-	o.buf = appendTasks(o.buf, f.CompletedTasks)
+	o.tasks("unreachable_tasks", tasks)
+	o.tasks("completed_tasks", f.CompletedTasks)
 	o.offers(f)
 	o.executors(f)
 	if f.Info.Labels != nil {
@@ -323,7 +338,6 @@ func appendFramework(dst []byte, f *core.Framework) []byte {
 	} else {
 		o.buf = appendProto(o.buf, f.Constraints)
 	}
-	return o.close()
 }
 
 func (o *object) offers(f *core.Framework) {
@@ -411,38 +425,50 @@ func (o *object) command(c *mesos.CommandInfo) {
 
 // parallelFrom is the length from which a list of tasks is written by several
 // goroutines, in pieces.
-const parallelFrom = 4096
+const parallelFrom = 1024
 
-// appendTasks writes a list of tasks.
-func appendTasks(dst []byte, tasks []*core.Task) []byte {
-	dst = append(dst, '[')
-	workers := runtime.GOMAXPROCS(0)
-	if len(tasks) < parallelFrom || workers == 1 {
-		return append(appendTaskRun(dst, tasks), ']')
+// tasks writes a list of tasks.
+func (o *object) tasks(k string, tasks []*core.Task) {
+	o.key(k)
+	o.buf = append(o.buf, '[')
+	if len(tasks) < parallelFrom || o.out == nil {
+		o.buf = append(appendTasks(o.buf, tasks), ']')
+		return
 	}
+	workers := runtime.GOMAXPROCS(0)
 	each := (len(tasks) + workers - 1) / workers
 	pieces := make([][]byte, workers)
+	write := func(w int) {
+		run := tasks[min(w*each, len(tasks)):min((w+1)*each, len(tasks))]
+		// The first few tell how much room all will need.
+		few := min(16, len(run))
+		head := appendTasks(nil, run[:few])
+		if few == len(run) {
+			pieces[w] = head
+			return
+		}
+		dst := make([]byte, 0, len(run)*(len(head)/few+few)*17/16+4096)
+		pieces[w] = appendTasks(dst, run)
+	}
 	var wg sync.WaitGroup
 	for w := 1; w < workers; w++ {
-		from, to := min(w*each, len(tasks)), min((w+1)*each, len(tasks))
-		wg.Go(func() {
-			pieces[w] = appendTaskRun(make([]byte, 0, (to-from)*bytesPerTask), tasks[from:to])
-		})
+		wg.Go(func() { write(w) })
 	}
-	dst = appendTaskRun(dst, tasks[:min(each, len(tasks))])
+	write(0)
 	wg.Wait()
-	for _, p := range pieces[1:] {
-		if len(p) > 0 {
-			dst = append(append(dst, ','), p...)
+	*o.out = append(*o.out, o.buf)
+	for w, p := range pieces {
+		if w > 0 && len(p) > 0 {
+			*o.out = append(*o.out, comma)
 		}
+		*o.out = append(*o.out, p)
 	}
-	return append(dst, ']')
+	o.buf = append(make([]byte, 0, 4096), ']')
 }
 
-// bytesPerTask is a guess that saves growing buffers.
-const bytesPerTask = 900
+var comma = []byte{','}
 
-func appendTaskRun(dst []byte, tasks []*core.Task) []byte {
+func appendTasks(dst []byte, tasks []*core.Task) []byte {
 	for i, t := range tasks {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -452,28 +478,28 @@ func appendTaskRun(dst []byte, tasks []*core.Task) []byte {
 	return dst
 }
 
+// appendTask writes a task. It and appendStatus are most of the work of /state:
+// they go without the conveniences of object.
 func appendTask(dst []byte, t *core.Task) []byte {
-	o := open(dst)
-	o.str("id", t.ID)
-	o.str("name", t.Name)
-	o.str("framework_id", t.FrameworkID)
-	o.str("executor_id", t.ExecutorID)
-	o.str("slave_id", t.AgentID)
-	o.raw("state", stateName(t.State))
-	o.resources("resources", t.Resources)
+	dst = appendString(append(dst, `{"id":`...), t.ID)
+	dst = appendString(append(dst, `,"name":`...), t.Name)
+	dst = appendString(append(dst, `,"framework_id":`...), t.FrameworkID)
+	dst = appendString(append(dst, `,"executor_id":`...), t.ExecutorID)
+	dst = appendString(append(dst, `,"slave_id":`...), t.AgentID)
+	dst = append(append(append(dst, `,"state":"`...), stateName(t.State)...), `","resources":`...)
+	dst = appendResources(dst, t.Resources)
 	if t.Extra != nil && len(t.Extra.Limits) > 0 {
-		o.limits(t.Extra.Limits)
+		dst = appendLimits(append(dst, `,"limits":`...), t.Extra.Limits)
 	}
-	o.str("role", t.Role())
-	o.key("statuses")
-	o.buf = append(o.buf, '[')
+	dst = appendString(append(dst, `,"role":`...), t.Role())
+	dst = append(dst, `,"statuses":[`...)
 	for i := range t.Statuses {
 		if i > 0 {
-			o.buf = append(o.buf, ',')
+			dst = append(dst, ',')
 		}
-		o.buf = appendStatus(o.buf, &t.Statuses[i])
+		dst = appendStatus(dst, &t.Statuses[i])
 	}
-	o.buf = append(o.buf, ']')
+	o := object{buf: append(dst, ']'), comma: true}
 	if t.User != "" {
 		o.str("user", t.User)
 	}
@@ -494,53 +520,43 @@ func appendTask(dst []byte, t *core.Task) []byte {
 	return o.close()
 }
 
-func (o *object) limits(limits map[string]*mesos.Value_Scalar) {
-	o.key("limits")
-	in := open(o.buf)
+func appendLimits(dst []byte, limits map[string]*mesos.Value_Scalar) []byte {
+	o := open(dst)
 	for _, name := range sortedKeys(limits) {
-		in.name(name)
-		in.buf = appendDouble(in.buf, limits[name].GetValue())
+		o.name(name)
+		o.buf = appendDouble(o.buf, limits[name].GetValue())
 	}
-	o.buf = in.close()
+	return o.close()
 }
 
 func appendStatus(dst []byte, s *core.Status) []byte {
-	o := open(dst)
-	o.raw("state", stateName(s.State))
-	o.double("timestamp", s.Timestamp)
-	if l := s.Labels(); l != nil {
-		o.labels(l)
-	}
-	switch {
-	case s.Full != nil:
+	dst = append(append(append(dst, `{"state":"`...), stateName(s.State)...), `","timestamp":`...)
+	dst = appendDouble(dst, s.Timestamp)
+	if s.Full != nil {
+		o := object{buf: dst, comma: true}
+		if l := s.Full.Labels; l != nil {
+			o.labels(l)
+		}
 		if cs := s.Full.ContainerStatus; cs != nil {
 			o.containerStatus(cs)
 		}
-	case s.ContainerID != "":
-		o.key("container_status")
-		in := open(o.buf)
-		in.key("container_id")
-		id := open(in.buf)
-		id.str("value", s.ContainerID)
+		dst = o.buf
+	} else if s.ContainerID != "" {
+		dst = appendString(append(dst, `,"container_status":{"container_id":{"value":`...), s.ContainerID)
 		if s.ParentContainerID != "" {
-			id.key("parent")
-			parent := open(id.buf)
-			parent.str("value", s.ParentContainerID)
-			id.buf = parent.close()
+			dst = append(appendString(append(dst, `,"parent":{"value":`...), s.ParentContainerID), '}')
 		}
-		in.buf = id.close()
+		dst = append(dst, '}')
 		if s.HasNetwork {
-			in.key("network_infos")
-			in.buf = append(in.buf, `[{"ip_addresses":[{"protocol":"IPv4","ip_address":`...)
-			in.buf = appendString(in.buf, s.IP)
-			in.buf = append(in.buf, `}]}]`...)
+			dst = append(dst, `,"network_infos":[{"ip_addresses":[{"protocol":"IPv4","ip_address":`...)
+			dst = append(appendString(dst, s.IP), `}]}]`...)
 		}
-		o.buf = in.close()
+		dst = append(dst, '}')
 	}
 	if s.HasHealth {
-		o.boolean("healthy", s.Healthy)
+		dst = strconv.AppendBool(append(dst, `,"healthy":`...), s.Healthy)
 	}
-	return o.close()
+	return append(dst, '}')
 }
 
 // containerStatus writes the members that Mesos shows of it.
@@ -605,16 +621,15 @@ func appendNetwork(dst []byte, n *mesos.NetworkInfo) []byte {
 
 // stateName is the enum's name without the lookups of its String method.
 func stateName(s mesos.TaskState) string {
-	if n, ok := stateNames[s]; ok {
-		return n
+	if s >= 0 && int(s) < len(stateNames) && stateNames[s] != "" {
+		return stateNames[s]
 	}
 	return strconv.Itoa(int(s))
 }
 
-var stateNames = func() map[mesos.TaskState]string {
-	m := make(map[mesos.TaskState]string, len(mesos.TaskState_name))
+var stateNames = func() (names [32]string) {
 	for n, name := range mesos.TaskState_name {
-		m[mesos.TaskState(n)] = name
+		names[n] = name
 	}
-	return m
+	return names
 }()

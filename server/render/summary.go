@@ -60,7 +60,7 @@ func (o *object) tally(c *tally, peers string) {
 }
 
 // Summary writes /state-summary. Tasks of completed frameworks do not count.
-func Summary(dst []byte, v *core.View, m *Master) []byte {
+func Summary(v *core.View, m *Master) Body {
 	byAgent := make(map[string]*tally, v.Agents.Len())
 	byFramework := make(map[string]*tally, v.Frameworks.Len())
 	for f := range v.Frameworks.Values() {
@@ -86,7 +86,7 @@ func Summary(dst []byte, v *core.View, m *Master) []byte {
 		}
 	}
 
-	o := open(dst)
+	o := open(nil)
 	o.str("hostname", m.Info.GetHostname())
 	if m.Cluster != "" {
 		o.str("cluster", m.Cluster)
@@ -106,19 +106,19 @@ func Summary(dst []byte, v *core.View, m *Master) []byte {
 		o.buf = in.close()
 	}
 	o.buf = append(o.buf, ']')
-	return o.close()
+	return Body{o.close()}
 }
 
 // Agents writes /slaves; an id selects one.
-func Agents(dst []byte, v *core.View, id string) []byte {
-	o := open(dst)
+func Agents(v *core.View, id string) Body {
+	o := open(nil)
 	if id != "" {
 		o.oneAgent(v, id)
 	} else {
 		o.agents(v, (*object).agentFull)
 	}
 	o.recovered(v, id)
-	return o.close()
+	return Body{o.close()}
 }
 
 func (o *object) oneAgent(v *core.View, id string) {
@@ -184,7 +184,7 @@ const DefaultTaskLimit = 100
 
 // Tasks writes /tasks: running, unreachable and completed tasks of running and
 // completed frameworks, by the time of their first status.
-func Tasks(dst []byte, v *core.View, q TaskQuery) []byte {
+func Tasks(v *core.View, q TaskQuery) Body {
 	var list []*core.Task
 	take := func(t *core.Task) {
 		if q.TaskID == "" || q.TaskID == t.ID {
@@ -222,10 +222,11 @@ func Tasks(dst []byte, v *core.View, q TaskQuery) []byte {
 	if q.Limit >= 0 && q.Limit < len(list)-from {
 		to = from + q.Limit
 	}
-	o := open(dst)
-	o.key("tasks")
-	o.buf = appendTasks(o.buf, list[from:to])
-	return o.close()
+	var body Body
+	o := open(nil)
+	o.out = &body
+	o.tasks("tasks", list[from:to])
+	return append(body, o.close())
 }
 
 // byFirstStatus orders tasks by their first status; those without one come
