@@ -29,6 +29,9 @@ type Options struct {
 	CPUs, MemMB float64
 	// Finish makes tasks finish right after they run.
 	Finish bool
+	// OnTerminal, if set, is told when the agent reports a task's end, just before
+	// the report leaves.
+	OnTerminal func(task string, at time.Time)
 }
 
 // Agent is one emulated agent.
@@ -157,6 +160,9 @@ func (a *Agent) handle(m *clusterdv1.MasterMessage, admitted func()) error {
 }
 
 func (a *Agent) update(framework *mesos.FrameworkID, task *mesos.TaskID, state mesos.TaskState) error {
+	if a.opts.OnTerminal != nil && (state == mesos.TaskState_TASK_FINISHED || state == mesos.TaskState_TASK_KILLED) {
+		a.opts.OnTerminal(task.GetValue(), time.Now())
+	}
 	uuid := make([]byte, 16)
 	if _, err := rand.Read(uuid); err != nil {
 		return err

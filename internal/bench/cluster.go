@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/api/client/scheduler"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/emulate"
+	"clusterd/internal/testcluster"
+)
+
+// role of the benchmarks' frameworks.
+const role = "bench"
+
+// scheduling is a framework whose events come one by one.
+type scheduling struct {
+	*scheduler.Client
+	events chan *scheduler.Event
+	done   chan error
+	cancel context.CancelFunc
+}
+
+func subscribe(ctx context.Context, master string) (*scheduling, error) {
+	client, err := scheduler.New(scheduler.Options{
+		Masters: []string{master},
+		Framework: &mesos.FrameworkInfo{
+			User: proto.String("root"), Name: proto.String("bench"), Roles: []string{role}, Checkpoint: proto.Bool(true),
+			FailoverTimeout: proto.Float64(60),
+			Capabilities: []*mesos.FrameworkInfo_Capability{
+				{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()},
+				{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()},
+				{Type: mesos.FrameworkInfo_Capability_RESERVATION_REFINEMENT.Enum()},
+			},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	// Deep enough that reading is never what limits a run.
+	s := &scheduling{Client: client, events: make(chan *scheduler.Event, 1<<16), done: make(chan error, 1), cancel: cancel}
+	go func() {
+		s.done <- client.Run(ctx, func(e *scheduler.Event) error { s.events <- e; return nil })
+		close(s.events)
+	}()
+	if _, err := s.next(ctx, scheduler.SUBSCRIBED); err != nil {
+		cancel()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *scheduling) close() {
+	s.cancel()
+	<-s.done
+}
+
+// errStreamEnded says that the master ended the subscription.
+var errStreamEnded = errors.New("the subscription ended")
+
+// next waits for an event of a type.
+func (s *scheduling) next(ctx context.Context, want ...any) (*scheduler.Event, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case e, ok := <-s.events:
+			if !ok {
+				return nil, errStreamEnded
+			}
+			for _, w := range want {
+				if e.GetType() == w {
+					return e, nil
+				}
+			}
+		}
+	}
+}
+
+// offer waits for offers and returns the first.
+func (s *scheduling) offer(ctx context.Context) (*mesos.Offer, error) {
+	e, err := s.next(ctx, scheduler.OFFERS)
+	if err != nil {
+		return nil, err
+	}
+	return e.GetOffers().GetOffers()[0], nil
+}
+
+func trueTask(id string) *mesos.TaskInfo {
+	return &mesos.TaskInfo{
+		Name: &id, TaskId: &mesos.TaskID{Value: &id},
+		Resources: []*mesos.Resource{resource("cpus", 0.01), resource("mem", 1)},
+		Command:   &mesos.CommandInfo{Shell: proto.Bool(false), Value: proto.String("/bin/true"), Arguments: []string{"true"}},
+	}
+}
+
+func launchOp(tasks []*mesos.TaskInfo) []*mesos.Offer_Operation {
+	return []*mesos.Offer_Operation{{
+		Type: mesos.Offer_Operation_LAUNCH.Enum(), Launch: &mesos.Offer_Operation_Launch{TaskInfos: tasks},
+	}}
+}
+
+// startCluster runs a real master and a real agent.
+func startCluster(s *settings, agents int) (*testcluster.Cluster, error) {
+	c, err := testcluster.New(testcluster.Options{
+		Dir: s.dir, Agents: agents,
+		AgentFlags: []string{"--resources=cpus:100;mem:100000;disk:1000;ports:[31000-32000]", "--registration_backoff_factor=10ms"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Up(); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// benchLatency launches tasks one by one: ACCEPT to TASK_RUNNING.
+func benchLatency(ctx context.Context, s *settings) ([]row, error) {
+	c, err := startCluster(s, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Stop()
+	f, err := subscribe(ctx, c.Master.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	var running []time.Duration
+	for i := range s.samples {
+		offer, err := f.offer(ctx)
+		if err != nil {
+			return nil, err
+		}
+		task := trueTask(fmt.Sprintf("latency-%d", i))
+		for _, r := range task.Resources {
+			r.Scalar.Value = proto.Float64(amount(offer, r.GetName())) // all of it, so that its end is what is offered next
+		}
+		task.AgentId = offer.GetAgentId()
+		start := time.Now()
+		if err := f.Accept(ctx, []*mesos.OfferID{offer.GetId()}, launchOp([]*mesos.TaskInfo{task}), scheduler.Refuse(0)); err != nil {
+			return nil, err
+		}
+		var ended time.Time
+		for ended.IsZero() {
+			e, err := f.next(ctx, scheduler.UPDATE)
+			if err != nil {
+				return nil, err
+			}
+			st := e.GetUpdate().GetStatus()
+			switch st.GetState() {
+			case mesos.TaskState_TASK_RUNNING:
+				running = append(running, time.Since(start))
+			case mesos.TaskState_TASK_FINISHED:
+				ended = time.Now()
+			case mesos.TaskState_TASK_STARTING:
+			default:
+				return nil, fmt.Errorf("%s: %s %s", st.GetTaskId().GetValue(), st.GetState(), st.GetMessage())
+			}
+			if err := f.Acknowledge(ctx, st); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return []row{{
+		what: "ACCEPT -> TASK_RUNNING, command task", value: quantiles(running), target: "p50 <= 25 ms",
+		note: fmt.Sprintf("%d tasks one after the other; Mesos: p50 208 ms, max 328", len(running)),
+	}}, nil
+}
+
+func amount(offer *mesos.Offer, name string) float64 {
+	var sum float64
+	for _, r := range offer.GetResources() {
+		if r.GetName() == name {
+			sum += r.GetScalar().GetValue()
+		}
+	}
+	return sum
+}
+
+// benchThroughput runs `true` 500 times through one agent, all launched at once.
+func benchThroughput(ctx context.Context, s *settings) ([]row, error) {
+	const tasks = 500
+	c, err := startCluster(s, 1)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Stop()
+	f, err := subscribe(ctx, c.Master.Addr)
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	offer, err := f.offer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*mesos.TaskInfo
+	for i := range tasks {
+		t := trueTask(fmt.Sprintf("true-%d", i))
+		t.AgentId = offer.GetAgentId()
+		all = append(all, t)
+	}
+	start := time.Now()
+	if err := f.Accept(ctx, []*mesos.OfferID{offer.GetId()}, launchOp(all), nil); err != nil {
+		return nil, err
+	}
+	// Acknowledgements go out beside the reading, as a busy scheduler's do.
+	var acks errgroup.Group
+	acks.SetLimit(8)
+	for ended := 0; ended < tasks; {
+		e, err := f.next(ctx, scheduler.UPDATE)
+		if err != nil {
+			return nil, err
+		}
+		st := e.GetUpdate().GetStatus()
+		switch st.GetState() {
+		case mesos.TaskState_TASK_FINISHED:
+			ended++
+		case mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_RUNNING:
+		default:
+			return nil, fmt.Errorf("%s: %s %s", st.GetTaskId().GetValue(), st.GetState(), st.GetMessage())
+		}
+		acks.Go(func() error { return f.Acknowledge(ctx, st) })
+	}
+	took := time.Since(start)
+	if err := acks.Wait(); err != nil {
+		return nil, err
+	}
+	return []row{{
+		what: "tasks through one agent, true x 500", value: fmt.Sprintf("%.0f/s", tasks/took.Seconds()), target: ">= 200/s",
+		note: fmt.Sprintf("%s in all; Mesos: 5/s", ms(took)),
+	}}, nil
+}
+
+// startMaster runs a real master without agents.
+func startMaster(s *settings) (*testcluster.Cluster, error) {
+	c, err := testcluster.New(testcluster.Options{Dir: s.dir, Agents: -1})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Up(); err != nil {
+		c.Stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// addAgents registers n emulated agents and waits until all are admitted.
+func addAgents(ctx context.Context, n int, opts emulate.Options) ([]*emulate.Agent, error) {
+	opts.CPUs, opts.MemMB = 16, 65536
+	agents := make([]*emulate.Agent, n)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(64)
+	for i := range agents {
+		g.Go(func() error {
+			a, err := emulate.Start(gctx, i, opts)
+			if err != nil {
+				return err
+			}
+			agents[i] = a
+			select {
+			case <-a.Ready():
+				return a.Err()
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+		})
+	}
+	return agents, g.Wait()
+}
+
+// rss is the resident memory of a process in bytes.
+func rss(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
+			return kb * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+}
