@@ -25,9 +25,7 @@ build: embedded ## build bin/clusterd, one static binary
 	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/clusterd .
 
 embedded: ## build the programs that the binary embeds
-	@mkdir -p $(EMBEDDED)
-	$(GO) build $(GOFLAGS_TINY) -o $(EMBEDDED)/supervisor ./internal/bin/supervisor
-	$(GO) build $(GOFLAGS_TINY) -o $(EMBEDDED)/command-executor ./internal/bin/command-executor
+	$(GO) build $(GOFLAGS_TINY) -o $(EMBEDDED)/ ./internal/bin/...
 
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
@@ -64,4 +62,5 @@ generate: ## rebuild generated Go from api/**/*.proto
 	$(GO) generate ./api
 
 clean:
-	rm -rf bin $(EMBEDDED)/supervisor $(EMBEDDED)/command-executor
+	rm -rf bin
+	find $(EMBEDDED) -type f ! -name README.md -delete
