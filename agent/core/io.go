@@ -191,13 +191,17 @@ type LaunchContainer struct {
 	// CommandExecutor says to run the built-in one instead of Command, of which
 	// then only the URIs and the environment count.
 	CommandExecutor bool
-	Command         *mesos.CommandInfo
-	Container       *mesos.ContainerInfo
-	Directory       string
-	User            string
-	Environment     map[string]string
-	Resources       []*mesos.Resource
-	Limits          map[string]*mesos.Value_Scalar
+	// Task is what the command executor will run.
+	Task        *mesos.TaskInfo
+	Command     *mesos.CommandInfo
+	Container   *mesos.ContainerInfo
+	Directory   string
+	// Virtual are the paths under which /files shows the directory.
+	Virtual     []string
+	User        string
+	Environment map[string]string
+	Resources   []*mesos.Resource
+	Limits      map[string]*mesos.Value_Scalar
 }
 
 // UpdateContainer changes what the container may use; ContainerUpdated with the
@@ -219,12 +223,8 @@ type WatchContainer struct{ ContainerID *mesos.ContainerID }
 // RemoveContainer forgets an ended container: how it ended is recorded.
 type RemoveContainer struct{ ContainerID *mesos.ContainerID }
 
-// AttachFiles and DetachFiles make a real path visible under a virtual one to
-// /files.
+// AttachFiles makes a real path visible under a virtual one to /files.
 type AttachFiles struct{ Virtual, Real string }
-
-// DetachFiles takes back an AttachFiles.
-type DetachFiles struct{ Virtual string }
 
 // CollectSandbox hands the sandbox of an ended executor to the garbage
 // collector, which detaches it from /files when it is gone.
@@ -289,7 +289,6 @@ func (DestroyContainer) effect() {}
 func (WatchContainer) effect()   {}
 func (RemoveContainer) effect()  {}
 func (AttachFiles) effect()      {}
-func (DetachFiles) effect()      {}
 func (CollectSandbox) effect()   {}
 func (MakeVolume) effect()       {}
 func (RemoveVolume) effect()     {}

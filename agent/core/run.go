@@ -244,13 +244,10 @@ func (l *launch) addExecutor() *executorRun {
 	return e
 }
 
-// enlist makes the executor findable, by everybody who may look for it.
+// enlist makes the executor findable.
 func (c *Core) enlist(e *executorRun) {
 	e.fw.executors.put(e.id, e)
 	c.containers[e.containerID.GetValue()] = e
-	for _, v := range c.virtualPaths(e) {
-		c.emit(AttachFiles{Virtual: v, Real: e.directory})
-	}
 }
 
 func (c *Core) virtualPaths(e *executorRun) []string {
@@ -292,10 +289,16 @@ func (c *Core) launchContainer(e *executorRun) {
 	}
 	c.log(Info, "launching_container", "framework_id", e.fw.id, "executor_id", e.id,
 		"container_id", e.containerID.GetValue())
+	var task *mesos.TaskInfo
+	for q := range e.queued.values() {
+		if e.commandTask {
+			task = q.info
+		}
+	}
 	c.emit(LaunchContainer{
-		ContainerID: e.containerID, FrameworkID: e.fw.info.GetId(), ExecutorID: info.GetExecutorId(),
+		Task: task, ContainerID: e.containerID, FrameworkID: e.fw.info.GetId(), ExecutorID: info.GetExecutorId(),
 		CommandExecutor: e.commandTask, Command: info.GetCommand(), Container: container,
-		Directory: e.directory, User: e.user, Environment: c.environment(e),
+		Directory: e.directory, Virtual: c.virtualPaths(e), User: e.user, Environment: c.environment(e),
 		Resources: given.Proto(), Limits: c.limits(e),
 	})
 	e.registerTimer = c.after(c.cfg.ExecutorRegistrationTimeout, func() { c.registrationTimeout(e) })

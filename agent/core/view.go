@@ -94,3 +94,8 @@ func (e *executorRun) view() *ExecutorView {
 	}
 	return v
 }
+
+// StagingTask is a task that its executor was not yet sent.
+func StagingTask(t *mesos.TaskInfo, framework *mesos.FrameworkID) *mesos.Task {
+	return newTask(t, framework, mesos.TaskState_TASK_STAGING)
+}

@@ -1,0 +1,408 @@
+// Package agent is the agent's shell: it owns the sockets, the disk, the timers
+// and the containers, and does what agent/core decides.
+//
+// [Agent] is made by [New], which opens everything and changes nothing but the
+// checkpoint's schema, runs between [Agent.Start] and [Agent.Stop], and ends by
+// itself when it must ([Agent.Done], [Agent.Err]): refused by its master, told to
+// leave, or unable to write its checkpoint.
+//
+// One goroutine feeds the core. It takes all inputs that wait, collects the
+// effects, writes everything that must survive in one transaction, and only then
+// does the rest, in order: what a framework or an executor was told is on the
+// disk before it is told. Containers, the link and each executor's stream have
+// goroutines of their own, which answer with inputs.
+//
+// All exported methods are safe for concurrent use. internal/cli imports this
+// package.
+package agent
+
+import (
+	"context"
+	crand "crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rs/zerolog"
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/agent/checkpoint"
+	"clusterd/agent/core"
+	"clusterd/agent/files"
+	"clusterd/agent/hostinfo"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/link"
+	"clusterd/internal/metrics"
+	"clusterd/internal/version"
+	"clusterd/isolation"
+)
+
+// capabilities are what this agent can do. AGENT_DRAINING will join them with
+// draining.
+var capabilities = []mesos.AgentInfo_Capability_Type{
+	mesos.AgentInfo_Capability_MULTI_ROLE,
+	mesos.AgentInfo_Capability_HIERARCHICAL_ROLE,
+	mesos.AgentInfo_Capability_RESERVATION_REFINEMENT,
+	mesos.AgentInfo_Capability_RESOURCE_PROVIDER,
+	mesos.AgentInfo_Capability_RESIZE_VOLUME,
+	mesos.AgentInfo_Capability_AGENT_OPERATION_FEEDBACK,
+	mesos.AgentInfo_Capability_TASK_RESOURCE_LIMITS,
+}
+
+// maxInputs is how many inputs may wait for the core; senders wait beyond that.
+const maxInputs = 1024
+
+// Agent is one agent of the cluster.
+type Agent struct {
+	opts    Options
+	log     zerolog.Logger
+	metrics *metrics.Registry
+	started time.Time
+
+	info    *mesos.AgentInfo
+	ip      string
+	store   checkpoint.Store
+	core    *core.Core
+	runner  isolation.Containerizer
+	ownsRun bool
+	files   *files.Files
+	fetch   fetchFunc
+	gc      *collector
+
+	listener net.Listener
+	server   *http.Server
+
+	inputs chan core.Input
+	views  chan chan *core.View
+
+	// ctx ends when the agent stops; all goroutines of wg heed it.
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	// loopDone is closed when nothing feeds the core any more.
+	loopDone chan struct{}
+
+	// Owned by the goroutine that feeds the core.
+	containers map[string]*containerState
+	launches   chan struct{} // a slot for each container that is being launched
+
+	mu       sync.Mutex // guards what follows
+	requests map[core.RequestID]chan reply
+	streams  map[core.StreamID]*eventStream
+	links    map[core.LinkID]*link.AgentConn
+
+	lastID    atomic.Uint64
+	recovered atomic.Bool
+
+	endOnce  sync.Once
+	stopOnce sync.Once
+	stopErr  error
+	done     chan struct{}
+	err      error // set before done is closed
+}
+
+// New prepares an agent. On an error nothing is left open.
+func New(opts Options) (a *Agent, err error) {
+	if err := opts.validate(); err != nil {
+		if opts.Listener != nil {
+			_ = opts.Listener.Close()
+		}
+		return nil, err
+	}
+	a = &Agent{
+		opts: opts, log: opts.Log, metrics: opts.Metrics, started: time.Now(),
+		listener: opts.Listener,
+		inputs:   make(chan core.Input, maxInputs), views: make(chan chan *core.View),
+		loopDone: make(chan struct{}), done: make(chan struct{}),
+		containers: map[string]*containerState{}, launches: make(chan struct{}, opts.MaxLaunches),
+		requests: map[core.RequestID]chan reply{}, streams: map[core.StreamID]*eventStream{},
+		links: map[core.LinkID]*link.AgentConn{},
+	}
+	if a.metrics == nil {
+		a.metrics = metrics.NewRegistry()
+	}
+	defer func() {
+		if err != nil {
+			a.closeAll()
+		}
+	}()
+	if err := a.open(); err != nil {
+		return nil, err
+	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.registerMetrics()
+	a.server = a.newServer()
+	return a, nil
+}
+
+func (a *Agent) open() error {
+	for _, dir := range []string{a.opts.WorkDir, a.opts.RuntimeDir} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create directory: %w", err)
+		}
+	}
+	if err := a.describe(); err != nil {
+		return err
+	}
+	bootID, rebooted, err := a.bootID()
+	if err != nil {
+		return err
+	}
+	store, err := checkpoint.Open(filepath.Join(a.opts.WorkDir, "meta", "clusterd.db"))
+	if err != nil {
+		return err
+	}
+	a.store = store
+	kept, skipped, err := store.Load(a.opts.Strict)
+	if err != nil {
+		return err
+	}
+	if skipped > 0 {
+		a.log.Error().Int("records", skipped).Msg("unreadable records of the checkpoint were left out (--no-strict)")
+		a.metrics.Counter("slave/recovery_errors").Add(int64(skipped))
+	}
+	cfg := a.config(rebooted)
+	if _, err := crand.Read(cfg.Seed[:]); err != nil {
+		return fmt.Errorf("seed: %w", err)
+	}
+	if a.core, err = core.New(cfg, kept, time.Now()); err != nil {
+		if errors.Is(err, core.ErrIncompatible) {
+			return fmt.Errorf("%w; start with the old configuration, with a more permissive --reconfiguration_policy, "+
+				"or remove %s to begin as a new agent (running executors will be destroyed)",
+				err, filepath.Join(a.opts.WorkDir, "meta", "clusterd.db"))
+		}
+		return err
+	}
+	if err := a.openContainerizer(rebooted); err != nil {
+		return err
+	}
+	a.files = files.New()
+	a.fetch = a.newFetcher()
+	a.gc = newCollector(a)
+	return writeFile(filepath.Join(a.opts.WorkDir, "meta", "boot_id"), bootID)
+}
+
+// bootID tells whether the machine booted since the last run.
+func (a *Agent) bootID() (id string, rebooted bool, err error) {
+	if id, err = hostinfo.BootID(); err != nil {
+		return "", false, err
+	}
+	old, err := os.ReadFile(filepath.Join(a.opts.WorkDir, "meta", "boot_id"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", false, fmt.Errorf("read the last boot id: %w", err)
+	}
+	return id, err == nil && strings.TrimSpace(string(old)) != id, nil
+}
+
+// writeFile replaces a file as a whole.
+func writeFile(path, content string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, []byte(content), 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return os.Rename(tmp, path)
+}
+
+func (a *Agent) config(rebooted bool) core.Config {
+	o := a.opts
+	return core.Config{
+		Info: a.info, IP: a.ip, BuildVersion: version.Mesos, Capabilities: capabilities, LinkVersion: link.Version,
+		WorkDir: o.WorkDir, Rebooted: rebooted,
+		RegistrationBackoffFactor:     o.RegistrationBackoffFactor,
+		ExecutorRegistrationTimeout:   o.ExecutorRegistrationTimeout,
+		ExecutorReregistrationTimeout: o.ExecutorReregistrationTimeout,
+		ExecutorShutdownGracePeriod:   o.ExecutorShutdownGracePeriod,
+		RecoveryTimeout:               o.RecoveryTimeout,
+		ReconfigurationPolicy:         o.ReconfigurationPolicy,
+		Recover:                       o.Recover,
+		SwitchUser:                    o.SwitchUser,
+		EnableCFS:                     o.EnableCFS,
+		ExecutorEnvironment:           o.ExecutorEnvironment,
+		DefaultContainerInfo:          o.DefaultContainerInfo,
+		LibprocessIP:                  os.Getenv("LIBPROCESS_IP"),
+		MaxCompletedFrameworks:        50,
+		MaxCompletedExecutors:         o.MaxCompletedExecutors,
+		MaxCompletedTasks:             200,
+	}
+}
+
+func (a *Agent) openContainerizer(rebooted bool) error {
+	if a.opts.Containerizer != nil {
+		a.runner = a.opts.Containerizer
+		return nil
+	}
+	if rebooted {
+		// What is there speaks of processes that are no more.
+		if err := os.RemoveAll(filepath.Join(a.opts.RuntimeDir, "containers")); err != nil {
+			return fmt.Errorf("clear runtime_dir after a reboot: %w", err)
+		}
+	}
+	programs, err := isolation.LoadPrograms()
+	if err != nil {
+		return err
+	}
+	a.log.Info().Str("programs", programs.Describe()).Msg("programs of containers")
+	isolators, err := isolation.NewIsolators(a.opts.Isolation, isolation.IsolatorOptions{WorkDir: a.opts.WorkDir})
+	if err != nil {
+		return err
+	}
+	launcher, err := isolation.NewLauncher(a.opts.Launcher, a.opts.RuntimeDir, programs, a.log)
+	if err != nil {
+		return err
+	}
+	a.runner, a.ownsRun = isolation.NewMesos(launcher, isolators, a.log), true
+	return nil
+}
+
+// Start takes up the containers of the last run and begins to work. If it
+// fails the agent is over; Stop is still to be called.
+func (a *Agent) Start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	known := a.core.Containers()
+	configs := make([]isolation.ContainerConfig, len(known))
+	for i := range known {
+		configs[i] = *containerConfig(&known[i])
+	}
+	orphans, err := a.runner.Recover(ctx, configs)
+	if err != nil {
+		return fmt.Errorf("recover containers: %w", err)
+	}
+	for _, id := range orphans {
+		a.log.Warn().Str("container_id", id.GetValue()).Msg("destroyed a container that nobody knows")
+	}
+	statuses := map[string]*mesos.ContainerStatus{}
+	for _, k := range known {
+		if st, err := a.runner.Status(ctx, k.ContainerID); err == nil {
+			statuses[k.ContainerID.GetValue()] = st
+		}
+	}
+	a.gc.scan(known)
+	a.wg.Go(func() {
+		defer close(a.loopDone)
+		a.loop()
+	})
+	a.post(core.Recovered{Statuses: statuses})
+	a.recovered.Store(true)
+	a.wg.Go(a.gc.run)
+	a.wg.Go(func() {
+		if err := a.server.Serve(a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.end(fmt.Errorf("serve HTTP: %w", err))
+		}
+	})
+	a.log.Info().Str("address", a.Addr()).Str("hostname", a.info.GetHostname()).Msg("agent started")
+	return nil
+}
+
+// Addr returns the address that the HTTP API is served at.
+func (a *Agent) Addr() string { return a.listener.Addr().String() }
+
+// Done is closed when the agent has ended, by itself or by Stop.
+func (a *Agent) Done() <-chan struct{} { return a.done }
+
+// Err returns why the agent ended by itself; nil if it was asked to, or has not.
+func (a *Agent) Err() error {
+	select {
+	case <-a.done:
+		return a.err
+	default:
+		return nil
+	}
+}
+
+// Leave ends all executors and then the agent, which does not come back: its
+// next run is a new agent (SIGUSR1). Done is closed when it is over.
+func (a *Agent) Leave(message string) { a.post(core.Shutdown{Message: message}) }
+
+// View returns what the agent knows now.
+func (a *Agent) View(ctx context.Context) (*core.View, error) {
+	ch := make(chan *core.View, 1)
+	select {
+	case a.views <- ch:
+		return <-ch, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-a.done:
+		return nil, errStopped
+	}
+}
+
+var errStopped = errors.New("the agent has stopped")
+
+// end is how the agent ends by itself.
+func (a *Agent) end(err error) {
+	a.endOnce.Do(func() {
+		a.err = err
+		close(a.done)
+		a.cancel()
+	})
+}
+
+// Stop ends the agent's part: executors and containers go on running and are
+// taken up by the next run. It waits for what the agent started, within ctx.
+func (a *Agent) Stop(ctx context.Context) error {
+	a.stopOnce.Do(func() { a.stopErr = a.stop(ctx) })
+	return a.stopErr
+}
+
+func (a *Agent) stop(ctx context.Context) error {
+	a.end(nil)
+	a.mu.Lock()
+	links := a.links
+	a.links = map[core.LinkID]*link.AgentConn{}
+	a.mu.Unlock()
+	for _, l := range links {
+		l.CloseNow()
+	}
+	var errs []error
+	if err := a.server.Shutdown(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("stop HTTP: %w", err), a.server.Close())
+	}
+	waited := make(chan struct{})
+	go func() {
+		a.wg.Wait()
+		close(waited)
+	}()
+	select {
+	case <-waited:
+	case <-ctx.Done():
+		// The store must stay open for whoever still writes to it.
+		return errors.Join(append(errs, fmt.Errorf("stop agent: %w", ctx.Err()))...)
+	}
+	errs = append(errs, a.closeAll())
+	return errors.Join(errs...)
+}
+
+// closeAll closes what New opened.
+func (a *Agent) closeAll() error {
+	var errs []error
+	if a.ownsRun {
+		errs = append(errs, a.runner.Close())
+		a.ownsRun = false
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+		a.store = nil
+	}
+	if a.listener != nil {
+		if err := a.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *Agent) nextID() uint64 { return a.lastID.Add(1) }
+
+func strp(s string) *string { return proto.String(s) }

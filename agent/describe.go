@@ -1,0 +1,95 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/agent/hostinfo"
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+)
+
+// describe opens the listener and works out what the agent says of itself.
+func (a *Agent) describe() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	defer cancel()
+	o := &a.opts
+	if a.listener == nil {
+		l, err := net.Listen("tcp", net.JoinHostPort(o.IP, strconv.Itoa(o.Port)))
+		if err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		a.listener = l
+	}
+	addr, err := netip.ParseAddrPort(a.listener.Addr().String())
+	if err != nil {
+		return fmt.Errorf("address of the listener: %w", err)
+	}
+	ip, port := addr.Addr().Unmap(), int(addr.Port())
+	name, err := hostinfo.Hostname(ctx, hostinfo.HostnameOptions{IP: ip, Hostname: o.Hostname, Lookup: o.HostnameLookup})
+	if err != nil {
+		return err
+	}
+	if ip.IsUnspecified() {
+		if ip, err = hostinfo.HostIP(ctx); err != nil {
+			return err
+		}
+	}
+	a.ip = ip.String()
+	if o.AdvertiseIP != "" {
+		a.ip = o.AdvertiseIP
+	}
+	if o.AdvertisePort != 0 {
+		port = o.AdvertisePort
+	}
+	attributes, err := hostinfo.ParseAttributes(o.Attributes)
+	if err != nil {
+		return err
+	}
+	rs, err := a.resources()
+	if err != nil {
+		return err
+	}
+	a.info = &mesos.AgentInfo{
+		Hostname: strp(name), Port: proto.Int32(int32(port)), Resources: rs, Attributes: attributes, Domain: o.Domain,
+	}
+	return nil
+}
+
+// resources are what the flag says, and of what it does not name what the host
+// has (src/slave/containerizer/containerizer.cpp).
+func (a *Agent) resources() ([]*mesos.Resource, error) {
+	role := a.opts.DefaultRole
+	if role == "" {
+		role = "*"
+	}
+	total, err := resources.Parse(a.opts.Resources, role)
+	if err != nil {
+		return nil, fmt.Errorf("resources: %w", err)
+	}
+	detected, err := hostinfo.Detect(a.opts.WorkDir)
+	if err != nil {
+		a.log.Warn().Err(err).Msg("some resources could not be detected")
+	}
+	for _, name := range hostinfo.Names() {
+		if !total.Get(name).Empty() {
+			continue
+		}
+		text, ok := detected.Text(name)
+		if !ok {
+			continue
+		}
+		r, err := resources.Parse(name+":"+text, role)
+		if err != nil {
+			return nil, fmt.Errorf("detected resources: %w", err)
+		}
+		total = total.Add(r)
+	}
+	return total.Proto(), nil
+}

@@ -1,0 +1,64 @@
+package agent
+
+import (
+	"errors"
+
+	"clusterd/agent/core"
+	"clusterd/internal/link"
+)
+
+// connect looks for the leading master, opens a link and receives on it until it
+// ends.
+func (a *Agent) connect() {
+	conn, err := link.Dial(a.ctx, a.opts.Masters, link.DialOptions{})
+	if err != nil {
+		a.post(core.LinkDown{Reason: err.Error()})
+		return
+	}
+	id := core.LinkID(a.nextID())
+	a.mu.Lock()
+	a.links[id] = conn
+	a.mu.Unlock()
+	if a.ctx.Err() != nil { // Stop may have looked before
+		conn.CloseNow()
+		<-conn.Done()
+		return
+	}
+	a.post(core.LinkUp{Link: id})
+	for {
+		m, err := conn.Receive()
+		if err != nil {
+			a.mu.Lock()
+			delete(a.links, id)
+			a.mu.Unlock()
+			conn.CloseNow()
+			<-conn.Done()
+			a.post(core.LinkDown{Link: id, Reason: err.Error()})
+			return
+		}
+		a.post(core.MasterMessage{Link: id, Message: m})
+	}
+}
+
+func (a *Agent) link(id core.LinkID) *link.AgentConn {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.links[id]
+}
+
+func (a *Agent) sendMaster(e core.SendMaster) {
+	conn := a.link(e.Link)
+	if conn == nil {
+		return // LinkDown is on its way
+	}
+	if err := conn.Send(e.Message); errors.Is(err, link.ErrTooLarge) {
+		a.log.Error().Err(err).Msg("a message to the master is too large for the link")
+	}
+}
+
+func (a *Agent) closeLink(e core.CloseLink) {
+	if conn := a.link(e.Link); conn != nil {
+		a.log.Info().Str("reason", e.Reason).Msg("closing the link to the master")
+		conn.Close(e.Reason)
+	}
+}

@@ -1,0 +1,306 @@
+package agent
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"clusterd/agent/core"
+	mesos "clusterd/api/mesos/v1"
+	agentv1 "clusterd/api/mesos/v1/agent"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/version"
+	"clusterd/isolation"
+)
+
+// needs are the calls that carry a message of their own name
+// (src/slave/validation.cpp, agent::call::validate).
+var needs = map[agentv1.Call_Type]protoreflect.Name{
+	agentv1.Call_GET_METRICS:                     "get_metrics",
+	agentv1.Call_SET_LOGGING_LEVEL:               "set_logging_level",
+	agentv1.Call_LIST_FILES:                      "list_files",
+	agentv1.Call_READ_FILE:                       "read_file",
+	agentv1.Call_LAUNCH_NESTED_CONTAINER:         "launch_nested_container",
+	agentv1.Call_WAIT_NESTED_CONTAINER:           "wait_nested_container",
+	agentv1.Call_KILL_NESTED_CONTAINER:           "kill_nested_container",
+	agentv1.Call_REMOVE_NESTED_CONTAINER:         "remove_nested_container",
+	agentv1.Call_LAUNCH_NESTED_CONTAINER_SESSION: "launch_nested_container_session",
+	agentv1.Call_ATTACH_CONTAINER_INPUT:          "attach_container_input",
+	agentv1.Call_ATTACH_CONTAINER_OUTPUT:         "attach_container_output",
+	agentv1.Call_LAUNCH_CONTAINER:                "launch_container",
+	agentv1.Call_WAIT_CONTAINER:                  "wait_container",
+	agentv1.Call_KILL_CONTAINER:                  "kill_container",
+	agentv1.Call_REMOVE_CONTAINER:                "remove_container",
+	agentv1.Call_ADD_RESOURCE_PROVIDER_CONFIG:    "add_resource_provider_config",
+	agentv1.Call_UPDATE_RESOURCE_PROVIDER_CONFIG: "update_resource_provider_config",
+	agentv1.Call_REMOVE_RESOURCE_PROVIDER_CONFIG: "remove_resource_provider_config",
+	agentv1.Call_MARK_RESOURCE_PROVIDER_GONE:     "mark_resource_provider_gone",
+}
+
+func validateCall(c *agentv1.Call) error {
+	bad := func(what protoreflect.Name) error {
+		return httpapi.BadRequest("Failed to validate agent::Call: Expecting '%s' to be present", what)
+	}
+	if c.Type == nil {
+		return bad("type")
+	}
+	if n, ok := needs[c.GetType()]; ok {
+		m := c.ProtoReflect()
+		if !m.Has(m.Descriptor().Fields().ByName(n)) {
+			return bad(n)
+		}
+	}
+	return nil
+}
+
+// serveCall answers the calls that read. Those that change something and are not
+// built yet answer 501.
+func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, media httpapi.AgentMedia) error {
+	res := &agentv1.Response{}
+	switch c.GetType() {
+	case agentv1.Call_GET_HEALTH:
+		res.Type = agentv1.Response_GET_HEALTH.Enum()
+		res.GetHealth = &agentv1.Response_GetHealth{Healthy: proto.Bool(true)}
+	case agentv1.Call_GET_VERSION:
+		res.Type = agentv1.Response_GET_VERSION.Enum()
+		res.GetVersion = &agentv1.Response_GetVersion{VersionInfo: version.Info()}
+	case agentv1.Call_GET_FLAGS:
+		res.Type = agentv1.Response_GET_FLAGS.Enum()
+		res.GetFlags = &agentv1.Response_GetFlags{}
+		for _, f := range a.opts.Flags {
+			res.GetFlags.Flags = append(res.GetFlags.Flags, &mesos.Flag{Name: strp(f.Name), Value: strp(f.Value)})
+		}
+	case agentv1.Call_GET_METRICS:
+		res.Type = agentv1.Response_GET_METRICS.Enum()
+		res.GetMetrics = &agentv1.Response_GetMetrics{}
+		timeout := time.Duration(c.GetGetMetrics().GetTimeout().GetNanoseconds())
+		for _, s := range a.metrics.Snapshot(timeout) {
+			res.GetMetrics.Metrics = append(res.GetMetrics.Metrics, &mesos.Metric{Name: strp(s.Name), Value: proto.Float64(s.Value)})
+		}
+	case agentv1.Call_LIST_FILES:
+		infos, err := a.files.Browse(r.Context(), c.GetListFiles().GetPath(), "")
+		if err != nil {
+			return withoutBody(err)
+		}
+		res.Type = agentv1.Response_LIST_FILES.Enum()
+		res.ListFiles = &agentv1.Response_ListFiles{FileInfos: infos}
+	case agentv1.Call_READ_FILE:
+		read := c.GetReadFile()
+		size, data, err := a.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, "")
+		if err != nil {
+			return withoutBody(err)
+		}
+		if data == nil {
+			data = []byte{}
+		}
+		res.Type = agentv1.Response_READ_FILE.Enum()
+		res.ReadFile = &agentv1.Response_ReadFile{Size: proto.Uint64(size), Data: data}
+	case agentv1.Call_WAIT_CONTAINER:
+		return a.waitContainer(w, r, c.GetWaitContainer().GetContainerId(), media)
+	case agentv1.Call_UNKNOWN:
+		return httpapi.NotImplemented()
+	default:
+		return a.serveRead(w, r, c, media)
+	}
+	return writeResponse(w, r, media, res)
+}
+
+// withoutBody keeps an error's status: LIST_FILES and READ_FILE say no more than
+// that something is not there.
+func withoutBody(err error) error {
+	var e *httpapi.Error
+	if errors.As(err, &e) && e.Status == http.StatusNotFound {
+		return httpapi.Errorf(http.StatusNotFound, "")
+	}
+	return err
+}
+
+func writeResponse(w http.ResponseWriter, r *http.Request, media httpapi.AgentMedia, res *agentv1.Response) error {
+	if media.Accept == httpapi.RecordIO {
+		return httpapi.Errorf(http.StatusNotAcceptable, "Expecting 'Accept' to allow %s or %s", httpapi.JSON, httpapi.Protobuf)
+	}
+	return httpapi.WriteMessage(w, r, media.Accept, res)
+}
+
+// serveRead answers from a view of the core.
+func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Call, media httpapi.AgentMedia) error {
+	v, err := a.read(r)
+	if err != nil {
+		return err
+	}
+	res := &agentv1.Response{}
+	switch c.GetType() {
+	case agentv1.Call_GET_STATE:
+		res.Type = agentv1.Response_GET_STATE.Enum()
+		res.GetState = &agentv1.Response_GetState{
+			GetTasks: getTasks(v), GetExecutors: getExecutors(v), GetFrameworks: getFrameworks(v),
+		}
+	case agentv1.Call_GET_TASKS:
+		res.Type, res.GetTasks = agentv1.Response_GET_TASKS.Enum(), getTasks(v)
+	case agentv1.Call_GET_EXECUTORS:
+		res.Type, res.GetExecutors = agentv1.Response_GET_EXECUTORS.Enum(), getExecutors(v)
+	case agentv1.Call_GET_FRAMEWORKS:
+		res.Type, res.GetFrameworks = agentv1.Response_GET_FRAMEWORKS.Enum(), getFrameworks(v)
+	case agentv1.Call_GET_OPERATIONS:
+		res.Type = agentv1.Response_GET_OPERATIONS.Enum()
+		res.GetOperations = &agentv1.Response_GetOperations{Operations: v.Operations}
+	case agentv1.Call_GET_AGENT:
+		res.Type = agentv1.Response_GET_AGENT.Enum()
+		res.GetAgent = &agentv1.Response_GetAgent{AgentInfo: v.Info}
+	case agentv1.Call_GET_RESOURCE_PROVIDERS:
+		res.Type = agentv1.Response_GET_RESOURCE_PROVIDERS.Enum()
+		res.GetResourceProviders = &agentv1.Response_GetResourceProviders{}
+	case agentv1.Call_GET_CONTAINERS:
+		res.Type = agentv1.Response_GET_CONTAINERS.Enum()
+		res.GetContainers = &agentv1.Response_GetContainers{}
+		for _, m := range a.measure(r, v, nil) {
+			res.GetContainers.Containers = append(res.GetContainers.Containers, &agentv1.Response_GetContainers_Container{
+				FrameworkId: m.fw.Info.GetId(), ExecutorId: m.e.Info.GetExecutorId(), ExecutorName: strp(m.e.Info.GetName()),
+				ContainerId: m.e.ContainerID, ContainerStatus: m.status, ResourceStatistics: m.usage,
+			})
+		}
+	default:
+		return httpapi.Errorf(http.StatusNotImplemented, "Call %s is not supported by this agent yet", c.GetType())
+	}
+	if media.Accept == httpapi.JSON {
+		if b := stateJSON(res); b != nil {
+			httpapi.Write(w, r, httpapi.JSON.String(), b)
+			return nil
+		}
+	}
+	return writeResponse(w, r, media, res)
+}
+
+func getTasks(v *core.View) *agentv1.Response_GetTasks {
+	out := &agentv1.Response_GetTasks{}
+	for _, e := range executorsOf(v, true) {
+		for _, t := range e.Queued {
+			out.QueuedTasks = append(out.QueuedTasks, core.StagingTask(t, e.Info.GetFrameworkId()))
+		}
+		out.LaunchedTasks = append(out.LaunchedTasks, e.Launched...)
+		out.TerminatedTasks = append(out.TerminatedTasks, e.Terminated...)
+		out.CompletedTasks = append(out.CompletedTasks, e.Completed...)
+	}
+	return out
+}
+
+// executorsOf lists the executors of all frameworks, completed ones if wanted
+// after the others.
+func executorsOf(v *core.View, completed bool) (out []*core.ExecutorView) {
+	for _, fw := range v.Frameworks {
+		out = append(out, fw.Executors...)
+	}
+	if completed {
+		out = append(out, completedExecutors(v)...)
+	}
+	return out
+}
+
+func completedExecutors(v *core.View) (out []*core.ExecutorView) {
+	for _, fws := range [][]*core.FrameworkView{v.Frameworks, v.Completed} {
+		for _, fw := range fws {
+			out = append(out, fw.CompletedExecutors...)
+		}
+	}
+	return out
+}
+
+func getExecutors(v *core.View) *agentv1.Response_GetExecutors {
+	out := &agentv1.Response_GetExecutors{}
+	for _, e := range executorsOf(v, false) {
+		out.Executors = append(out.Executors, &agentv1.Response_GetExecutors_Executor{ExecutorInfo: e.Info})
+	}
+	for _, e := range completedExecutors(v) {
+		out.CompletedExecutors = append(out.CompletedExecutors, &agentv1.Response_GetExecutors_Executor{ExecutorInfo: e.Info})
+	}
+	return out
+}
+
+func getFrameworks(v *core.View) *agentv1.Response_GetFrameworks {
+	out := &agentv1.Response_GetFrameworks{}
+	for _, fw := range v.Frameworks {
+		out.Frameworks = append(out.Frameworks, &agentv1.Response_GetFrameworks_Framework{FrameworkInfo: fw.Info})
+	}
+	for _, fw := range v.Completed {
+		out.CompletedFrameworks = append(out.CompletedFrameworks, &agentv1.Response_GetFrameworks_Framework{FrameworkInfo: fw.Info})
+	}
+	return out
+}
+
+// stateJSON writes the answers in which Mesos's agent shows empty lists, which
+// elsewhere in the API are left out; nil for all others.
+func stateJSON(res *agentv1.Response) []byte {
+	o := &object{}
+	o.begin('{')
+	o.str("type", res.GetType().String())
+	switch res.GetType() {
+	case agentv1.Response_GET_STATE:
+		o.name("get_state")
+		o.begin('{')
+		o.getTasks(res.GetGetState().GetGetTasks())
+		o.getExecutors(res.GetGetState().GetGetExecutors())
+		o.getFrameworks(res.GetGetState().GetGetFrameworks())
+		o.end('}')
+	case agentv1.Response_GET_TASKS:
+		o.getTasks(res.GetGetTasks())
+	case agentv1.Response_GET_EXECUTORS:
+		o.getExecutors(res.GetGetExecutors())
+	case agentv1.Response_GET_FRAMEWORKS:
+		o.getFrameworks(res.GetGetFrameworks())
+	default:
+		return nil
+	}
+	o.end('}')
+	return o.b
+}
+
+func (o *object) getTasks(t *agentv1.Response_GetTasks) {
+	o.name("get_tasks")
+	o.begin('{')
+	messages(o, "pending_tasks", t.GetPendingTasks())
+	messages(o, "queued_tasks", t.GetQueuedTasks())
+	messages(o, "launched_tasks", t.GetLaunchedTasks())
+	messages(o, "terminated_tasks", t.GetTerminatedTasks())
+	messages(o, "completed_tasks", t.GetCompletedTasks())
+	o.end('}')
+}
+
+func (o *object) getExecutors(e *agentv1.Response_GetExecutors) {
+	o.name("get_executors")
+	o.begin('{')
+	messages(o, "executors", e.GetExecutors())
+	messages(o, "completed_executors", e.GetCompletedExecutors())
+	o.end('}')
+}
+
+func (o *object) getFrameworks(f *agentv1.Response_GetFrameworks) {
+	o.name("get_frameworks")
+	o.begin('{')
+	messages(o, "frameworks", f.GetFrameworks())
+	messages(o, "completed_frameworks", f.GetCompletedFrameworks())
+	o.end('}')
+}
+
+// waitContainer answers WAIT_CONTAINER once the container has ended.
+func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.ContainerID, media httpapi.AgentMedia) error {
+	t, err := a.runner.Wait(r.Context(), id)
+	if errors.Is(err, isolation.ErrUnknownContainer) {
+		return httpapi.NotFound("Container %s cannot be found", id.GetValue())
+	}
+	if err != nil {
+		return err
+	}
+	out := &agentv1.Response_WaitContainer{Reason: t.Reason}
+	if t.StatusKnown {
+		out.ExitStatus = proto.Int32(int32(t.Status))
+	}
+	if t.Message != "" {
+		out.Message = strp(t.Message)
+	}
+	return writeResponse(w, r, media, &agentv1.Response{
+		Type: agentv1.Response_WAIT_CONTAINER.Enum(), WaitContainer: out,
+	})
+}

@@ -1,0 +1,161 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/flags"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/metrics"
+	"clusterd/isolation"
+)
+
+// ErrInvalidOption says that an option makes no sense.
+var ErrInvalidOption = errors.New("invalid option")
+
+// Options are what an agent is started with. DefaultOptions gives the defaults
+// of the flags; fields without a default are named as required.
+type Options struct {
+	// Masters are addresses, host:port, of which one at least leads to the leading
+	// master. Required.
+	Masters []string
+	// Listener serves the agent's HTTP API, and belongs to the agent from New on.
+	// If nil, New listens on IP and Port.
+	Listener net.Listener
+	// IP and Port to listen on; empty: the address of the hostname, see
+	// hostinfo. Port 0: any.
+	IP   string
+	Port int
+	// AdvertiseIP and AdvertisePort are where others reach the agent, if elsewhere.
+	AdvertiseIP   string
+	AdvertisePort int
+	// Hostname of the agent; empty: looked up.
+	Hostname       string
+	HostnameLookup bool
+
+	// WorkDir holds sandboxes, volumes and the checkpoint. Required, absolute.
+	WorkDir string
+	// RuntimeDir holds what does not outlive the boot. Required, absolute.
+	RuntimeDir string
+
+	// Resources and Attributes in the syntax of their flags. What Resources does
+	// not name is detected.
+	Resources   string
+	DefaultRole string
+	Attributes  string
+	Domain      *mesos.DomainInfo
+
+	// Containerizer runs the containers and is not closed by the agent. If nil,
+	// one is made of Launcher and Isolation.
+	Containerizer isolation.Containerizer
+	Launcher      string
+	Isolation     string
+
+	// MaxLaunches bounds the containers that are being launched at one time.
+	MaxLaunches int
+
+	RegistrationBackoffFactor     time.Duration
+	ExecutorRegistrationTimeout   time.Duration
+	ExecutorReregistrationTimeout time.Duration
+	ExecutorShutdownGracePeriod   time.Duration
+	RecoveryTimeout               time.Duration
+	ReconfigurationPolicy         string
+	Recover                       string
+	Strict                        bool
+	SwitchUser                    bool
+	EnableCFS                     bool
+	ExecutorEnvironment           map[string]string
+	DefaultContainerInfo          *mesos.ContainerInfo
+	MaxCompletedExecutors         int
+
+	FrameworksHome      string
+	FetcherStallTimeout time.Duration
+
+	GCDelay           time.Duration
+	GCDiskHeadroom    float64
+	DiskWatchInterval time.Duration
+
+	// Flags are shown by /flags and /state.
+	Flags []flags.Pair
+	// Log takes the log. Verbosity, if set, is what /logging/toggle switches.
+	Log       zerolog.Logger
+	Verbosity *httpapi.Verbosity
+	// Metrics, if set, is where the agent's metrics are registered.
+	Metrics *metrics.Registry
+}
+
+// DefaultOptions returns the defaults of the flags (src/slave/flags.cpp).
+func DefaultOptions() Options {
+	return Options{
+		Port:           5051,
+		HostnameLookup: true,
+		DefaultRole:    "*",
+		Launcher:       "posix",
+		Isolation:      isolation.DefaultIsolation,
+		MaxLaunches:    16,
+
+		RegistrationBackoffFactor:     time.Second,
+		ExecutorRegistrationTimeout:   time.Minute,
+		ExecutorReregistrationTimeout: 2 * time.Second,
+		ExecutorShutdownGracePeriod:   5 * time.Second,
+		RecoveryTimeout:               15 * time.Minute,
+		ReconfigurationPolicy:         "equal",
+		Recover:                       "reconnect",
+		Strict:                        true,
+		SwitchUser:                    true,
+		MaxCompletedExecutors:         150,
+
+		FetcherStallTimeout: time.Minute,
+
+		GCDelay:           7 * 24 * time.Hour,
+		GCDiskHeadroom:    0.1,
+		DiskWatchInterval: time.Minute,
+
+		Log: zerolog.Nop(),
+	}
+}
+
+func (o *Options) validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case len(o.Masters) == 0:
+		return bad("no address of a master")
+	case !filepath.IsAbs(o.WorkDir):
+		return bad("work_dir %q is not an absolute path", o.WorkDir)
+	case !filepath.IsAbs(o.RuntimeDir):
+		return bad("runtime_dir %q is not an absolute path", o.RuntimeDir)
+	case o.MaxLaunches <= 0:
+		return bad("at least one container must be allowed to launch at a time")
+	case o.RegistrationBackoffFactor <= 0 || o.ExecutorRegistrationTimeout <= 0:
+		return bad("registration_backoff_factor and executor_registration_timeout must be positive")
+	case o.ExecutorReregistrationTimeout < 0 || o.ExecutorReregistrationTimeout > 15*time.Second:
+		return bad("executor_reregistration_timeout %s is not between 0secs and 15secs", o.ExecutorReregistrationTimeout)
+	case o.ExecutorShutdownGracePeriod < 0 || o.RecoveryTimeout < 0 || o.GCDelay < 0:
+		return bad("a duration is negative")
+	case o.DiskWatchInterval <= 0:
+		return bad("disk_watch_interval must be positive")
+	case o.GCDiskHeadroom < 0 || o.GCDiskHeadroom > 1:
+		return bad("gc_disk_headroom %v is not between 0 and 1", o.GCDiskHeadroom)
+	case o.MaxCompletedExecutors < 0:
+		return bad("max_completed_executors_per_framework is negative")
+	}
+	switch o.ReconfigurationPolicy {
+	case "equal", "additive", "any":
+	default:
+		return bad("reconfiguration_policy %q is none of equal, additive, any", o.ReconfigurationPolicy)
+	}
+	switch o.Recover {
+	case "reconnect", "cleanup":
+	default:
+		return bad("recover %q is neither reconnect nor cleanup", o.Recover)
+	}
+	return nil
+}
