@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-	"google.golang.org/protobuf/proto"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	"clusterd/registry/state"
@@ -106,7 +105,7 @@ func (l *Leadership) Propose(cmds ...*clusterdv1.Command) (wait func(context.Con
 		if c.GetWithPrevious() != (i > 0) {
 			c = &clusterdv1.Command{Kind: c.Kind, Payload: c.Payload, Ignorable: c.Ignorable}
 			if i > 0 {
-				c.WithPrevious = proto.Bool(true)
+				c.WithPrevious = new(true)
 			}
 		}
 		p.cmds = append(p.cmds, c)

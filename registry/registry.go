@@ -81,14 +81,14 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := open(opts, s)
+	r, err := open(ctx, opts, s)
 	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return r, nil
 }
 
-func open(opts Options, s *stores) (*Registry, error) {
+func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	id, err := s.serverID()
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func open(opts Options, s *stores) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	trans, closeTransport, self, err := openTransport(&opts)
+	trans, closeTransport, self, err := openTransport(ctx, &opts)
 	if err != nil {
 		return nil, err
 	}

@@ -32,26 +32,26 @@ func TestMain(m *testing.M) {
 
 func masterInfo(id string) *mesos.MasterInfo {
 	return &mesos.MasterInfo{
-		Id: proto.String(id), Ip: proto.Uint32(0x100007f), Port: proto.Uint32(5050), Hostname: proto.String("host-" + id),
+		Id: new(id), Ip: proto.Uint32(0x100007f), Port: proto.Uint32(5050), Hostname: new("host-" + id),
 	}
 }
 
 func agentInfo(id string) *mesos.AgentInfo {
 	return &mesos.AgentInfo{
-		Id: &mesos.AgentID{Value: proto.String(id)}, Hostname: proto.String("host-" + id), Port: proto.Int32(5051),
+		Id: &mesos.AgentID{Value: new(id)}, Hostname: new("host-" + id), Port: proto.Int32(5051),
 		Resources: []*mesos.Resource{
-			{Name: proto.String("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(16)}},
-			{Name: proto.String("mem"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(65536)}},
-			{Name: proto.String("ports"), Type: mesos.Value_RANGES.Enum(), Ranges: &mesos.Value_Ranges{
+			{Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(16)}},
+			{Name: new("mem"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(65536)}},
+			{Name: new("ports"), Type: mesos.Value_RANGES.Enum(), Ranges: &mesos.Value_Ranges{
 				Range: []*mesos.Value_Range{{Begin: proto.Uint64(31000), End: proto.Uint64(32000)}},
 			}},
 		},
-		Attributes: []*mesos.Attribute{{Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: proto.String("r1")}}},
+		Attributes: []*mesos.Attribute{{Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new("r1")}}},
 	}
 }
 
 func frameworkInfo(id string) *mesos.FrameworkInfo {
-	return &mesos.FrameworkInfo{Id: &mesos.FrameworkID{Value: proto.String(id)}, User: proto.String("root"), Name: proto.String("name-" + id)}
+	return &mesos.FrameworkInfo{Id: &mesos.FrameworkID{Value: new(id)}, User: new("root"), Name: new("name-" + id)}
 }
 
 func single(dir string) Options {
@@ -193,7 +193,7 @@ func TestCallsAreMergedAndKeepTheirOwnResults(t *testing.T) {
 	l := leadT(t, openT(t, opts))
 	applyT(t, l, state.AdmitAgent(agentInfo("taken")))
 	other := agentInfo("taken")
-	other.Hostname = proto.String("another")
+	other.Hostname = new("another")
 	entries.Store(0)
 	var wg sync.WaitGroup
 	for i := range n {
@@ -229,7 +229,7 @@ func TestBadCommandsAreNotLogged(t *testing.T) {
 	l := leadT(t, openT(t, opts))
 	entries.Store(0)
 	huge := agentInfo("huge")
-	huge.Hostname = proto.String(strings.Repeat("x", maxCallBytes))
+	huge.Hostname = new(strings.Repeat("x", maxCallBytes))
 	for name, c := range map[string]*clusterdv1.Command{
 		"unknown kind": {Kind: clusterdv1.Command_Kind(99).Enum()},
 		"no kind":      {},
@@ -267,8 +267,8 @@ func TestUnknownKindStopsTheNode(t *testing.T) {
 	dir := t.TempDir()
 	r := openT(t, single(dir))
 	l := leadT(t, r)
-	e := &clusterdv1.Entry{Format: proto.Uint32(7), ProposedAt: proto.Int64(1), BuildVersion: proto.String("9.9"), Commands: []*clusterdv1.Command{
-		{Kind: clusterdv1.Command_Kind(99).Enum(), Payload: []byte("x"), Ignorable: proto.Bool(true)},
+	e := &clusterdv1.Entry{Format: proto.Uint32(7), ProposedAt: proto.Int64(1), BuildVersion: new("9.9"), Commands: []*clusterdv1.Command{
+		{Kind: clusterdv1.Command_Kind(99).Enum(), Payload: []byte("x"), Ignorable: new(true)},
 	}}
 	if err := rawApply(t, r, e); err != nil {
 		t.Errorf("an ignorable command: got %v", err)
@@ -328,7 +328,7 @@ func TestNewerSnapshotIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	header, err := proto.Marshal(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Header{
-		Header: &clusterdv1.SnapshotHeader{Format: proto.Uint32(state.Format + 1), BuildVersion: proto.String("9.9")},
+		Header: &clusterdv1.SnapshotHeader{Format: proto.Uint32(state.Format + 1), BuildVersion: new("9.9")},
 	}})
 	if err != nil {
 		t.Fatal(err)

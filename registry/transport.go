@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"sync"
@@ -15,6 +16,8 @@ import (
 type streamLayer struct {
 	net.Listener
 	advertise net.Addr
+	ctx       context.Context // ends with closeAll, and with it a dial under way
+	cancel    context.CancelFunc
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -59,7 +62,8 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 
 // Dial connects to another member.
 func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	nc, err := net.DialTimeout("tcp", string(addr), timeout)
+	d := net.Dialer{Timeout: timeout}
+	nc, err := d.DialContext(s.ctx, "tcp", string(addr))
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +72,7 @@ func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.
 
 // closeAll ends what is left after the transport was closed.
 func (s *streamLayer) closeAll() {
+	s.cancel()
 	s.mu.Lock()
 	s.closed = true
 	var conns []net.Conn
@@ -90,7 +95,7 @@ func (s *streamLayer) Addr() net.Addr {
 
 // openTransport returns the transport, how to close it, and the address at which
 // this process reaches itself.
-func openTransport(o *Options) (raft.Transport, func() error, raft.ServerAddress, error) {
+func openTransport(ctx context.Context, o *Options) (raft.Transport, func() error, raft.ServerAddress, error) {
 	if o.Dir == "" && o.BootstrapExpect == 1 && o.AdvertiseAddr == "" {
 		addr, mem := raft.NewInmemTransport("")
 		mem.Connect(addr, mem) // see Registry.electSelf
@@ -100,12 +105,14 @@ func openTransport(o *Options) (raft.Transport, func() error, raft.ServerAddress
 	if err != nil {
 		return nil, nil, "", err
 	}
-	ln, err := net.Listen("tcp", o.BindAddr)
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", o.BindAddr)
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("raft address: %w", err)
 	}
 	layer := &streamLayer{Listener: ln, advertise: advertise, conns: make(map[net.Conn]struct{})}
+	layer.ctx, layer.cancel = context.WithCancel(context.Background())
 	if a, ok := layer.Addr().(*net.TCPAddr); !ok || a.IP.IsUnspecified() {
+		layer.closeAll()
 		_ = ln.Close() // nothing came of it
 		return nil, nil, "", fmt.Errorf("raft address %s is not one that other masters can dial: set the address to advertise", layer.Addr())
 	}

@@ -45,7 +45,7 @@ func BenchmarkIdleLinks(b *testing.B) {
 		var open sync.WaitGroup
 		open.Add(links)
 		before := memory()
-		_, addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
+		addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
 			for range 10 {
 				if err := c.Send(ack("a-task-with-some-name")); err != nil {
 					b.Error(err)
@@ -86,7 +86,7 @@ func BenchmarkSend(b *testing.B) {
 		b.Run(fmt.Sprintf("%d bytes", size), func(b *testing.B) {
 			total := 0
 			done := make(chan struct{})
-			_, addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
+			addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
 				for range total {
 					if _, err := c.Receive(); err != nil {
 						b.Error(err)
@@ -117,7 +117,7 @@ func BenchmarkSend(b *testing.B) {
 
 // BenchmarkRoundTrip measures a message there and back.
 func BenchmarkRoundTrip(b *testing.B) {
-	_, addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
+	addr := master(b, Options{}, func(c *MasterConn, _ *http.Request) {
 		for {
 			if _, err := c.Receive(); err != nil {
 				return

@@ -130,8 +130,7 @@ func dialOnce(ctx context.Context, u *url.URL, opts *DialOptions) (*AgentConn, *
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	if err != nil {
-		var refused *RefusedError
-		if !errors.As(err, &refused) {
+		if _, ok := errors.AsType[*RefusedError](err); !ok {
 			err = fmt.Errorf("master %s: %w", u.Host, err)
 		}
 		return nil, nil, err

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // master runs a Server behind a real HTTP server until the test ends.
-func master(t testing.TB, opts Options, accept func(*MasterConn, *http.Request)) (*Server, string) {
+func master(t testing.TB, opts Options, accept func(*MasterConn, *http.Request)) string {
 	t.Helper()
 	s := NewServer(opts, accept)
 	mux := http.NewServeMux()
@@ -42,7 +42,7 @@ func master(t testing.TB, opts Options, accept func(*MasterConn, *http.Request))
 		}
 		hs.Close()
 	})
-	return s, hs.Listener.Addr().String()
+	return hs.Listener.Addr().String()
 }
 
 func dial(t testing.TB, addr string, opts Options) *AgentConn {
@@ -57,13 +57,13 @@ func dial(t testing.TB, addr string, opts Options) *AgentConn {
 
 func ack(id string) *clusterdv1.MasterMessage {
 	return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_AcknowledgeTask{AcknowledgeTask: &clusterdv1.AcknowledgeTask{
-		FrameworkId: &mesos.FrameworkID{Value: proto.String("f")}, TaskId: &mesos.TaskID{Value: proto.String(id)}, Uuid: []byte("0123456789abcdef"),
+		FrameworkId: &mesos.FrameworkID{Value: new("f")}, TaskId: &mesos.TaskID{Value: new(id)}, Uuid: []byte("0123456789abcdef"),
 	}}}
 }
 
 func data(size int) *clusterdv1.AgentMessage {
 	return &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_ExecutorMessage{ExecutorMessage: &clusterdv1.ExecutorMessage{
-		FrameworkId: &mesos.FrameworkID{Value: proto.String("f")}, ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}, Data: make([]byte, size),
+		FrameworkId: &mesos.FrameworkID{Value: new("f")}, ExecutorId: &mesos.ExecutorID{Value: new("e")}, Data: make([]byte, size),
 	}}}
 }
 
@@ -79,7 +79,7 @@ func drain[In, Out proto.Message](c *Conn[In, Out]) error {
 func TestMessagesArriveInOrderBothWays(t *testing.T) {
 	const n = 2000
 	sizes := []int{0, 1, 100, 127, 128, 129, 5000, 16 << 10, 100_000}
-	_, addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
 		for i := range n { // echo, so that the test reads and writes at once
 			m, err := c.Receive()
 			if err != nil {
@@ -119,7 +119,7 @@ func TestMessagesArriveInOrderBothWays(t *testing.T) {
 }
 
 func TestCloseDeliversQueueAndReason(t *testing.T) {
-	_, addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
 		for range 1000 {
 			if err := c.Send(ack("t")); err != nil {
 				t.Error(err)
@@ -159,7 +159,7 @@ func TestCloseDeliversQueueAndReason(t *testing.T) {
 
 func TestStalledPeerIsCutOffAndSendNeverBlocks(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{MaxQueueBytes: 1 << 20}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{MaxQueueBytes: 1 << 20}, func(c *MasterConn, _ *http.Request) {
 		m := ack(strings.Repeat("x", 1000))
 		for {
 			if err := c.Send(m); err != nil {
@@ -183,7 +183,7 @@ func TestStalledPeerIsCutOffAndSendNeverBlocks(t *testing.T) {
 
 func TestMessageCountIsBounded(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{MaxQueueMessages: 100}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{MaxQueueMessages: 100}, func(c *MasterConn, _ *http.Request) {
 		var err error
 		for err == nil {
 			err = c.Send(ack("t"))
@@ -198,7 +198,7 @@ func TestMessageCountIsBounded(t *testing.T) {
 
 func TestWriteStallIsNoticedWithoutFurtherSends(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{DeadAfter: 100 * time.Millisecond, Keepalive: time.Hour}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{DeadAfter: 100 * time.Millisecond, Keepalive: time.Hour}, func(c *MasterConn, _ *http.Request) {
 		if err := c.Send(ack(strings.Repeat("x", 12<<20))); err != nil {
 			t.Error(err)
 		}
@@ -213,7 +213,7 @@ func TestWriteStallIsNoticedWithoutFurtherSends(t *testing.T) {
 
 func TestSilenceEndsTheLink(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{DeadAfter: 50 * time.Millisecond, Keepalive: 10 * time.Millisecond}, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, Options{DeadAfter: 50 * time.Millisecond, Keepalive: 10 * time.Millisecond}, func(c *MasterConn, _ *http.Request) {
 		ended <- drain(c)
 	})
 	dial(t, addr, Options{Keepalive: time.Hour}) // half-open: connected, but dumb
@@ -225,7 +225,7 @@ func TestSilenceEndsTheLink(t *testing.T) {
 func TestKeepalivesKeepAnIdleLink(t *testing.T) {
 	opts := Options{DeadAfter: 500 * time.Millisecond, Keepalive: 20 * time.Millisecond}
 	release := make(chan struct{})
-	_, addr := master(t, opts, func(c *MasterConn, _ *http.Request) {
+	addr := master(t, opts, func(c *MasterConn, _ *http.Request) {
 		go func() { <-release; _ = c.Send(ack("t")) }()
 		_ = drain(c)
 	})
@@ -239,7 +239,7 @@ func TestKeepalivesKeepAnIdleLink(t *testing.T) {
 
 func TestCut(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
 	for name, write := range map[string]string{
 		"between records": "",
 		"in a header":     "\x01",
@@ -261,7 +261,7 @@ func TestCut(t *testing.T) {
 
 func TestGarbageIsRefusedWithAReason(t *testing.T) {
 	ended := make(chan error, 1)
-	_, addr := master(t, Options{MaxRecord: 1000}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
+	addr := master(t, Options{MaxRecord: 1000}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
 	for name, test := range map[string]struct {
 		write, reason string
 		want          error
@@ -298,7 +298,7 @@ func TestGarbageIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestSendRefusesWhatThePeerWould(t *testing.T) {
-	_, addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { _ = drain(c) })
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { _ = drain(c) })
 	c := dial(t, addr, Options{MaxRecord: 1000})
 	if err := c.Send(data(1001)); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("got %v, want ErrTooLarge", err)
@@ -340,7 +340,7 @@ func request(t *testing.T, nc net.Conn, req string) string {
 }
 
 func TestRequestsThatAreRefused(t *testing.T) {
-	_, addr := master(t, Options{}, func(*MasterConn, *http.Request) { t.Error("accepted") })
+	addr := master(t, Options{}, func(*MasterConn, *http.Request) { t.Error("accepted") })
 	up := "Connection: Upgrade\r\nUpgrade: clusterd-link\r\n"
 	for name, test := range map[string]struct{ req, status, body string }{
 		"get":         {"GET " + Path + " HTTP/1.1\r\nHost: m\r\n" + up + "\r\n", "405", "expecting POST, received GET"},
@@ -367,7 +367,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 
 func TestYoungerAgentSpeaksOlderVersion(t *testing.T) {
 	got := make(chan int, 1)
-	_, addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { got <- c.Version() })
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { got <- c.Version() })
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +383,7 @@ func TestYoungerAgentSpeaksOlderVersion(t *testing.T) {
 }
 
 func TestDialFollowsTheLeader(t *testing.T) {
-	_, leader := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
+	leader := master(t, Options{}, func(c *MasterConn, _ *http.Request) {
 		_ = c.Send(ack("t"))
 		_ = drain(c)
 	})

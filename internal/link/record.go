@@ -2,6 +2,7 @@ package link
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -71,7 +72,7 @@ func (d *recordReader) next() (kind byte, payload []byte, err error) {
 func (d *recordReader) header() (kind byte, size, head int, err error) {
 	for need := 2; ; need++ {
 		if err := d.fill(need); err != nil {
-			if err == io.ErrUnexpectedEOF && d.r == d.w {
+			if errors.Is(err, io.ErrUnexpectedEOF) && d.r == d.w {
 				err = io.EOF
 			}
 			return 0, 0, 0, err

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 )
@@ -134,7 +132,7 @@ func (s *State) removeAgent(m *clusterdv1.RemoveAgent) error {
 func (s *State) setAgentDrain(m *clusterdv1.SetAgentDrain) error {
 	return s.changeAgent(m.AgentId, func(drain *mesos.DrainInfo, deactivated *bool) (*mesos.DrainInfo, *bool) {
 		if m.DrainInfo != nil {
-			deactivated = proto.Bool(true)
+			deactivated = new(true)
 		}
 		return m.DrainInfo, deactivated
 	})

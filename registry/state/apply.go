@@ -75,8 +75,7 @@ func (s *State) applyGroup(e *clusterdv1.Entry, cmds []*clusterdv1.Command) (aft
 	}
 	for _, c := range cmds {
 		refused, err := s.applyCommand(c)
-		var unknown *UnknownKindError
-		if errors.As(err, &unknown) {
+		if unknown, ok := errors.AsType[*UnknownKindError](err); ok {
 			if c.GetIgnorable() {
 				continue
 			}
@@ -172,8 +171,8 @@ func EncodeEntry(proposedAt time.Time, build string, cmds []*clusterdv1.Command)
 	e := &clusterdv1.Entry{
 		Format:       proto.Uint32(Format),
 		Commands:     cmds,
-		ProposedAt:   proto.Int64(proposedAt.UnixNano()),
-		BuildVersion: proto.String(build),
+		ProposedAt:   new(proposedAt.UnixNano()),
+		BuildVersion: new(build),
 	}
 	return proto.MarshalOptions{Deterministic: true}.Marshal(e)
 }

@@ -30,19 +30,19 @@ func command(kind clusterdv1.Command_Kind, m proto.Message) *clusterdv1.Command 
 	return &clusterdv1.Command{Kind: kind.Enum(), Payload: payload}
 }
 
-func agentID(id string) *mesos.AgentID { return &mesos.AgentID{Value: proto.String(id)} }
+func agentID(id string) *mesos.AgentID { return &mesos.AgentID{Value: new(id)} }
 
-func frameworkID(id string) *mesos.FrameworkID { return &mesos.FrameworkID{Value: proto.String(id)} }
+func frameworkID(id string) *mesos.FrameworkID { return &mesos.FrameworkID{Value: new(id)} }
 
 func timeInfo(t time.Time) *mesos.TimeInfo {
-	return &mesos.TimeInfo{Nanoseconds: proto.Int64(t.UnixNano())}
+	return &mesos.TimeInfo{Nanoseconds: new(t.UnixNano())}
 }
 
 // Together makes the commands take effect together or not at all, and returns them.
 func Together(cmds ...*clusterdv1.Command) []*clusterdv1.Command {
 	for i, c := range cmds {
 		if i > 0 {
-			c.WithPrevious = proto.Bool(true)
+			c.WithPrevious = new(true)
 		} else {
 			c.WithPrevious = nil
 		}

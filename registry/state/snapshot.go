@@ -34,8 +34,8 @@ func (e *NewerFormatError) Error() string {
 func (s *State) WriteSnapshot(w io.Writer, build string) error {
 	sw := snapshotWriter{w: bufio.NewWriterSize(w, 64<<10)}
 	sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Header{Header: &clusterdv1.SnapshotHeader{
-		Format: proto.Uint32(Format), ClusterId: proto.String(s.clusterID), MasterInfo: s.master,
-		Epoch: proto.Uint64(s.epoch), ServerId: proto.String(s.serverID), BuildVersion: proto.String(build),
+		Format: proto.Uint32(Format), ClusterId: new(s.clusterID), MasterInfo: s.master,
+		Epoch: new(s.epoch), ServerId: new(s.serverID), BuildVersion: new(build),
 	}}})
 	s.agents.Scan(func(_ string, raw []byte) bool { return sw.agent(raw) })
 	for v := range s.Unreachable() {
@@ -63,7 +63,7 @@ func (s *State) WriteSnapshot(w io.Writer, build string) error {
 		sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Machine{Machine: &clusterdv1.MachineRecord{MachineInfo: v}}})
 	}
 	sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Trailer{Trailer: &clusterdv1.SnapshotTrailer{
-		Records: proto.Uint64(sw.records - 1),
+		Records: new(sw.records - 1),
 	}}})
 	if sw.err == nil {
 		sw.err = sw.w.Flush()

@@ -81,11 +81,11 @@ func describe(s *State) string {
 }
 
 func agent(id, host string) *mesos.AgentInfo {
-	return &mesos.AgentInfo{Id: agentID(id), Hostname: proto.String(host)}
+	return &mesos.AgentInfo{Id: agentID(id), Hostname: new(host)}
 }
 
 func framework(id, name string) *mesos.FrameworkInfo {
-	return &mesos.FrameworkInfo{Id: frameworkID(id), User: proto.String("root"), Name: proto.String(name)}
+	return &mesos.FrameworkInfo{Id: frameworkID(id), User: new("root"), Name: new(name)}
 }
 
 func scalar(v float64) map[string]*mesos.Value_Scalar {
@@ -165,7 +165,7 @@ func parse(line string) (*clusterdv1.Command, error) {
 	case "remove-framework":
 		return RemoveFramework(id, at), nil
 	case "weight":
-		return UpdateWeights([]*mesos.WeightInfo{{Role: &id, Weight: proto.Float64(number("is"))}}), nil
+		return UpdateWeights([]*mesos.WeightInfo{{Role: &id, Weight: new(number("is"))}}), nil
 	case "quota":
 		q := &quota.QuotaConfig{Role: &id}
 		if _, ok := arg["guarantee"]; ok {
@@ -195,7 +195,7 @@ func parse(line string) (*clusterdv1.Command, error) {
 // entry makes an entry of commands; a line that begins with + belongs to the one
 // before it.
 func entry(lines []string) (*clusterdv1.Entry, error) {
-	e := &clusterdv1.Entry{Format: proto.Uint32(Format), ProposedAt: proto.Int64(0), BuildVersion: proto.String("script")}
+	e := &clusterdv1.Entry{Format: proto.Uint32(Format), ProposedAt: proto.Int64(0), BuildVersion: new("script")}
 	for _, l := range lines {
 		with := strings.HasPrefix(l, "+")
 		c, err := parse(strings.TrimPrefix(l, "+"))
@@ -203,7 +203,7 @@ func entry(lines []string) (*clusterdv1.Entry, error) {
 			return nil, err
 		}
 		if with {
-			c.WithPrevious = proto.Bool(true)
+			c.WithPrevious = new(true)
 		}
 		e.Commands = append(e.Commands, c)
 	}
@@ -468,12 +468,12 @@ func TestBadSnapshotsAreRefused(t *testing.T) {
 		return b.Bytes()
 	}
 	header := func(format uint32) *clusterdv1.SnapshotRecord {
-		return &clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Header{Header: &clusterdv1.SnapshotHeader{Format: &format, BuildVersion: proto.String("9.9")}}}
+		return &clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Header{Header: &clusterdv1.SnapshotHeader{Format: &format, BuildVersion: new("9.9")}}}
 	}
 	trailer := func(n uint64) *clusterdv1.SnapshotRecord {
 		return &clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Trailer{Trailer: &clusterdv1.SnapshotTrailer{Records: &n}}}
 	}
-	weight := &clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Weight{Weight: &mesos.WeightInfo{Role: proto.String("r"), Weight: proto.Float64(1)}}}
+	weight := &clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Weight{Weight: &mesos.WeightInfo{Role: new("r"), Weight: proto.Float64(1)}}}
 	if _, err := ReadSnapshot(bytes.NewReader(delimited(header(Format), weight, trailer(1)))); err != nil {
 		t.Errorf("a good one: %v", err)
 	}
