@@ -2,6 +2,8 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -470,5 +472,45 @@ func TestStopCutsOffWhoDoesNotListen(t *testing.T) {
 	var refused *RefusedError
 	if !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable {
 		t.Errorf("got %v, want 503", err)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	s := NewServer(Options{}, func(c *MasterConn, _ *http.Request) {
+		for range 100 {
+			_ = c.Send(ack("t"))
+		}
+		c.Close("enough")
+		<-c.Done()
+	})
+	hs := httptest.NewUnstartedServer(s)
+	hs.EnableHTTP2 = true // what browsers get must not get in the way
+	hs.StartTLS()
+	defer hs.Close()
+	defer func() { _ = s.Stop(context.Background(), "over") }()
+
+	roots := x509.NewCertPool()
+	roots.AddCert(hs.Certificate())
+	c, err := Dial(t.Context(), []string{hs.URL}, DialOptions{TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := 0
+	for ; err == nil; got++ {
+		_, err = c.Receive()
+	}
+	if got != 101 || !errors.Is(err, ErrPeerClosed) {
+		t.Errorf("got %d messages, then %v", got-1, err)
+	}
+	<-c.Done()
+
+	if _, err := Dial(t.Context(), []string{hs.URL}, DialOptions{}); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a certificate nobody vouches for: got %v", err)
+	}
+	plain := httptest.NewTLSServer(http.RedirectHandler("http://127.0.0.1:1"+Path, http.StatusTemporaryRedirect))
+	defer plain.Close()
+	roots.AddCert(plain.Certificate())
+	if _, err := Dial(t.Context(), []string{plain.URL}, DialOptions{TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}); err == nil || !strings.Contains(err.Error(), "from https to http is not followed") {
+		t.Errorf("a downgrade: got %v", err)
 	}
 }
