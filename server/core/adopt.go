@@ -138,12 +138,13 @@ func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
 // allocatedResources gives resources that an old agent reports without a role the
 // only role that their framework can have had them for.
 func allocatedResources(r resources.Resources, fw *framework) resources.Resources {
-	if len(fw.roles) == 0 {
-		return r
+	role := "*"
+	if len(fw.roles) > 0 {
+		role = fw.roles[0]
 	}
 	for i := range r.Len() {
 		if r.At(i).Role() == "" {
-			return r.Allocate(fw.roles[0])
+			return r.Allocate(role)
 		}
 	}
 	return r

@@ -167,11 +167,15 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 }
 
 func (c *Core) recoverSettings(rec Recovered) {
+	weights := map[string]float64{}
 	for role, w := range rec.Weights {
-		c.weights.Set(role, w)
+		if w > 0 {
+			weights[role] = w
+			c.weights.Set(role, w)
+		}
 	}
-	if len(rec.Weights) > 0 {
-		c.alloc.UpdateWeights(rec.Weights)
+	if len(weights) > 0 {
+		c.alloc.UpdateWeights(weights)
 	}
 	for _, q := range rec.Quotas {
 		c.quotas.Set(q.GetRole(), q)

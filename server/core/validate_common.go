@@ -162,7 +162,7 @@ func validateContainer(c *mesos.ContainerInfo) error {
 			return within("Invalid volume: ", err)
 		}
 	}
-	if c.GetType() != mesos.ContainerInfo_DOCKER {
+	if c == nil || c.GetType() != mesos.ContainerInfo_DOCKER {
 		return nil
 	}
 	if c.Docker == nil {

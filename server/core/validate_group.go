@@ -72,7 +72,7 @@ func (c *Core) validateGroupExecutor(tasks []*mesos.TaskInfo, e *mesos.ExecutorI
 		return errors.New("'ExecutorInfo.type' must be set")
 	case e.GetType() == mesos.ExecutorInfo_UNKNOWN:
 		return errors.New("Unknown executor type")
-	case e.GetContainer().GetType() == mesos.ContainerInfo_DOCKER:
+	case e.Container != nil && e.Container.GetType() == mesos.ContainerInfo_DOCKER:
 		return errors.New("Docker ContainerInfo is not supported on the executor")
 	}
 	id := e.GetExecutorId().GetValue()
