@@ -1,0 +1,335 @@
+package metrics
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func asMap(samples []Sample) map[string]float64 {
+	m := make(map[string]float64, len(samples))
+	for _, s := range samples {
+		m[s.Name] = s.Value
+	}
+	return m
+}
+
+func TestSnapshot(t *testing.T) {
+	r := NewRegistry()
+	r.Counter("master/b").Add(2)
+	r.Counter("master/b").Inc()
+	r.Gauge("master/a").Set(1.5)
+	r.Gauge("master/a").Add(-0.5)
+	r.GaugeFunc("master/c", func() float64 { return 7 })
+	r.GaugeFunc("master/c", func() float64 { return 8 }) // replaces
+	r.Collect("frameworks", func(emit func(Sample)) {
+		emit(Sample{Name: "master/frameworks/x/1/subscribed", Value: 1})
+		emit(Sample{Name: "master/frameworks/y/2/subscribed", Value: 0})
+	})
+	r.GaugeFunc("master/nan", math.NaN)
+	r.GaugeFunc("master/inf", func() float64 { return math.Inf(1) })
+	r.Counter("master/gone").Inc()
+	r.Remove("master/gone")
+	got := r.Snapshot(0)
+	want := []Sample{
+		{"master/a", 1, KindGauge},
+		{"master/b", 3, KindCounter},
+		{"master/c", 8, KindGauge},
+		{"master/frameworks/x/1/subscribed", 1, KindGauge},
+		{"master/frameworks/y/2/subscribed", 0, KindGauge},
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("snapshot (-want +got):\n%s", d)
+	}
+}
+
+func TestSnapshotTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry()
+		release := make(chan struct{})
+		calls := 0
+		r.GaugeFunc("slow", func() float64 {
+			calls++
+			<-release
+			return 1
+		})
+		r.GaugeFunc("late", func() float64 {
+			time.Sleep(time.Second)
+			return 2
+		})
+		r.Counter("fast").Inc()
+		begin := time.Now()
+		for range 3 {
+			got := asMap(r.Snapshot(5 * time.Second))
+			if d := cmp.Diff(map[string]float64{"fast": 1, "late": 2}, got); d != "" {
+				t.Errorf("snapshot (-want +got):\n%s", d)
+			}
+		}
+		// The one that hangs delays the first request only, and is not called again.
+		if took := time.Since(begin); took != 7*time.Second {
+			t.Errorf("three snapshots took %v, want 5s + 1s + 1s", took)
+		}
+		if calls != 1 {
+			t.Errorf("the hanging function was called %d times", calls)
+		}
+		close(release)
+		synctest.Wait()
+		if got := asMap(r.Snapshot(5 * time.Second)); got["slow"] != 1 {
+			t.Errorf("after it recovered: %v", got)
+		}
+	})
+}
+
+func TestTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRegistry()
+		timer := r.Timer("registrar/state_store", time.Hour)
+		if got := r.Snapshot(0); len(got) != 0 {
+			t.Errorf("an unused timer shows %v", got)
+		}
+		stop := timer.Start()
+		time.Sleep(10 * time.Millisecond)
+		stop()
+		if d := cmp.Diff(map[string]float64{"registrar/state_store_ms": 10}, asMap(r.Snapshot(0))); d != "" {
+			t.Errorf("after one (-want +got):\n%s", d)
+		}
+		for i := 1; i <= 4; i++ {
+			timer.Observe(time.Duration(i) * 10 * time.Millisecond)
+		}
+		got := asMap(r.Snapshot(0))
+		want := map[string]float64{
+			"": 40, "/count": 5, "/min": 10, "/max": 40, "/p50": 20, "/p90": 36, "/p95": 38, "/p99": 39.6, "/p999": 39.96, "/p9999": 39.996,
+		}
+		for suffix, w := range want {
+			if g := got["registrar/state_store_ms"+suffix]; math.Abs(g-w) > 1e-9 {
+				t.Errorf("%q is %v, want %v", suffix, g, w)
+			}
+		}
+		if len(got) != len(want) {
+			t.Errorf("snapshot is %v", got)
+		}
+		// Behind the window the latest value stays, the statistics go.
+		time.Sleep(2 * time.Hour)
+		if d := cmp.Diff(map[string]float64{"registrar/state_store_ms": 40}, asMap(r.Snapshot(0))); d != "" {
+			t.Errorf("behind the window (-want +got):\n%s", d)
+		}
+		// No more is kept than the ring holds; the latest stay.
+		for range 3 * timerCapacity {
+			timer.Observe(time.Second)
+		}
+		got = asMap(r.Snapshot(0))
+		if got["registrar/state_store_ms/count"] != timerCapacity || got["registrar/state_store_ms/min"] != 1000 {
+			t.Errorf("full: %v", got)
+		}
+	})
+}
+
+func TestTimerWithoutWindow(t *testing.T) {
+	r := NewRegistry()
+	r.Timer("fetch", 0).Observe(time.Second)
+	r.Timer("fetch", 0).Observe(2 * time.Second)
+	if d := cmp.Diff(map[string]float64{"fetch_ms": 2000}, asMap(r.Snapshot(0))); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestConcurrent(t *testing.T) {
+	r := NewRegistry()
+	r.CollectSystem()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 500 {
+				r.Counter("c").Inc()
+				r.Gauge("g").Add(0.5)
+				r.Timer("t", time.Hour).Observe(time.Millisecond)
+			}
+			r.Snapshot(0)
+		})
+	}
+	wg.Wait()
+	got := asMap(r.Snapshot(0))
+	if got["c"] != 4000 || got["g"] != 2000 || got["t_ms/count"] != timerCapacity {
+		t.Errorf("c %v, g %v, t %v", got["c"], got["g"], got["t_ms/count"])
+	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	got := string(AppendJSON(nil, []Sample{{"a", 1, 0}, {"b", 0.001, 0}, {"c", 25276510208, 0}, {"d", 1e-7, 0}, {"e", 1e22, 0}, {"f", -0.5, 0}}))
+	if want := `{"a":1.0,"b":0.001,"c":25276510208.0,"d":1e-07,"e":1e+22,"f":-0.5}`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	odd := "master/frameworks/a\"b\\c\n\x01\xffä/1/x"
+	var m map[string]float64
+	if err := json.Unmarshal(AppendJSON(nil, []Sample{{odd, 2, 0}}), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m[strings.ToValidUTF8(odd, "\uFFFD")] != 2 {
+		t.Errorf("read back %v", m)
+	}
+	if got := string(AppendJSON(nil, nil)); got != "{}" {
+		t.Errorf("empty snapshot is %s", got)
+	}
+}
+
+func TestReadSystem(t *testing.T) {
+	root := t.TempDir() + "/"
+	for name, content := range map[string]string{
+		"proc/loadavg":                   "0.50 1.25 2.00 1/234 5678\n",
+		"proc/meminfo":                   "MemTotal:       24684092 kB\nMemFree:        12602336 kB\nMemAvailable:   1 kB\n",
+		"sys/devices/system/cpu/online":  "0-2,5,7-8\n",
+		"sys/devices/system/cpu/present": "0-15\n",
+	} {
+		if err := os.MkdirAll(filepath.Dir(root+name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(root+name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := readSystem(root)
+	want := System{Load1: 0.5, Load5: 1.25, Load15: 2, CPUs: 6, MemTotalBytes: 24684092 << 10, MemFreeBytes: 12602336 << 10}
+	if err != nil || got != want {
+		t.Errorf("got %+v, %v; want %+v", got, err, want)
+	}
+	if err := os.WriteFile(root+"proc/meminfo", []byte("MemTotal: lots\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := readSystem(root); err == nil {
+		t.Errorf("bad meminfo gives %+v", s)
+	}
+	// And the machine the test runs on.
+	if s, err := ReadSystem(); err != nil || s.CPUs < 1 || s.MemTotalBytes < s.MemFreeBytes {
+		t.Errorf("this machine: %+v, %v", s, err)
+	}
+}
+
+func TestPrometheusName(t *testing.T) {
+	tests := []struct {
+		mesos, name string
+		labels      map[string]string
+	}{
+		{"master/slaves_active", "clusterd_master_slaves_active", nil},
+		{"master/frameworks/a%20b/f-1/calls/accept", "clusterd_master_framework_calls_accept", map[string]string{"framework_name": "a%20b", "framework_id": "f-1"}},
+		{"master/frameworks//f-1/subscribed", "clusterd_master_framework_subscribed", map[string]string{"framework_name": "", "framework_id": "f-1"}},
+		{"master/frameworks/a/f-1/roles/eng/web/suppressed", "clusterd_master_framework_role_suppressed", map[string]string{"framework_name": "a", "framework_id": "f-1", "role": "eng/web"}},
+		{"master/frameworks_active", "clusterd_master_frameworks_active", nil},
+		{"frameworks/alice/messages_received", "clusterd_framework_messages_received", map[string]string{"principal": "alice"}},
+		{"master/task_lost/source_master/reason_slave_removed", "clusterd_master_tasks_by_reason", map[string]string{"state": "task_lost", "source": "source_master", "reason": "reason_slave_removed"}},
+		{"allocator/mesos/quota/roles/a/b/resources/cpus/consumed", "clusterd_allocator_quota_consumed", map[string]string{"role": "a/b", "resource": "cpus"}},
+		{"allocator/mesos/quota/roles//resources/cpus/limit", "clusterd_allocator_quota_limit", map[string]string{"role": "", "resource": "cpus"}},
+		{"allocator/mesos/offer_filters/roles/a/active", "clusterd_allocator_offer_filters_active", map[string]string{"role": "a"}},
+		{"allocator/mesos/roles/a/shares/dominant", "clusterd_allocator_role_shares_dominant", map[string]string{"role": "a"}},
+	}
+	for _, tt := range tests {
+		name, labels, values := prometheusName(tt.mesos)
+		var got map[string]string
+		if labels != nil {
+			got = make(map[string]string)
+			for i := range labels {
+				got[labels[i]] = values[i]
+			}
+		}
+		if name != tt.name || !maps.Equal(got, tt.labels) {
+			t.Errorf("%s becomes %s%v, want %s%v", tt.mesos, name, got, tt.name, tt.labels)
+		}
+	}
+}
+
+func scrape(t *testing.T, r *Registry) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics/prometheus", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("scrape answers %d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestPrometheus(t *testing.T) {
+	r := NewRegistry()
+	r.Counter("master/dropped_messages").Add(4)
+	r.Gauge("master/elected").Set(1)
+	r.Collect("frameworks", func(emit func(Sample)) {
+		emit(Sample{Name: "master/frameworks/x\xff/1/calls", Value: 3, Kind: KindCounter})
+		emit(Sample{Name: "master/frameworks/y/2/calls", Value: 5, Kind: KindCounter})
+	})
+	timer := r.Timer("registrar/state_store", time.Hour)
+	timer.Observe(time.Second)
+	timer.Observe(3 * time.Second)
+	text := scrape(t, r)
+	for _, want := range []string{
+		"# TYPE clusterd_master_dropped_messages_total counter\nclusterd_master_dropped_messages_total 4\n",
+		"# TYPE clusterd_master_elected gauge\nclusterd_master_elected 1\n",
+		"clusterd_master_framework_calls_total{framework_id=\"1\",framework_name=\"x\uFFFD\"} 3\n",
+		"clusterd_master_framework_calls_total{framework_id=\"2\",framework_name=\"y\"} 5\n",
+		"# TYPE clusterd_registrar_state_store_seconds summary\n",
+		"clusterd_registrar_state_store_seconds{quantile=\"0.5\"} 2\n",
+		"clusterd_registrar_state_store_seconds_sum 4\nclusterd_registrar_state_store_seconds_count 2\n",
+		"\ngo_goroutines ",
+		"\nprocess_start_time_seconds ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("scrape lacks %q", want)
+		}
+	}
+	if strings.Contains(text, "clusterd_registrar_state_store_ms") {
+		t.Error("timers show twice")
+	}
+}
+
+// TestPrometheusOfMesos feeds every name that a real Mesos shows through the
+// exporter; client_golang refuses clashes and invalid names by failing the scrape.
+func TestPrometheusOfMesos(t *testing.T) {
+	r := NewRegistry()
+	names := 0
+	for _, who := range []string{"master", "agent"} {
+		data, err := os.ReadFile("../../../shared/golden/running/" + who + "/metrics_snapshot.json")
+		if err != nil {
+			t.Skipf("no recorded answers: %v", err)
+		}
+		var golden struct {
+			Response struct{ JSON map[string]float64 }
+		}
+		if err := json.Unmarshal(data, &golden); err != nil {
+			t.Fatal(err)
+		}
+		r.Collect(who, func(emit func(Sample)) {
+			for _, name := range slices.Sorted(maps.Keys(golden.Response.JSON)) {
+				emit(Sample{Name: name, Value: golden.Response.JSON[name]})
+			}
+		})
+	}
+	names = len(r.Snapshot(0))
+	if names < 250 {
+		t.Fatalf("only %d recorded metrics", names)
+	}
+	lines := 0
+	for line := range strings.SplitSeq(scrape(t, r), "\n") {
+		if strings.HasPrefix(line, "clusterd_") {
+			lines++
+		}
+	}
+	if lines != names {
+		t.Errorf("%d of %d metrics are shown", lines, names)
+	}
+}
+
+func BenchmarkCounter(b *testing.B) {
+	c := NewRegistry().Counter("c")
+	for b.Loop() {
+		c.Inc()
+	}
+}
