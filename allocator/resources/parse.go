@@ -1,15 +1,14 @@
 package resources
 
 import (
-	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesosjson"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -78,23 +77,16 @@ func parseAll(text, defaultRole string) ([]*mesos.Resource, error) {
 }
 
 func parseJSON(text, defaultRole string) ([]*mesos.Resource, error) {
-	const bad = "Some JSON resources were not formatted properly: %s"
-	var raw []json.RawMessage
-	if err := json.Unmarshal([]byte(text), &raw); err != nil {
-		return nil, invalidf(bad, err)
+	rs, err := mesosjson.UnmarshalList[mesos.Resource]([]byte(text))
+	if err != nil {
+		return nil, invalidf("Some JSON resources were not formatted properly: %s", err)
 	}
-	var out []*mesos.Resource
-	for _, e := range raw {
-		r := &mesos.Resource{}
-		if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(e, r); err != nil {
-			return nil, invalidf(bad, err)
-		}
+	for _, r := range rs {
 		if r.Role == nil && len(r.Reservations) == 0 {
 			r.Role = proto.String(defaultRole)
 		}
-		out = append(out, r)
 	}
-	return out, nil
+	return rs, nil
 }
 
 // parseOne reads "name(role):value".
