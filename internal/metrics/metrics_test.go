@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -59,9 +60,9 @@ func TestSnapshotTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRegistry()
 		release := make(chan struct{})
-		calls := 0
+		var calls atomic.Int32
 		r.GaugeFunc("slow", func() float64 {
-			calls++
+			calls.Add(1)
 			<-release
 			return 1
 		})
@@ -81,8 +82,8 @@ func TestSnapshotTimeout(t *testing.T) {
 		if took := time.Since(begin); took != 7*time.Second {
 			t.Errorf("three snapshots took %v, want 5s + 1s + 1s", took)
 		}
-		if calls != 1 {
-			t.Errorf("the hanging function was called %d times", calls)
+		if calls.Load() != 1 {
+			t.Errorf("the hanging function was called %d times", calls.Load())
 		}
 		close(release)
 		synctest.Wait()
