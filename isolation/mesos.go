@@ -478,7 +478,8 @@ func validateConfig(config *ContainerConfig) error {
 	if image := config.ContainerInfo.GetMesos().GetImage(); image != nil {
 		return fmt.Errorf("container image: %w", ErrNotSupported)
 	}
-	if config.ContainerInfo.GetType() == mesos.ContainerInfo_DOCKER {
+	// A missing ContainerInfo has the first type of the enumeration: DOCKER.
+	if config.ContainerInfo != nil && config.ContainerInfo.GetType() == mesos.ContainerInfo_DOCKER {
 		return fmt.Errorf("container of type DOCKER: %w", ErrNotSupported)
 	}
 	return nil

@@ -1,0 +1,184 @@
+// Package cli is the command line of clusterd: it reads flags and the
+// environment, runs the daemons and the client commands, and turns errors into
+// messages and exit codes. Nothing below it reads a flag. main imports it, and
+// nobody else.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	cliv2 "github.com/urfave/cli/v2"
+
+	"clusterd/internal/flags"
+	"clusterd/internal/version"
+)
+
+// Exit codes of clusterd. `clusterd run` passes on the exit code of its task
+// instead, and 128+n if the task was ended by signal n.
+const (
+	ExitOK    = 0 // done
+	ExitError = 1 // it failed; the message says why
+	ExitUsage = 2 // the command line was wrong
+)
+
+// hinted is an error with advice for the person at the keyboard.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// withHint adds advice to an error.
+func withHint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// exitCode is an error that only sets the exit code: all was said already.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// errUsage marks a wrong command line.
+var errUsage = errors.New("usage")
+
+// env is what a command works with besides its flags.
+type env struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// Main runs clusterd with the arguments of the process, args[0] being its name,
+// and returns its exit code.
+func Main(args []string, in io.Reader, out, errOut io.Writer) int {
+	if len(args) > 1 {
+		if run, ok := programs[args[1]]; ok {
+			return run(args[2:])
+		}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := newApp(env{in, out, errOut}).RunContext(ctx, args)
+	return report(err, errOut)
+}
+
+// report says what went wrong, once, and gives the exit code.
+func report(err error, w io.Writer) int {
+	if err == nil {
+		return ExitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	fmt.Fprintf(w, "clusterd: error: %v\n", err)
+	var h hinted
+	if errors.As(err, &h) {
+		fmt.Fprintf(w, "hint: %s\n", h.hint)
+	}
+	for _, usage := range []error{errUsage, flags.ErrUnknownFlag, flags.ErrInvalidValue, flags.ErrDuplicateFlag, flags.ErrMissingFlag, flags.ErrUnexpectedArgument} {
+		if errors.Is(err, usage) {
+			return ExitUsage
+		}
+	}
+	return ExitError
+}
+
+func newApp(e env) *cliv2.App {
+	return &cliv2.App{
+		Name:                 "clusterd",
+		Usage:                "one pool of many machines, shared among many frameworks",
+		Version:              version.String(),
+		HideVersion:          true,
+		EnableBashCompletion: true,
+		Reader:               e.in,
+		Writer:               e.out,
+		ErrWriter:            e.err,
+		ExitErrHandler:       func(*cliv2.Context, error) {},
+		OnUsageError: func(_ *cliv2.Context, err error, _ bool) error {
+			return fmt.Errorf("%w: %w", errUsage, err)
+		},
+		CommandNotFound: func(*cliv2.Context, string) {},
+		Action: func(c *cliv2.Context) error {
+			if name := c.Args().First(); name != "" {
+				return unknownCommand(c.App, name)
+			}
+			return cliv2.ShowAppHelp(c)
+		},
+		Commands: []*cliv2.Command{
+			masterCommand(e), agentCommand(e), devCommand(e),
+			runCommand(e), psCommand(e), logsCommand(e), agentsCommand(e), frameworksCommand(e),
+			versionCommand(e), completionCommand(e),
+		},
+	}
+}
+
+func unknownCommand(app *cliv2.App, name string) error {
+	err := fmt.Errorf("%w: no command %q", errUsage, name)
+	var names []string
+	for _, c := range app.Commands {
+		names = append(names, c.Name)
+	}
+	if best := flags.Nearest(name, names); best != "" {
+		return withHint(err, "did you mean %q?", best)
+	}
+	return withHint(err, "the commands are %s", strings.Join(names, ", "))
+}
+
+func versionCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:  "version",
+		Usage: "print the version",
+		Action: func(*cliv2.Context) error {
+			_, err := fmt.Fprintln(e.out, version.String())
+			return err
+		},
+	}
+}
+
+// completions are scripts that ask clusterd itself for the words that fit.
+var completions = map[string]string{
+	"bash": `_clusterd() {
+  local IFS=$'\n'
+  COMPREPLY=($(compgen -W "$("${COMP_WORDS[@]:0:$COMP_CWORD}" --generate-bash-completion 2>/dev/null)" -- "${COMP_WORDS[$COMP_CWORD]}"))
+}
+complete -o default -F _clusterd clusterd
+`,
+	"zsh": `#compdef clusterd
+_clusterd() {
+  local -a words_left
+  words_left=("${(@f)$("${words[@]:0:#words[@]-1}" --generate-bash-completion 2>/dev/null)}")
+  compadd -- "${words_left[@]}"
+}
+compdef _clusterd clusterd
+`,
+	"fish": `complete -c clusterd -f -a '(set -l w (commandline -opc); $w --generate-bash-completion 2>/dev/null)'
+`,
+}
+
+func completionCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:      "completion",
+		Usage:     "print a completion script for bash, zsh or fish",
+		ArgsUsage: "SHELL",
+		BashComplete: func(*cliv2.Context) {
+			fmt.Fprintln(e.out, "bash\nzsh\nfish")
+		},
+		Action: func(c *cliv2.Context) error {
+			script, ok := completions[c.Args().First()]
+			if !ok {
+				return withHint(fmt.Errorf("%w: no completion for shell %q", errUsage, c.Args().First()),
+					"try: clusterd completion bash > /etc/bash_completion.d/clusterd")
+			}
+			_, err := io.WriteString(e.out, script)
+			return err
+		},
+	}
+}

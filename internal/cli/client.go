@@ -1,0 +1,476 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	cliv2 "github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
+
+	"clusterd/api/client"
+	"clusterd/api/client/operator"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
+	"clusterd/api/mesosjson"
+)
+
+// defaultMaster is where client commands look for a master.
+const defaultMaster = "127.0.0.1:5050"
+
+// masterFlag is on every command that speaks to a master.
+func masterFlag() cliv2.Flag {
+	return &cliv2.StringFlag{
+		Name: "master", Usage: "`ADDRESS` of a master, host:port; several with commas",
+		Value: defaultMaster, EnvVars: []string{"CLUSTERD_MASTER", "MESOS_MASTER"},
+	}
+}
+
+func outputFlag() cliv2.Flag {
+	return &cliv2.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT` of the answer: table, wide or json", Value: "table"}
+}
+
+func masters(c *cliv2.Context) []string {
+	return strings.FieldsFunc(c.String("master"), func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// getState asks the leader for everything.
+func getState(ctx context.Context, c *cliv2.Context) (*master.Response_GetState, error) {
+	m, err := operator.NewMaster(masters(c), operator.Options{Options: client.Options{CallTimeout: 10 * time.Second}})
+	if err != nil {
+		return nil, err
+	}
+	res, err := m.Get(ctx, master.Call_GET_STATE)
+	if err != nil {
+		return nil, unreachable(err, c)
+	}
+	return res.GetGetState(), nil
+}
+
+// unreachable adds the obvious advice to a connection error.
+func unreachable(err error, c *cliv2.Context) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return withHint(err, "is a master running at %s? --master or $CLUSTERD_MASTER says where to look", c.String("master"))
+	}
+	return err
+}
+
+// table prints rows under a header, or the message as JSON.
+type table struct {
+	header []string
+	wide   []string // further columns of -o wide
+	rows   [][]string
+	msg    proto.Message
+}
+
+func (t *table) print(e env, format string) error {
+	switch format {
+	case "json":
+		b, err := mesosjson.Marshal(t.msg)
+		if err != nil {
+			return err
+		}
+		return writeIndented(e.out, b)
+	case "table", "wide":
+	default:
+		return fmt.Errorf("%w: no output format %q (table, wide, json)", errUsage, format)
+	}
+	columns := t.header
+	if format == "wide" {
+		columns = slices.Concat(t.header, t.wide)
+	}
+	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(columns, "\t"))
+	for _, r := range t.rows {
+		fmt.Fprintln(w, strings.Join(r[:len(columns)], "\t"))
+	}
+	return w.Flush()
+}
+
+func writeIndented(w io.Writer, b []byte) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(json.RawMessage(b))
+}
+
+// scalar sums a scalar resource.
+func scalar(rs []*mesos.Resource, name string) float64 {
+	var sum float64
+	for _, r := range rs {
+		if r.GetName() == name {
+			sum += r.GetScalar().GetValue()
+		}
+	}
+	return sum
+}
+
+func number(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") }
+
+// age is how long ago a time of the API (Unix seconds or nanoseconds) was.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	d := time.Since(t)
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
+	}
+	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
+}
+
+func fromTimeInfo(t *mesos.TimeInfo) time.Time {
+	if t.GetNanoseconds() == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, t.GetNanoseconds())
+}
+
+func psCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:  "ps",
+		Usage: "list tasks",
+		Flags: []cliv2.Flag{masterFlag(), outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}},
+		Action: func(c *cliv2.Context) error {
+			state, err := getState(c.Context, c)
+			if err != nil {
+				return err
+			}
+			return taskTable(state, c.Bool("all")).print(e, c.String("output"))
+		},
+	}
+}
+
+func taskTable(state *master.Response_GetState, all bool) *table {
+	frameworks, hosts := map[string]string{}, map[string]string{}
+	for _, f := range slices.Concat(state.GetGetFrameworks().GetFrameworks(), state.GetGetFrameworks().GetCompletedFrameworks()) {
+		frameworks[f.GetFrameworkInfo().GetId().GetValue()] = f.GetFrameworkInfo().GetName()
+	}
+	for _, a := range state.GetGetAgents().GetAgents() {
+		hosts[a.GetAgentInfo().GetId().GetValue()] = a.GetAgentInfo().GetHostname()
+	}
+	get := state.GetGetTasks()
+	tasks := slices.Concat(get.GetTasks(), get.GetUnreachableTasks())
+	if all {
+		tasks = append(tasks, get.GetCompletedTasks()...)
+	}
+	slices.SortStableFunc(tasks, func(a, b *mesos.Task) int {
+		return cmp.Or(lastChange(a).Compare(lastChange(b)), cmp.Compare(a.GetTaskId().GetValue(), b.GetTaskId().GetValue()))
+	})
+	t := &table{
+		header: []string{"TASK", "STATE", "FRAMEWORK", "HOST", "CPUS", "MEM", "SINCE"},
+		wide:   []string{"NAME", "EXECUTOR", "AGENT ID", "FRAMEWORK ID"},
+		msg:    get,
+	}
+	for _, task := range tasks {
+		id, agent := task.GetTaskId().GetValue(), task.GetAgentId().GetValue()
+		t.rows = append(t.rows, []string{
+			id, strings.TrimPrefix(task.GetState().String(), "TASK_"),
+			cmp.Or(frameworks[task.GetFrameworkId().GetValue()], "-"), cmp.Or(hosts[agent], "-"),
+			number(scalar(task.GetResources(), "cpus")), number(scalar(task.GetResources(), "mem")), age(lastChange(task)),
+			task.GetName(), cmp.Or(task.GetExecutorId().GetValue(), id), agent, task.GetFrameworkId().GetValue(),
+		})
+	}
+	return t
+}
+
+// lastChange is when a task's newest status was made.
+func lastChange(t *mesos.Task) time.Time {
+	if n := len(t.GetStatuses()); n > 0 {
+		return time.UnixMicro(int64(t.GetStatuses()[n-1].GetTimestamp() * 1e6))
+	}
+	return time.Time{}
+}
+
+func agentsCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:  "agents",
+		Usage: "list agents",
+		Flags: []cliv2.Flag{masterFlag(), outputFlag()},
+		Action: func(c *cliv2.Context) error {
+			state, err := getState(c.Context, c)
+			if err != nil {
+				return err
+			}
+			t := &table{
+				header: []string{"AGENT", "HOST", "STATE", "CPUS", "MEM", "DISK", "SINCE"},
+				wide:   []string{"ADDRESS", "VERSION"},
+				msg:    state.GetGetAgents(),
+			}
+			for _, a := range state.GetGetAgents().GetAgents() {
+				since := max(a.GetRegisteredTime().GetNanoseconds(), a.GetReregisteredTime().GetNanoseconds())
+				use := func(name string) string {
+					return number(scalar(a.GetAllocatedResources(), name)) + "/" + number(scalar(a.GetTotalResources(), name))
+				}
+				_, address, _ := strings.Cut(a.GetPid(), "@")
+				t.rows = append(t.rows, []string{
+					a.GetAgentInfo().GetId().GetValue(), a.GetAgentInfo().GetHostname(), agentState(a),
+					use("cpus"), use("mem"), use("disk"), age(time.Unix(0, since)), address, a.GetVersion(),
+				})
+			}
+			for _, info := range state.GetGetAgents().GetRecoveredAgents() {
+				t.rows = append(t.rows, []string{
+					info.GetId().GetValue(), info.GetHostname(), "recovered", "-", "-", "-", "-", "-", "-",
+				})
+			}
+			return t.print(e, c.String("output"))
+		},
+	}
+}
+
+func agentState(a *master.Response_GetAgents_Agent) string {
+	switch {
+	case a.GetDrainInfo() != nil:
+		return strings.ToLower(a.GetDrainInfo().GetState().String())
+	case a.GetDeactivated():
+		return "deactivated"
+	case a.GetActive():
+		return "active"
+	}
+	return "disconnected"
+}
+
+func frameworksCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:  "frameworks",
+		Usage: "list frameworks",
+		Flags: []cliv2.Flag{masterFlag(), outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}},
+		Action: func(c *cliv2.Context) error {
+			state, err := getState(c.Context, c)
+			if err != nil {
+				return err
+			}
+			return frameworkTable(state, c.Bool("all")).print(e, c.String("output"))
+		},
+	}
+}
+
+func frameworkTable(state *master.Response_GetState, all bool) *table {
+	tasks := map[string]int{}
+	for _, t := range state.GetGetTasks().GetTasks() {
+		tasks[t.GetFrameworkId().GetValue()]++
+	}
+	t := &table{
+		header: []string{"FRAMEWORK", "NAME", "STATE", "ROLES", "TASKS", "CPUS", "MEM", "SINCE"},
+		wide:   []string{"USER", "HOST", "PRINCIPAL", "UI"},
+		msg:    state.GetGetFrameworks(),
+	}
+	add := func(f *master.Response_GetFrameworks_Framework, status string) {
+		info := f.GetFrameworkInfo()
+		roles := info.GetRoles()
+		if len(roles) == 0 {
+			roles = []string{info.GetRole()} //nolint:staticcheck // what frameworks without MULTI_ROLE set
+		}
+		t.rows = append(t.rows, []string{
+			info.GetId().GetValue(), info.GetName(), status, strings.Join(roles, ","), fmt.Sprint(tasks[info.GetId().GetValue()]),
+			number(scalar(f.GetAllocatedResources(), "cpus")), number(scalar(f.GetAllocatedResources(), "mem")),
+			age(fromTimeInfo(f.GetRegisteredTime())),
+			info.GetUser(), cmp.Or(info.GetHostname(), "-"), cmp.Or(info.GetPrincipal(), "-"), cmp.Or(info.GetWebuiUrl(), "-"),
+		})
+	}
+	for _, f := range state.GetGetFrameworks().GetFrameworks() {
+		switch {
+		case f.GetRecovered():
+			add(f, "recovered")
+		case f.GetActive():
+			add(f, "active")
+		case f.GetConnected():
+			add(f, "inactive")
+		default:
+			add(f, "disconnected")
+		}
+	}
+	if all {
+		for _, f := range state.GetGetFrameworks().GetCompletedFrameworks() {
+			add(f, "completed")
+		}
+	}
+	return t
+}
+
+func logsCommand(e env) *cliv2.Command {
+	return &cliv2.Command{
+		Name:      "logs",
+		Usage:     "show what a task has written to its stdout (and stderr)",
+		ArgsUsage: "TASK",
+		Flags: []cliv2.Flag{
+			masterFlag(),
+			&cliv2.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as the task writes, until it ends or ^C"},
+			&cliv2.StringFlag{Name: "file", Usage: "only this `FILE` of the sandbox, instead of stdout and stderr"},
+		},
+		Action: func(c *cliv2.Context) error {
+			if c.NArg() != 1 {
+				return withHint(fmt.Errorf("%w: logs takes one task", errUsage), "flags come before the task: clusterd logs -f TASK")
+			}
+			return showLogs(c, e)
+		},
+	}
+}
+
+func showLogs(c *cliv2.Context, e env) error {
+	state, err := getState(c.Context, c)
+	if err != nil {
+		return err
+	}
+	task, err := findTask(state, c.Args().First())
+	if err != nil {
+		return err
+	}
+	address := agentAddress(state, task.GetAgentId().GetValue())
+	if address == "" {
+		return fmt.Errorf("agent %s of task %s is not here any more", task.GetAgentId().GetValue(), task.GetTaskId().GetValue())
+	}
+	executor := cmp.Or(task.GetExecutorId().GetValue(), task.GetTaskId().GetValue())
+	out, err := newOutput(address, task.GetFrameworkId().GetValue(), executor)
+	if err != nil {
+		return err
+	}
+	if file := c.String("file"); file != "" {
+		out.only(file, e.out)
+	} else {
+		out.both(e.out, e.err)
+	}
+	if !c.Bool("follow") {
+		return out.drain(c.Context)
+	}
+	ended := func() (bool, error) {
+		state, err := getState(c.Context, c)
+		if err != nil {
+			return false, err
+		}
+		task, err := findTask(state, task.GetTaskId().GetValue())
+		return err != nil || terminal(task.GetState()), nil
+	}
+	return out.follow(c.Context, ended)
+}
+
+// findTask finds a task by its id, or by the beginning of it if that is unique.
+func findTask(state *master.Response_GetState, id string) (*mesos.Task, error) {
+	get := state.GetGetTasks()
+	var found []*mesos.Task
+	// Newest first: an id may come again in another framework.
+	for _, t := range slices.Concat(get.GetTasks(), get.GetUnreachableTasks(), get.GetCompletedTasks()) {
+		if t.GetTaskId().GetValue() == id {
+			return t, nil
+		}
+		if strings.HasPrefix(t.GetTaskId().GetValue(), id) {
+			found = append(found, t)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, withHint(fmt.Errorf("no task %q", id), "clusterd ps -a lists all tasks that are known")
+	case 1:
+		return found[0], nil
+	}
+	return nil, withHint(fmt.Errorf("%d tasks begin with %q", len(found), id), "write more of the id")
+}
+
+// agentAddress is ip:port of an agent, empty if it is not registered.
+func agentAddress(state *master.Response_GetState, id string) string {
+	for _, a := range state.GetGetAgents().GetAgents() {
+		if a.GetAgentInfo().GetId().GetValue() == id {
+			_, address, _ := strings.Cut(a.GetPid(), "@")
+			return address
+		}
+	}
+	return ""
+}
+
+// stream is one file of a sandbox that is copied out as it grows.
+type stream struct {
+	path   string
+	to     io.Writer
+	offset uint64
+}
+
+// output copies files of one executor's sandbox to the terminal.
+type output struct {
+	files   operator.Files
+	sandbox string
+	streams []*stream
+}
+
+// pollInterval is how often a followed file is looked at.
+const pollInterval = 100 * time.Millisecond
+
+func newOutput(address, framework, executor string) (*output, error) {
+	a, err := operator.NewAgent(address, operator.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return &output{files: a, sandbox: "/frameworks/" + framework + "/executors/" + executor + "/runs/latest"}, nil
+}
+
+func (o *output) both(stdout, stderr io.Writer) {
+	o.streams = []*stream{{path: o.sandbox + "/stdout", to: stdout}, {path: o.sandbox + "/stderr", to: stderr}}
+}
+
+func (o *output) only(file string, to io.Writer) {
+	o.streams = []*stream{{path: o.sandbox + "/" + strings.TrimPrefix(file, "/"), to: to}}
+}
+
+// drain copies what is there and was not copied yet.
+func (o *output) drain(ctx context.Context) error {
+	for _, s := range o.streams {
+		offset, err := operator.CopyFile(ctx, o.files, s.to, s.path, s.offset)
+		s.offset = offset
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// follow drains again and again until ended says so, ctx is done or it fails. A
+// sandbox that is not there yet is waited for.
+func (o *output) follow(ctx context.Context, ended func() (bool, error)) error {
+	for {
+		over, err := ended()
+		if err != nil {
+			return err
+		}
+		if err := o.drain(ctx); err != nil && client.StatusCode(err) != 404 {
+			return err
+		}
+		if over {
+			return nil
+		}
+		if client.Sleep(ctx, pollInterval) != nil {
+			return nil //nolint:nilerr // ^C is how one stops to follow
+		}
+	}
+}
+
+func terminal(s mesos.TaskState) bool {
+	switch s {
+	case mesos.TaskState_TASK_FINISHED, mesos.TaskState_TASK_FAILED, mesos.TaskState_TASK_KILLED, mesos.TaskState_TASK_ERROR,
+		mesos.TaskState_TASK_LOST, mesos.TaskState_TASK_DROPPED, mesos.TaskState_TASK_GONE, mesos.TaskState_TASK_GONE_BY_OPERATOR:
+		return true
+	default:
+		return false
+	}
+}
+
+// hostname of this machine, for frameworks that the command line makes.
+func hostname() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return h
+}

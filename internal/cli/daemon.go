@@ -1,0 +1,345 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rs/zerolog"
+	cliv2 "github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"clusterd/agent"
+	"clusterd/allocator"
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesosjson"
+	"clusterd/internal/flags"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/version"
+	"clusterd/server"
+	"clusterd/server/core"
+)
+
+// stopPatience bounds the orderly end of a daemon.
+const stopPatience = 10 * time.Second
+
+// daemon is a master or an agent.
+type daemon interface {
+	Start(ctx context.Context) error
+	Stop(ctx context.Context) error
+	Done() <-chan struct{}
+	Err() error
+}
+
+func masterCommand(e env) *cliv2.Command {
+	return daemonCommand(e, "master", "run a master", flags.Master(), func(ctx context.Context, e env, v *flags.Values) error {
+		log, verbosity, closeLog, err := newLogger(e, v, "master")
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		opts, err := masterOptions(ctx, v)
+		if err != nil {
+			return err
+		}
+		opts.Logger, opts.Verbosity = log, verbosity
+		s, err := server.New(opts)
+		if err != nil {
+			return err
+		}
+		return serve(ctx, s)
+	})
+}
+
+func agentCommand(e env) *cliv2.Command {
+	return daemonCommand(e, "agent", "run an agent", flags.Agent(), func(ctx context.Context, e env, v *flags.Values) error {
+		log, verbosity, closeLog, err := newLogger(e, v, "agent")
+		if err != nil {
+			return err
+		}
+		defer closeLog()
+		opts, err := agentOptions(ctx, v)
+		if err != nil {
+			return err
+		}
+		opts.Log, opts.Verbosity = log, verbosity
+		a, err := agent.New(opts)
+		if err != nil {
+			return err
+		}
+		leave := make(chan os.Signal, 1)
+		signal.Notify(leave, syscall.SIGUSR1)
+		defer signal.Stop(leave)
+		go func() {
+			select {
+			case <-leave:
+				a.Leave("asked to leave by SIGUSR1")
+			case <-a.Done():
+			}
+		}()
+		return serve(ctx, a)
+	})
+}
+
+// daemonCommand makes a command whose flags are Mesos's, read by our own engine.
+func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.Context, env, *flags.Values) error) *cliv2.Command {
+	return &cliv2.Command{
+		Name:            name,
+		Usage:           usage,
+		SkipFlagParsing: true,
+		HideHelp:        true,
+		BashComplete: func(c *cliv2.Context) {
+			word := c.Args().Get(c.NArg() - 1)
+			for _, s := range set.Complete(word) {
+				fmt.Fprintln(e.out, s)
+			}
+		},
+		Action: func(c *cliv2.Context) error {
+			v, err := set.Parse(c.Args().Slice(), os.Environ())
+			if err != nil {
+				return withHint(err, "clusterd %s --help lists the flags", name)
+			}
+			switch {
+			case v.Bool("help"):
+				fmt.Fprintf(e.out, "clusterd %s - %s\n\n", name, usage)
+				return set.Usage(e.out)
+			case v.Bool("version"):
+				fmt.Fprintln(e.out, version.String())
+				return nil
+			}
+			for _, w := range v.Warnings() {
+				fmt.Fprintf(e.err, "clusterd: warning: %s\n", w)
+			}
+			return run(c.Context, e, v)
+		},
+	}
+}
+
+// serve starts a daemon and stops it when ctx ends or it fails.
+func serve(ctx context.Context, d daemon) error {
+	if err := d.Start(ctx); err != nil {
+		return errors.Join(err, stop(d))
+	}
+	select {
+	case <-ctx.Done():
+		return stop(d)
+	case <-d.Done():
+		return errors.Join(d.Err(), stop(d))
+	}
+}
+
+func stop(d daemon) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	return d.Stop(ctx)
+}
+
+// newLogger makes the log: for people on a terminal, else one JSON object a line.
+func newLogger(e env, v *flags.Values, mode string) (zerolog.Logger, *httpapi.Verbosity, func(), error) {
+	var writers []io.Writer
+	closeLog := func() {}
+	if !v.Bool("quiet") {
+		writers = append(writers, logWriter(e.err))
+	}
+	if dir := v.Path("log_dir"); dir != "" {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return zerolog.Nop(), nil, nil, err
+		}
+		f, err := os.OpenFile(filepath.Join(dir, "mesos-"+mode+".INFO"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return zerolog.Nop(), nil, nil, err
+		}
+		closeLog = func() { f.Close() }
+		writers = append(writers, f)
+	}
+	verbosity := httpapi.NewVerbosity(0)
+	level := map[string]zerolog.Level{"INFO": zerolog.TraceLevel, "WARNING": zerolog.WarnLevel, "ERROR": zerolog.ErrorLevel}[v.String("logging_level")]
+	log := zerolog.New(zerolog.MultiLevelWriter(writers...)).Level(level).Sample(verbosity).With().Timestamp().Logger()
+	return log, verbosity, closeLog, nil
+}
+
+func logWriter(w io.Writer) io.Writer {
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return zerolog.ConsoleWriter{Out: w, TimeFormat: "15:04:05.000"}
+	}
+	return w
+}
+
+// listenIP is --ip, or what --ip_discovery_command prints.
+func listenIP(ctx context.Context, v *flags.Values) (string, error) {
+	command := v.Path("ip_discovery_command")
+	if command == "" {
+		return v.String("ip"), nil
+	}
+	out, err := exec.CommandContext(ctx, "sh", "-c", command).Output()
+	if err != nil {
+		return "", fmt.Errorf("--ip_discovery_command: %w", err)
+	}
+	ip := strings.TrimSpace(string(out))
+	if net.ParseIP(ip) == nil {
+		return "", fmt.Errorf("--ip_discovery_command: %w: it printed %q, not an IP address", flags.ErrInvalidValue, ip)
+	}
+	return ip, nil
+}
+
+func domain(v *flags.Values) (*mesos.DomainInfo, error) {
+	text := v.String("domain")
+	if text == "" {
+		return nil, nil
+	}
+	d := &mesos.DomainInfo{}
+	if err := mesosjson.Unmarshal([]byte(text), d); err != nil {
+		return nil, fmt.Errorf("--domain: %w: %w", flags.ErrInvalidValue, err)
+	}
+	return d, nil
+}
+
+func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error) {
+	o := server.DefaultOptions()
+	var err error
+	if o.IP, err = listenIP(ctx, v); err != nil {
+		return o, err
+	}
+	if o.Domain, err = domain(v); err != nil {
+		return o, err
+	}
+	o.Port = v.Int("port")
+	o.AdvertiseIP, o.AdvertisePort = v.String("advertise_ip"), v.Int("advertise_port")
+	o.Hostname, o.HostnameLookup = v.String("hostname"), v.Bool("hostname_lookup")
+	o.Cluster = v.String("cluster")
+	o.WorkDir, o.InMemory = v.Path("work_dir"), v.String("registry") == "in_memory"
+	o.RegistryStoreTimeout = v.Duration("registry_store_timeout")
+	o.BootstrapExpect = v.Int("bootstrap_expect")
+	o.RaftBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("raft_port")))
+	o.RaftAdvertise = v.String("raft_advertise")
+	o.LogDir = v.Path("log_dir")
+	for _, p := range v.All() {
+		o.Flags = append(o.Flags, flags.Pair{Name: p.Name, Value: p.Value})
+	}
+	if o.BootstrapExpect > 1 {
+		return o, withHint(fmt.Errorf("--bootstrap_expect=%d: %w: groups of several masters are not built yet", o.BootstrapExpect, flags.ErrRejectedFlag),
+			"start one master, with --bootstrap_expect=1")
+	}
+	if err := coreOptions(v, &o.Core); err != nil {
+		return o, err
+	}
+	return o, allocatorOptions(v, &o.Allocator)
+}
+
+func coreOptions(v *flags.Values, c *core.Config) error {
+	c.AllocationInterval = v.Duration("allocation_interval")
+	c.OfferTimeout = v.Duration("offer_timeout")
+	c.AgentPingTimeout = v.Duration("agent_ping_timeout")
+	c.MaxAgentPingTimeouts = v.Int("max_agent_ping_timeouts")
+	c.AgentReregisterTimeout = v.Duration("agent_reregister_timeout")
+	if text := v.String("agent_removal_rate_limit"); text != "" {
+		n, per, err := flags.ParseRate(text)
+		if err != nil {
+			return fmt.Errorf("--agent_removal_rate_limit: %w", err)
+		}
+		c.AgentRemovalRateLimit = &core.RateLimit{N: n, Per: per}
+	}
+	if v.Has("roles") {
+		c.Roles = v.List("roles")
+	}
+	c.RootSubmissions = v.Bool("root_submissions")
+	c.RequireAgentDomain = v.Bool("require_agent_domain")
+	c.MaxCompletedFrameworks = v.Int("max_completed_frameworks")
+	c.MaxCompletedTasks = v.Int("max_completed_tasks_per_framework")
+	c.MaxUnreachableTasks = v.Int("max_unreachable_tasks_per_framework")
+	c.RegistryGCInterval = v.Duration("registry_gc_interval")
+	c.RegistryMaxAgentAge = v.Duration("registry_max_agent_age")
+	c.RegistryMaxAgentCount = v.Int("registry_max_agent_count")
+	c.PublishFrameworkMetrics = v.Bool("publish_per_framework_metrics")
+	return nil
+}
+
+func allocatorOptions(v *flags.Values, o *allocator.Options) error {
+	o.Interval = v.Duration("allocation_interval")
+	o.RoleSorter, o.FrameworkSorter = v.String("role_sorter"), v.String("framework_sorter")
+	o.FairnessExclude = v.List("fair_sharing_excluded_resource_names")
+	o.FilterGPUResources = v.Bool("filter_gpu_resources")
+	var err error
+	if o.MinAllocatable, err = allocator.ParseMinAllocatable(v.String("min_allocatable_resources")); err != nil {
+		return fmt.Errorf("--min_allocatable_resources: %w: %w", flags.ErrInvalidValue, err)
+	}
+	return nil
+}
+
+func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
+	o := agent.DefaultOptions()
+	var err error
+	if o.IP, err = listenIP(ctx, v); err != nil {
+		return o, err
+	}
+	if o.Domain, err = domain(v); err != nil {
+		return o, err
+	}
+	if o.Masters, err = agentMasters(v); err != nil {
+		return o, err
+	}
+	for _, dir := range []struct {
+		flag string
+		to   *string
+	}{{"work_dir", &o.WorkDir}, {"runtime_dir", &o.RuntimeDir}} {
+		if *dir.to, err = filepath.Abs(v.Path(dir.flag)); err != nil {
+			return o, fmt.Errorf("--%s: %w", dir.flag, err)
+		}
+	}
+	if _, err = resources.Parse(v.String("resources"), v.String("default_role")); err != nil {
+		return o, fmt.Errorf("--resources: %w: %w", flags.ErrInvalidValue, err)
+	}
+	if text := v.String("default_container_info"); text != "" {
+		o.DefaultContainerInfo = &mesos.ContainerInfo{}
+		if err := mesosjson.Unmarshal([]byte(text), o.DefaultContainerInfo); err != nil {
+			return o, fmt.Errorf("--default_container_info: %w: %w", flags.ErrInvalidValue, err)
+		}
+	}
+	if o.ExecutorEnvironment, err = flags.ParseStringMap(v.String("executor_environment_variables")); err != nil {
+		return o, fmt.Errorf("--executor_environment_variables: %w", err)
+	}
+	o.Port = v.Int("port")
+	o.AdvertiseIP, o.AdvertisePort = v.String("advertise_ip"), v.Int("advertise_port")
+	o.Hostname, o.HostnameLookup = v.String("hostname"), v.Bool("hostname_lookup")
+	o.Resources, o.DefaultRole, o.Attributes = v.String("resources"), v.String("default_role"), v.String("attributes")
+	o.Launcher, o.Isolation = v.String("launcher"), v.String("isolation")
+	o.RegistrationBackoffFactor = v.Duration("registration_backoff_factor")
+	o.ExecutorRegistrationTimeout = v.Duration("executor_registration_timeout")
+	o.ExecutorReregistrationTimeout = v.Duration("executor_reregistration_timeout")
+	o.ExecutorShutdownGracePeriod = v.Duration("executor_shutdown_grace_period")
+	o.RecoveryTimeout = v.Duration("recovery_timeout")
+	o.ReconfigurationPolicy, o.Recover, o.Strict = v.String("reconfiguration_policy"), v.String("recover"), v.Bool("strict")
+	o.SwitchUser = v.Bool("switch_user")
+	o.MaxCompletedExecutors = v.Int("max_completed_executors_per_framework")
+	o.FrameworksHome, o.FetcherStallTimeout = v.Path("frameworks_home"), v.Duration("fetcher_stall_timeout")
+	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
+	o.Flags = v.All()
+	return o, nil
+}
+
+// agentMasters is --master, or --join: with no gossip yet, both name masters.
+func agentMasters(v *flags.Values) ([]string, error) {
+	if m := v.List("master"); len(m) > 0 {
+		return m, nil
+	}
+	if j := v.List("join"); len(j) > 0 {
+		for i, host := range j {
+			if _, _, err := net.SplitHostPort(host); err != nil {
+				j[i] = net.JoinHostPort(host, strconv.Itoa(flags.DefaultMasterPort))
+			}
+		}
+		return j, nil
+	}
+	return nil, withHint(fmt.Errorf("%w: where is a master?", flags.ErrMissingFlag), "--master=HOST:PORT names one")
+}
