@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -53,10 +54,11 @@ type agent struct {
 	drop   chan struct{}
 
 	capabilities []mesos.FrameworkInfo_Capability_Type
-	// noAck keeps acknowledgements back, unready answers 503, and refuse so
-	// many calls with 500.
+	// noAck keeps acknowledgements back, unready answers 503 (refused counts
+	// them), and refuse so many calls with 500.
 	noAck   bool
 	unready bool
+	refused int
 	refuse  int
 
 	server  *http.Server
@@ -114,6 +116,8 @@ func (a *agent) handle(w http.ResponseWriter, r *http.Request) {
 	a.headers = append(a.headers, r.Header)
 	switch {
 	case a.unready:
+		a.refused++
+		a.changed.Broadcast()
 		a.mu.Unlock()
 		http.Error(w, "Agent has not finished recovery", http.StatusServiceUnavailable)
 	case call.GetType() == executor.Call_SUBSCRIBE:
@@ -310,16 +314,21 @@ func (p *process) read(name string) string {
 	return string(b)
 }
 
+func poll(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if done() {
+			return
+		}
+	}
+	t.Fatalf("still not: %s", what)
+}
+
 // readLine waits for a whole line in a file of the sandbox.
 func (p *process) readLine(name string) string {
 	p.t.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if text := p.read(name); strings.HasSuffix(text, "\n") {
-			return strings.TrimSpace(text)
-		}
-	}
-	p.t.Fatalf("no line in %s", name)
-	return ""
+	poll(p.t, "a line in "+name, func() bool { return strings.HasSuffix(p.read(name), "\n") })
+	return strings.TrimSpace(p.read(name))
 }
 
 // exit waits for the executor's end and returns its exit code.
@@ -617,6 +626,7 @@ func TestAgentRestart(t *testing.T) {
 	a.unready = true
 	a.mu.Unlock()
 	a.start()
+	a.until("two subscriptions refused", func() bool { return a.refused >= 2 })
 	a.mu.Lock()
 	a.unready = false
 	a.mu.Unlock()
@@ -871,9 +881,7 @@ func TestHealthCheckLife(t *testing.T) {
 		}
 	}))
 	// Failures before the first success, within the grace period, do not count.
-	for len(p.read("checks")) < 10 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	poll(t, "five checks", func() bool { return len(p.read("checks")) >= 10 })
 	if diff := cmp.Diff([]mesos.TaskState{mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_RUNNING}, a.states()); diff != "" {
 		t.Errorf("states within the grace period (-want +got):\n%s", diff)
 	}
@@ -906,13 +914,16 @@ func TestHealthCheckLife(t *testing.T) {
 }
 
 func TestChecks(t *testing.T) {
-	var mu sync.Mutex
-	status := http.StatusTeapot
-	httpPort := testPort(t, false, func(w http.ResponseWriter, _ *http.Request) {
-		mu.Lock()
-		defer mu.Unlock()
-		w.WriteHeader(status)
-	})
+	var connections atomic.Int32
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	httpPort := uint32(server.Listener.Addr().(*net.TCPAddr).Port)
 	kind := func(t mesos.CheckInfo_Type) *mesos.CheckInfo_Type { return t.Enum() }
 	for _, c := range []struct {
 		name  string
@@ -921,7 +932,7 @@ func TestChecks(t *testing.T) {
 		want  *mesos.CheckStatusInfo
 	}{
 		{
-			"command", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: proto.String("exit 7")}}},
+			"command", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: proto.String("echo x >>checks; exit 7")}}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckStatusInfo_Command{}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckStatusInfo_Command{ExitCode: proto.Int32(7)}},
 		},
@@ -937,8 +948,8 @@ func TestChecks(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
 			a := newAgent(t)
+			before := connections.Load()
 			c.check.DelaySeconds, c.check.IntervalSeconds = proto.Float64(0), proto.Float64(0.02)
 			p := a.startTask(task("sleep 1000", func(t *mesos.TaskInfo) { t.Check = c.check }))
 			first := a.await("a check status", func(s *mesos.TaskStatus) bool {
@@ -946,6 +957,7 @@ func TestChecks(t *testing.T) {
 			})
 			compareStatus(t, &mesos.TaskStatus{State: mesos.TaskState_TASK_RUNNING.Enum(), Reason: mesos.TaskStatus_REASON_TASK_CHECK_STATUS_UPDATED.Enum(), CheckStatus: c.want}, first)
 			compareStatus(t, &mesos.TaskStatus{State: mesos.TaskState_TASK_STARTING.Enum(), CheckStatus: c.empty}, a.awaitState(mesos.TaskState_TASK_STARTING))
+			poll(t, "five checks", func() bool { return len(p.read("checks")) >= 10 || connections.Load()-before >= 5 })
 			a.send(kill())
 			p.exit()
 			// One update for one result, however often it was found.
