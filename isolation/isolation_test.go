@@ -1,6 +1,7 @@
 package isolation_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,5 +87,74 @@ func TestPosixLauncher(t *testing.T) {
 				return l
 			})
 		})
+	}
+}
+
+func TestMesosContainerizer(t *testing.T) {
+	programs := smallPrograms(t)
+	isolationtest.Containerizer(t, func(t *testing.T, workDir, runtimeDir string) isolation.Containerizer {
+		return newMesos(t, programs, workDir, runtimeDir)
+	})
+}
+
+func newMesos(tb testing.TB, programs *isolation.Programs, workDir, runtimeDir string, more ...isolation.Isolator) *isolation.Mesos {
+	tb.Helper()
+	log := zerolog.New(zerolog.NewTestWriter(tb))
+	launcher, err := isolation.NewLauncher("posix", runtimeDir, programs, log)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	isolators, err := isolation.NewIsolators(isolation.DefaultIsolation, isolation.IsolatorOptions{WorkDir: workDir})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return isolation.NewMesos(launcher, append(isolators, more...), log)
+}
+
+func TestIsolators(t *testing.T) {
+	for _, name := range []string{"filesystem/posix", "posix/cpu", "posix/mem"} {
+		t.Run(name, func(t *testing.T) {
+			isolationtest.Isolator(t, name, func(t *testing.T, workDir string) isolation.Isolator {
+				isolators, err := isolation.NewIsolators(name, isolation.IsolatorOptions{WorkDir: workDir})
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, i := range isolators {
+					if i.Name() == name {
+						return i
+					}
+				}
+				t.Fatalf("isolators of %q: got %v", name, isolators)
+				return nil
+			})
+		})
+	}
+}
+
+func TestNewIsolators(t *testing.T) {
+	for _, c := range []struct{ isolation, want string }{
+		{"", "filesystem/posix"},
+		{"posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem"},
+		{"posix/mem, posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem"},
+		{"process", "filesystem/posix posix/cpu posix/mem"},
+		{"filesystem/posix,posix/mem", "filesystem/posix posix/mem"},
+	} {
+		isolators, err := isolation.NewIsolators(c.isolation, isolation.IsolatorOptions{})
+		if err != nil {
+			t.Errorf("%q: %v", c.isolation, err)
+		}
+		var names []string
+		for _, i := range isolators {
+			names = append(names, i.Name())
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%q: got %s, want %s", c.isolation, got, c.want)
+		}
+	}
+	if _, err := isolation.NewIsolators("posix/cpu,cgroups/nonesuch", isolation.IsolatorOptions{}); !errors.Is(err, isolation.ErrUnknownIsolator) || !strings.Contains(err.Error(), "cgroups/nonesuch") {
+		t.Errorf("unknown isolator: got %v", err)
+	}
+	if _, err := isolation.NewLauncher("nonesuch", t.TempDir(), nil, zerolog.Nop()); err == nil {
+		t.Error("unknown launcher: got no error")
 	}
 }
