@@ -1,0 +1,71 @@
+package server
+
+import (
+	"context"
+	"net/http"
+
+	clusterdv1 "clusterd/api/clusterd/v1"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/link"
+	"clusterd/server/core"
+)
+
+// termKey is where a request for a link carries the term that it came in.
+type termKey struct{}
+
+// openLink takes an agent's link, or sends the agent to the leader.
+func (s *Server) openLink(w http.ResponseWriter, r *http.Request) error {
+	t, err := s.leading(r)
+	if err != nil {
+		return err
+	}
+	s.links.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), termKey{}, t)))
+	return nil
+}
+
+// serveLink feeds what an agent says to the core until the link ends.
+func (s *Server) serveLink(c *link.MasterConn, r *http.Request) {
+	t, _ := r.Context().Value(termKey{}).(*term)
+	id := core.LinkID(s.linkID.Add(1))
+	// The link outlives its request, whose context ends with the handler.
+	ctx := context.Background()
+	first := c
+	for {
+		m, err := c.Receive()
+		if err != nil {
+			if first == nil {
+				_ = t.submit(ctx, envelope{in: core.LinkClosed{Link: id, Reason: err.Error()}})
+			}
+			return
+		}
+		if err := t.submit(ctx, envelope{in: agentMessage(id, m), conn: first}); err != nil {
+			c.Close("this master leads no more")
+			return
+		}
+		first = nil
+	}
+}
+
+func agentMessage(id core.LinkID, m *clusterdv1.AgentMessage) core.AgentMessage {
+	return core.AgentMessage{Link: id, Message: m}
+}
+
+// Routes that need a leader answer 307 with its address, or 503 when there is
+// none. The Location has no scheme: clients keep theirs.
+func (s *Server) leading(r *http.Request) (*term, error) {
+	if t := s.term.Load(); t != nil {
+		return t, nil
+	}
+	return nil, s.toLeader(r.URL.RequestURI())
+}
+
+func (s *Server) toLeader(path string) error {
+	if t := s.term.Load(); t != nil {
+		return httpapi.Redirect(hostPort(t.info), path)
+	}
+	leader, ok := s.registry.Leader()
+	if !ok || leader.GetId() == s.info.GetId() {
+		return httpapi.Errorf(http.StatusServiceUnavailable, "No leader elected")
+	}
+	return httpapi.Redirect(hostPort(leader), path)
+}

@@ -1,0 +1,132 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/version"
+	"clusterd/server/render"
+)
+
+// operatorAPI is POST /api/v1, with Mesos's order of checks (src/master/http.cpp,
+// Http::api). Calls that change something are not served yet: they answer 501.
+func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
+	t, err := s.leading(r)
+	if err != nil {
+		return err
+	}
+	call := new(master.Call)
+	if err := decodeCall(w, r, call); err != nil {
+		return err
+	}
+	if err := validateOperatorCall(call); err != nil {
+		return httpapi.BadRequest("Failed to validate master::Call: %v", err)
+	}
+	media, err := httpapi.ResponseMedia(r)
+	if err != nil {
+		return err
+	}
+	switch call.GetType() {
+	case master.Call_UNKNOWN:
+		return httpapi.StatusError(http.StatusNotImplemented)
+	case master.Call_SET_LOGGING_LEVEL:
+		set := call.GetSetLoggingLevel()
+		if err := s.opts.Verbosity.Set(int(set.GetLevel()), time.Duration(set.GetDuration().GetNanoseconds())); err != nil {
+			return err
+		}
+		httpapi.WriteStatus(w, http.StatusOK)
+		return nil
+	case master.Call_LIST_FILES, master.Call_READ_FILE:
+		return httpapi.NotFound("") // see fileRoutes
+	default:
+	}
+	if resp := s.ownResponse(call); resp != nil {
+		return httpapi.WriteMessage(w, r, media, resp)
+	}
+	return s.readCall(t, w, r, call, media)
+}
+
+// readCall answers a call that reads the cluster's state.
+func (s *Server) readCall(t *term, w http.ResponseWriter, r *http.Request, call *master.Call, media httpapi.Media) error {
+	v, err := t.view(r.Context())
+	if err != nil {
+		return unavailable(err)
+	}
+	format := render.JSON
+	if media == httpapi.Protobuf {
+		format = render.Protobuf
+	}
+	known := true
+	key := call.GetType().String() + "/" + media.String() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
+	body := s.once(key, func() render.Body {
+		var body render.Body
+		body, known, err = render.Operator(format, v, t.describe(), call.GetType())
+		return body
+	})
+	switch {
+	case err != nil:
+		return err
+	case !known || body == nil:
+		return httpapi.Errorf(http.StatusNotImplemented, "This version of clusterd does not serve the call %s", call.GetType())
+	}
+	httpapi.WriteParts(w, r, media.String(), body...)
+	return nil
+}
+
+// ownResponse answers what needs no view; nil if the call is none of these.
+func (s *Server) ownResponse(call *master.Call) *master.Response {
+	switch call.GetType() {
+	case master.Call_GET_HEALTH:
+		return &master.Response{
+			Type:      master.Response_GET_HEALTH.Enum(),
+			GetHealth: &master.Response_GetHealth{Healthy: proto.Bool(true)},
+		}
+	case master.Call_GET_VERSION:
+		return &master.Response{
+			Type:       master.Response_GET_VERSION.Enum(),
+			GetVersion: &master.Response_GetVersion{VersionInfo: version.Info()},
+		}
+	case master.Call_GET_FLAGS:
+		get := &master.Response_GetFlags{}
+		for _, f := range s.opts.Flags {
+			get.Flags = append(get.Flags, &mesos.Flag{Name: proto.String(f.Name), Value: proto.String(f.Value)})
+		}
+		return &master.Response{Type: master.Response_GET_FLAGS.Enum(), GetFlags: get}
+	case master.Call_GET_METRICS:
+		get := &master.Response_GetMetrics{}
+		for _, m := range s.metrics.Snapshot(time.Duration(call.GetGetMetrics().GetTimeout().GetNanoseconds())) {
+			get.Metrics = append(get.Metrics, &mesos.Metric{Name: proto.String(m.Name), Value: proto.Float64(m.Value)})
+		}
+		return &master.Response{Type: master.Response_GET_METRICS.Enum(), GetMetrics: get}
+	case master.Call_GET_LOGGING_LEVEL:
+		return &master.Response{
+			Type:            master.Response_GET_LOGGING_LEVEL.Enum(),
+			GetLoggingLevel: &master.Response_GetLoggingLevel{Level: proto.Uint32(uint32(s.opts.Verbosity.Level()))},
+		}
+	default:
+		return nil
+	}
+}
+
+// validateOperatorCall checks that a call has a type, and the member that goes
+// with it: the one of the same name (src/master/validation.cpp).
+func validateOperatorCall(call *master.Call) error {
+	if call.Type == nil {
+		return fmt.Errorf("Expecting 'type' to be present") //nolint:staticcheck // Mesos's own text, clients see it.
+	}
+	name := strings.ToLower(call.GetType().String())
+	m := call.ProtoReflect()
+	if field := m.Descriptor().Fields().ByName(protoreflect.Name(name)); field != nil && !m.Has(field) {
+		return fmt.Errorf("Expecting '%s' to be present", name) //nolint:staticcheck // likewise
+	}
+	return nil
+}

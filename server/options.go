@@ -1,0 +1,146 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"clusterd/allocator"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/flags"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/link"
+	"clusterd/internal/metrics"
+	"clusterd/server/core"
+)
+
+// Options say how a master runs. Fields carry the name of the flag that sets
+// them; start from [DefaultOptions].
+type Options struct {
+	// IP (--ip) and Port (--port) to listen on. An empty IP is every address,
+	// port 0 any free one.
+	IP   string
+	Port int
+	// AdvertiseIP and AdvertisePort (--advertise_ip, --advertise_port) are what
+	// others reach this master at; empty: as found out from what it listens on.
+	AdvertiseIP   string
+	AdvertisePort int
+	// Hostname (--hostname) is advertised; empty: looked up from the IP if
+	// HostnameLookup (--hostname_lookup), else the IP itself.
+	Hostname       string
+	HostnameLookup bool
+	// Domain (--domain) of this master.
+	Domain *mesos.DomainInfo
+	// Cluster (--cluster) is a name for people.
+	Cluster string
+	// WorkDir (--work_dir) holds the registry. It may be empty if InMemory.
+	WorkDir string
+	// InMemory (--registry=in_memory) keeps the registry in memory: for tests.
+	InMemory bool
+	// RegistryStoreTimeout is --registry_store_timeout.
+	RegistryStoreTimeout time.Duration
+	// RaftBind and RaftAdvertise are addresses of the Raft protocol, host:port.
+	RaftBind      string
+	RaftAdvertise string
+	// BootstrapExpect (--bootstrap_expect) is how many masters found a cluster.
+	BootstrapExpect int
+
+	// Core holds the settings of the core; MasterInfo and Seed are filled in.
+	Core core.Config
+	// Allocator holds the settings of the allocator; Seed and Domain are filled in.
+	Allocator allocator.Options
+	// Streams bounds the queues of schedulers' streams.
+	Streams StreamLimits
+	// Links tunes the streams of agents.
+	Links link.Options
+
+	// Flags are what /flags shows.
+	Flags []flags.Pair
+	// LogDir (--log_dir) is shown by /state.
+	LogDir string
+	// Logger takes what this master has to say.
+	Logger zerolog.Logger
+	// Verbosity is switched by /logging/toggle; nil: one that switches nothing.
+	Verbosity *httpapi.Verbosity
+	// Metrics is where values are published; nil: a registry of its own.
+	Metrics *metrics.Registry
+}
+
+// DefaultOptions are the defaults of the master's flags.
+func DefaultOptions() Options {
+	return Options{
+		Port:                 5050,
+		HostnameLookup:       true,
+		RegistryStoreTimeout: 20 * time.Second,
+		BootstrapExpect:      1,
+		Core: core.Config{
+			AllocationInterval:      time.Second,
+			AgentPingTimeout:        15 * time.Second,
+			MaxAgentPingTimeouts:    5,
+			AgentReregisterTimeout:  10 * time.Minute,
+			RootSubmissions:         true,
+			MaxCompletedFrameworks:  50,
+			MaxCompletedTasks:       1000,
+			MaxUnreachableTasks:     1000,
+			HeartbeatInterval:       15 * time.Second,
+			RegistryGCInterval:      15 * time.Minute,
+			RegistryMaxAgentAge:     14 * 24 * time.Hour,
+			RegistryMaxAgentCount:   102400,
+			PublishFrameworkMetrics: true,
+		},
+		Allocator: allocator.DefaultOptions(),
+		Streams:   DefaultStreamLimits(),
+		Logger:    zerolog.Nop(),
+	}
+}
+
+func (o *Options) validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if o.WorkDir == "" && !o.InMemory {
+		bad("--work_dir is needed for the replicated registry")
+	}
+	for _, ip := range []struct{ flag, value string }{{"ip", o.IP}, {"advertise_ip", o.AdvertiseIP}} {
+		if ip.value != "" && net.ParseIP(ip.value) == nil {
+			bad("--%s: %q is no IP address", ip.flag, ip.value)
+		}
+	}
+	if o.Port < 0 || o.Port > 65535 || o.AdvertisePort < 0 || o.AdvertisePort > 65535 {
+		bad("--port %d, --advertise_port %d: ports go up to 65535", o.Port, o.AdvertisePort)
+	}
+	if o.BootstrapExpect < 0 {
+		bad("--bootstrap_expect is %d", o.BootstrapExpect)
+	}
+	c := &o.Core
+	if c.AllocationInterval <= 0 {
+		bad("--allocation_interval must be positive")
+	}
+	if c.AgentPingTimeout <= 0 {
+		bad("--agent_ping_timeout must be positive")
+	}
+	if c.MaxAgentPingTimeouts < 1 {
+		bad("--max_agent_ping_timeouts must be at least 1")
+	}
+	if c.AgentReregisterTimeout <= 0 {
+		bad("--agent_reregister_timeout must be positive")
+	}
+	if o.Streams.Events < 1 || o.Streams.Bytes < 1 {
+		bad("limits of streams must be positive")
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("master options: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+// raftDir is where the registry lives, empty for one in memory.
+func (o *Options) raftDir() string {
+	if o.InMemory {
+		return ""
+	}
+	return filepath.Join(o.WorkDir, "raft")
+}

@@ -1,0 +1,161 @@
+package server
+
+import (
+	"net/http"
+	"strconv"
+
+	"clusterd/internal/httpapi"
+	"clusterd/internal/link"
+	"clusterd/internal/version"
+	"clusterd/server/core"
+	"clusterd/server/render"
+)
+
+// routes are the endpoints of a master.
+func (s *Server) routes() *httpapi.Router {
+	rt := httpapi.NewRouter("master")
+	rt.OnError = func(r *http.Request, err error) {
+		s.log.Debug().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Str("remote", r.RemoteAddr).Msg("request refused")
+	}
+	httpapi.Common{
+		Flags:     s.opts.Flags,
+		Version:   version.Info(),
+		Metrics:   s.metrics,
+		Verbosity: s.opts.Verbosity,
+	}.Register(rt)
+
+	rt.Handle("/api/v1/scheduler", s.schedulerAPI)
+	rt.Handle("/api/v1", s.operatorAPI)
+	rt.Handle(link.Path, s.openLink)
+	rt.Handle("/redirect", s.redirect)
+
+	rt.Handle("/state", s.read("state", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+		return render.State(v, m)
+	}))
+	rt.Handle("/state-summary", s.read("state-summary", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+		return render.Summary(v, m)
+	}))
+	rt.Handle("/slaves", s.read("slaves", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+		return render.Agents(v, r.URL.Query().Get("slave_id"))
+	}))
+	rt.Handle("/frameworks", s.read("frameworks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+		return render.Frameworks(v, r.URL.Query().Get("framework_id"))
+	}))
+	rt.Handle("/tasks", s.read("tasks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+		return render.Tasks(v, taskQuery(r))
+	}))
+	rt.Handle("/roles", s.read("roles", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+		return render.Roles(v, m.RoleWhitelist)
+	}))
+	s.fileRoutes(rt)
+	return rt
+}
+
+// redirect sends a browser to the leader's front page. What hangs below it must
+// not be sent on, or it would come back here for ever.
+func (s *Server) redirect(_ http.ResponseWriter, r *http.Request) error {
+	if httpapi.Rest(r) != "" {
+		return httpapi.StatusError(http.StatusNotFound)
+	}
+	return s.toLeader("")
+}
+
+// renderer writes the answer to a read.
+type renderer func(v *core.View, m *render.Master, r *http.Request) render.Body
+
+// read answers from the core's view. Requests for the same at the same time are
+// answered by one rendering.
+func (s *Server) read(name string, f renderer) httpapi.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		t, err := s.leading(r)
+		if err != nil {
+			return err
+		}
+		v, err := t.view(r.Context())
+		if err != nil {
+			return unavailable(err)
+		}
+		query := r.URL.Query()
+		query.Del("jsonp") // wraps the answer, does not change it
+		key := name + "?" + query.Encode() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
+		body := s.once(key, func() render.Body { return f(v, t.describe(), r) })
+		return httpapi.WriteJSONParts(w, r, body...)
+	}
+}
+
+// once renders for the first of those who ask for the same at once. The others
+// are counted as hits of a cache, as Mesos calls it.
+func (s *Server) once(key string, f func() render.Body) render.Body {
+	mine := false
+	body, _, _ := s.reads.Do(key, func() (any, error) {
+		mine = true
+		return f(), nil
+	})
+	if !mine {
+		s.metrics.Counter("master/http_cache_hits").Inc()
+	}
+	return body.(render.Body)
+}
+
+// describe is what the leading master shows of itself.
+func (t *term) describe() *render.Master {
+	o := &t.s.opts
+	return &render.Master{
+		Version:       version.Info(),
+		Info:          t.info,
+		Leader:        t.info,
+		Start:         t.s.start,
+		Elected:       t.elected,
+		Cluster:       o.Cluster,
+		LogDir:        o.LogDir,
+		Flags:         o.Flags,
+		RoleWhitelist: o.Core.Roles,
+	}
+}
+
+// taskQuery reads the query of /tasks; what does not parse counts as absent, as
+// in Mesos.
+func taskQuery(r *http.Request) render.TaskQuery {
+	query := r.URL.Query()
+	number := func(name string, def int) int {
+		if n, err := httpapi.Numify(query.Get(name)); err == nil && n == int64(int32(n)) {
+			return int(n)
+		}
+		return def
+	}
+	return render.TaskQuery{
+		FrameworkID: query.Get("framework_id"),
+		TaskID:      query.Get("task_id"),
+		Limit:       number("limit", render.DefaultTaskLimit),
+		Offset:      number("offset", 0),
+		Ascending:   query.Get("order") == "asc",
+	}
+}
+
+// fileRoutes serves /files, of which a master has nothing to show: it logs to
+// its standard error. Requests are checked as if it had.
+func (s *Server) fileRoutes(rt *httpapi.Router) {
+	none := func(_ http.ResponseWriter, r *http.Request) error {
+		if r.URL.Query().Get("path") == "" {
+			return httpapi.BadRequest("Expecting 'path=value' in query.\n")
+		}
+		return httpapi.NotFound("")
+	}
+	rt.Handle("/files/browse", none)
+	rt.Handle("/files/download", none)
+	rt.Handle("/files/read", func(w http.ResponseWriter, r *http.Request) error {
+		query := r.URL.Query()
+		for _, name := range []string{"offset", "length"} {
+			if !query.Has("path") || !query.Has(name) {
+				continue
+			}
+			if _, err := httpapi.Numify(query.Get(name)); err != nil {
+				return httpapi.BadRequest("Failed to parse %s: %v.\n", name, err)
+			}
+		}
+		return none(w, r)
+	})
+	rt.Handle("/files/debug", func(w http.ResponseWriter, r *http.Request) error {
+		return httpapi.WriteJSON(w, r, []byte("{}"))
+	})
+}

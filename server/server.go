@@ -1,0 +1,268 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/singleflight"
+	"google.golang.org/protobuf/proto"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/httpapi"
+	"clusterd/internal/link"
+	"clusterd/internal/metrics"
+	"clusterd/internal/version"
+	"clusterd/registry"
+)
+
+// ErrStopped says that Stop was called.
+var ErrStopped = errors.New("the master was stopped")
+
+// Server is a master.
+type Server struct {
+	opts     Options
+	log      zerolog.Logger
+	metrics  *metrics.Registry
+	listener net.Listener
+	info     *mesos.MasterInfo
+	start    time.Time
+
+	registry *registry.Registry // set once, by Start
+	http     *http.Server
+	links    *link.Server
+	router   *httpapi.Router
+	reads    singleflight.Group
+	request  atomic.Uint64 // the last core.RequestID
+	linkID   atomic.Uint64 // the last core.LinkID
+
+	// term is the present leadership, nil while there is none.
+	term atomic.Pointer[term]
+
+	ctx    context.Context // ends when the server is to stop; its cause says why
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
+
+	mu sync.Mutex
+	// mu guards what follows.
+	steps   []step // of Stop, the last one first
+	stopped bool
+	stopErr error
+}
+
+// step is something that Stop undoes.
+type step struct {
+	name string
+	undo func(context.Context) error
+}
+
+// New makes a master and binds its port. Nothing else happens before Start.
+func New(opts Options) (*Server, error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	if opts.Verbosity == nil {
+		opts.Verbosity = httpapi.NewVerbosity(0)
+	}
+	if opts.Metrics == nil {
+		opts.Metrics = metrics.NewRegistry()
+	}
+	s := &Server{opts: opts, log: opts.Logger, metrics: opts.Metrics, start: time.Now()}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	var err error
+	s.listener, err = new(net.ListenConfig).Listen(s.ctx, "tcp", net.JoinHostPort(opts.IP, strconv.Itoa(opts.Port)))
+	if err != nil {
+		return nil, fmt.Errorf("listen for HTTP: %w", err)
+	}
+	s.info, err = masterInfo(s.ctx, &opts, uuid.NewString(), s.listener.Addr().(*net.TCPAddr))
+	if err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
+	s.steps = []step{{"HTTP port", func(context.Context) error { return ignoreClosed(s.listener.Close()) }}}
+	s.links = link.NewServer(opts.Links, s.serveLink)
+	s.router = s.routes()
+	s.publishMetrics()
+	return s, nil
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Addr is the address that the HTTP front listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// MasterInfo is who this master is; the id changes should it lead a second time.
+func (s *Server) MasterInfo() *mesos.MasterInfo {
+	if t := s.term.Load(); t != nil {
+		return t.info
+	}
+	return s.info
+}
+
+// Metrics is where this master publishes its values.
+func (s *Server) Metrics() *metrics.Registry { return s.metrics }
+
+// Start opens the registry and serves. It returns once requests are answered,
+// which is before this master leads; ctx bounds the start only.
+func (s *Server) Start(ctx context.Context) error {
+	if err := s.open(ctx); err != nil {
+		return errors.Join(err, s.Stop(ctx))
+	}
+	return nil
+}
+
+func (s *Server) open(ctx context.Context) error {
+	opened := time.Now()
+	reg, err := registry.Open(ctx, registry.Options{
+		Dir:             s.opts.raftDir(),
+		MasterInfo:      s.info,
+		BuildVersion:    version.Clusterd,
+		BindAddr:        s.opts.RaftBind,
+		AdvertiseAddr:   s.opts.RaftAdvertise,
+		BootstrapExpect: s.opts.BootstrapExpect,
+		StoreTimeout:    s.opts.RegistryStoreTimeout,
+		Logger:          s.log,
+		OnStore:         s.onStore,
+	})
+	if err != nil {
+		return err
+	}
+	s.metrics.Timer("registrar/state_fetch", 24*time.Hour).Observe(time.Since(opened))
+	s.mu.Lock()
+	s.registry = reg
+	s.mu.Unlock()
+	s.push("registry", func(context.Context) error { return reg.Close() })
+
+	s.serve()
+	s.push("HTTP front", s.stopHTTP)
+	s.push("links", func(ctx context.Context) error { return s.links.Stop(ctx, "the master stops") })
+
+	s.wg.Go(s.lead)
+	s.push("leadership", func(ctx context.Context) error {
+		done := make(chan struct{})
+		go func() { defer close(done); s.wg.Wait() }()
+		select {
+		case <-done:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	s.log.Info().Stringer("addr", s.Addr()).Str("master_id", s.info.GetId()).Str("pid", s.info.GetPid()).
+		Str("version", version.String()).Msg("master serves")
+	return nil
+}
+
+func (s *Server) push(name string, undo func(context.Context) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.steps = append(s.steps, step{name, undo})
+}
+
+// serve starts the HTTP front.
+func (s *Server) serve() {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	s.http = &http.Server{
+		Handler:           s.router,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       5 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          newErrorLog(s.log),
+	}
+	s.wg.Go(func() {
+		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && s.ctx.Err() == nil {
+			s.fail(fmt.Errorf("serve HTTP: %w", err))
+		}
+	})
+}
+
+// stopHTTP lets requests under way end, as long as ctx allows.
+func (s *Server) stopHTTP(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	return err
+}
+
+// lead waits for leadership, leads, and begins again.
+func (s *Server) lead() {
+	info := s.info
+	for {
+		l, err := s.registry.AwaitLeadership(s.ctx)
+		if err != nil {
+			if s.ctx.Err() == nil {
+				s.fail(fmt.Errorf("registry: %w", err))
+			}
+			return
+		}
+		t := newTerm(s, l, info)
+		s.log.Info().Str("master_id", info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
+		s.term.Store(t)
+		t.run()
+		s.term.Store(nil)
+		if s.ctx.Err() != nil {
+			return
+		}
+		s.log.Warn().AnErr("cause", t.cause).Msg("leads no more")
+		// Ids of offers, agents and frameworks begin with the master's: the next
+		// term counts from zero again and needs an id of its own.
+		info = proto.CloneOf(info)
+		info.Id = proto.String(uuid.NewString())
+	}
+}
+
+// fail ends the server for a reason that Err then tells.
+func (s *Server) fail(err error) {
+	s.log.Error().Err(err).Msg("master cannot go on")
+	s.cancel(err)
+}
+
+// Done is closed when the server stops, or must be stopped because it failed.
+func (s *Server) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Err says why Done is closed: ErrStopped, or what failed.
+func (s *Server) Err() error { return context.Cause(s.ctx) }
+
+// Stop ends the server: leadership first, then streams and links, the HTTP
+// front, the registry. Each step is bounded by ctx. It may be called again.
+func (s *Server) Stop(ctx context.Context) error {
+	s.mu.Lock()
+	if s.stopped {
+		defer s.mu.Unlock()
+		return s.stopErr
+	}
+	s.stopped = true
+	steps := s.steps
+	s.mu.Unlock()
+
+	s.cancel(ErrStopped)
+	// The port goes first, and the last step waits for the goroutine that serves it.
+	errs := []error{ignoreClosed(s.listener.Close())}
+	for i := len(steps) - 1; i >= 0; i-- {
+		if err := steps[i].undo(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", steps[i].name, err))
+		}
+	}
+	err := errors.Join(errs...)
+	s.mu.Lock()
+	s.stopErr = err
+	s.mu.Unlock()
+	s.log.Info().AnErr("error", err).Msg("master stopped")
+	return err
+}
