@@ -328,13 +328,8 @@ func (it *Item) equalValue(o *Item) bool {
 	}
 }
 
-func (it *Item) addable(o *Item) bool {
-	if it.m.shared {
-		return it.equalValue(o)
-	}
-	return !it.m.exclusive && it.like(o)
-}
-
+// subtractable reports whether o can be subtracted. Items that are not exclusive
+// can be added under the same condition.
 func (it *Item) subtractable(o *Item) bool {
 	if it.m.shared || it.m.exclusive {
 		return it.equalValue(o)
@@ -359,7 +354,7 @@ func (it *Item) contains(o *Item) bool {
 	}
 }
 
-// merge adds o, which must be addable.
+// merge adds o, which must be subtractable and not exclusive.
 func (it *Item) merge(o *Item) {
 	if it.m.shared {
 		it.copies += o.copies
@@ -383,7 +378,7 @@ func (it *Item) reduce(o *Item) {
 	}
 	switch it.m.typ {
 	case mesos.Value_SCALAR:
-		it.milli -= o.milli
+		it.milli = max(0, it.milli-o.milli)
 	case mesos.Value_RANGES:
 		it.v = &value{ranges: subRanges(it.v.ranges, o.v.ranges)}
 	default:

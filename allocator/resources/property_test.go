@@ -3,6 +3,7 @@ package resources
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"testing"
 
 	mesos "clusterd/api/mesos/v1"
@@ -241,6 +242,55 @@ func FuzzFromProto(f *testing.F) {
 		ToPostRefinement(p)
 		if once := MustFromProto([]*mesos.Resource{p}); !r.Contains(once) {
 			t.Fatalf("%s does not contain %s of the other format", r, once)
+		}
+	})
+}
+
+// TestManyItems compares what is done by index with what is done by looking
+// through.
+func TestManyItems(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var rs []*mesos.Resource
+		for i := range rapid.IntRange(manyItems, 3*manyItems).Draw(t, "n") {
+			name := fmt.Sprint("n", rapid.IntRange(0, 2*manyItems).Draw(t, "name"))
+			r := &mesos.Resource{
+				Name: &name, Type: mesos.Value_SCALAR.Enum(),
+				Scalar: &mesos.Value_Scalar{Value: proto.Float64(float64(1 + i%3))},
+			}
+			if i%4 == 0 {
+				r.Name = proto.String("disk")
+				typ := mesos.Resource_DiskInfo_Source_MOUNT
+				r.Disk = &mesos.Resource_DiskInfo{Source: &mesos.Resource_DiskInfo_Source{Type: &typ}}
+			}
+			rs = append(rs, r)
+		}
+		cut := rapid.IntRange(0, len(rs)).Draw(t, "cut")
+		a, b := MustFromProto(rs[:cut]), MustFromProto(rs[cut:])
+		all := MustFromProto(rs)
+		// One at a time, nothing is ever looked up.
+		var slow Resources
+		for _, it := range append(slices.Clone(a.items), b.items...) {
+			found := false
+			items := slices.Clone(slow.items)
+			for i := range items {
+				if !it.m.exclusive && items[i].like(&it) {
+					items[i].milli += it.milli
+					found = true
+				}
+			}
+			if !found {
+				items = append(items, it)
+			}
+			slow = Resources{items: items}
+		}
+		if !all.Equal(slow) || !a.Add(b).Equal(slow) {
+			t.Errorf("got %s, want %s", all, slow)
+		}
+		if !all.Contains(a) || !all.Contains(b) || !all.Sub(b).Equal(a) {
+			t.Errorf("%s and its part %s: %s left, want %s", all, b, all.Sub(b), a)
+		}
+		if more := all.Add(b); b.Len() > 0 && all.Contains(more) {
+			t.Errorf("%s contains %s", all, more)
 		}
 	})
 }

@@ -81,8 +81,8 @@ func (r Resources) Sub(that Resources) Resources {
 		return r
 	}
 	b := builder{items: append(make([]Item, 0, len(r.items)), r.items...)}
-	for _, it := range that.items {
-		b.sub(it)
+	for i := range that.items {
+		b.sub(&that.items[i])
 	}
 	return b.done()
 }
@@ -103,6 +103,9 @@ func (r Resources) Contains(that Resources) bool {
 	if len(that.items) > 0 && len(r.items) == 0 {
 		return false
 	}
+	if len(r.items) > manyItems && len(that.items) > manyItems/4 {
+		return r.containsMany(that)
+	}
 	var used []int // indices in r of exclusive items that are matched already
 	for i := range that.items {
 		found := false
@@ -121,6 +124,23 @@ func (r Resources) Contains(that Resources) bool {
 		}
 		if !found {
 			return false
+		}
+	}
+	return true
+}
+
+// containsMany is Contains by an index.
+func (r Resources) containsMany(that Resources) bool {
+	b := builder{items: slices.Clone(r.items)}
+	b.makeIndex()
+	for i := range that.items {
+		it := &that.items[i]
+		j := b.find(it)
+		if j < 0 || !b.items[j].contains(it) {
+			return false
+		}
+		if it.exclusive() {
+			b.items[j].reduce(it)
 		}
 	}
 	return true
@@ -294,44 +314,4 @@ func (r Resources) Unallocate() Resources {
 		return r
 	}
 	return r.Allocate("")
-}
-
-// builder sums items up in a slice of its own.
-type builder struct{ items []Item }
-
-func (b *builder) add(it Item) {
-	if it.empty() {
-		return
-	}
-	for i := range b.items {
-		if b.items[i].addable(&it) {
-			b.items[i].merge(&it)
-			return
-		}
-	}
-	b.items = append(b.items, it)
-}
-
-// sub subtracts from the first item that allows it. Mesos fills the gap of an
-// item that becomes empty with the last one; here the order stays.
-func (b *builder) sub(it Item) {
-	if it.empty() {
-		return
-	}
-	for i := range b.items {
-		if b.items[i].subtractable(&it) {
-			b.items[i].reduce(&it)
-			if b.items[i].empty() {
-				b.items = slices.Delete(b.items, i, i+1)
-			}
-			return
-		}
-	}
-}
-
-func (b *builder) done() Resources {
-	if len(b.items) == 0 {
-		return Resources{}
-	}
-	return Resources{items: b.items[:len(b.items):len(b.items)]}
 }
