@@ -136,7 +136,7 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) error {
 	if err != nil {
 		return fmt.Errorf("open sandbox: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if err := who.takeOver(root); err != nil {
 		return err
 	}

@@ -548,7 +548,7 @@ func TestFetchAsUser(t *testing.T) {
 		t.Skipf("no user nobody: %v", err)
 	}
 	// t.TempDir is below a directory that only root may enter.
-	home, err := os.MkdirTemp("", "fetcher")
+	home, err := os.MkdirTemp("", "fetcher") //nolint:usetesting // as the comment above says
 	if err != nil {
 		t.Fatal(err)
 	}

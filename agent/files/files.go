@@ -212,7 +212,7 @@ func (f *Files) Browse(ctx context.Context, virtual, principal string) ([]*mesos
 	if err != nil {
 		return nil, notFoundOr(err, l.base)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	dir, err := root.OpenFile(l.rel, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
@@ -318,7 +318,7 @@ func (f *Files) open(ctx context.Context, virtual, principal, what string) (*os.
 		if root, err = os.OpenRoot(l.base); err != nil {
 			return nil, nil, notFoundOr(err, l.base)
 		}
-		defer root.Close()
+		defer func() { _ = root.Close() }()
 		file, err = root.OpenFile(l.rel, flags, 0)
 	} else {
 		file, err = os.OpenFile(l.base, flags, 0)

@@ -152,7 +152,7 @@ func TestParseAttributes(t *testing.T) {
 		"rack":       "no key:value pair",
 		":r1":        "no key:value pair",
 		"rack:":      "no key:value pair",
-		"rack: ":     "the value is empty",
+		"rack:\x20":  "the value is empty",
 		"s:{a,b}":    "sets are not possible",
 		"p:[1-5":     "brackets do not match",
 		"p:]1-5[":    "brackets do not match",

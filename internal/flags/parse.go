@@ -31,13 +31,7 @@ func (s *Set) Parse(args, environ []string) (*Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	layers := [][]given{fromArgs}
-	fromEnv, err := s.scanEnv(environ, v)
-	if err != nil {
-		return nil, err
-	}
-	layers = append(layers, fromEnv...)
-	for _, layer := range layers {
+	for _, layer := range append([][]given{fromArgs}, s.scanEnv(environ, v)...) {
 		if err := s.apply(v, layer); err != nil {
 			return nil, err
 		}
@@ -143,7 +137,7 @@ func (s *Set) resolve(written, text string, hasText bool) (given, error) {
 }
 
 // scanEnv returns the flags found in the environment, one layer per prefix.
-func (s *Set) scanEnv(environ []string, v *Values) ([][]given, error) {
+func (s *Set) scanEnv(environ []string, v *Values) [][]given {
 	env := make(map[string]string, len(environ))
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok {
@@ -172,7 +166,7 @@ func (s *Set) scanEnv(environ []string, v *Values) ([][]given, error) {
 		}
 	}
 	s.warnMisspelt(env, v)
-	return layers, nil
+	return layers
 }
 
 // warnMisspelt warns of CLUSTERD_ variables that look like a misspelt flag.

@@ -108,7 +108,7 @@ func readFileValue(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close() //nolint:errcheck // read only
+	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, maxFileValue+1))
 	if err != nil {
 		return "", fmt.Errorf("read %s: %w", path, err)

@@ -13,6 +13,7 @@ package httpapi
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -128,9 +129,7 @@ func asError(err error) *Error {
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)
 	h := w.Header()
-	for name, values := range e.Header {
-		h[name] = values
-	}
+	maps.Copy(h, e.Header)
 	// Mesos labels even an empty 4xx body, but not redirects.
 	if e.Body != "" || e.Status >= http.StatusBadRequest {
 		h.Set("Content-Type", textPlain)
