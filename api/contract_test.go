@@ -81,12 +81,9 @@ func describeMessages(b *strings.Builder, mds protoreflect.MessageDescriptors) {
 }
 
 func describeField(b *strings.Builder, fd protoreflect.FieldDescriptor) {
-	kind := fd.Kind().String()
-	switch {
-	case fd.IsMap():
+	kind := typeName(fd)
+	if fd.IsMap() {
 		kind = fmt.Sprintf("map<%s,%s>", typeName(fd.MapKey()), typeName(fd.MapValue()))
-	default:
-		kind = typeName(fd)
 	}
 	fmt.Fprintf(b, "  %s %s %s %d", fd.Cardinality(), kind, fd.Name(), fd.Number())
 	if fd.ContainingOneof() != nil {

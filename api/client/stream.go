@@ -30,7 +30,7 @@ type Stream struct {
 	url    *url.URL
 	id     string
 	format Format
-	ctx    context.Context //nolint:containedctx // the stream is the lifetime of a request
+	ctx    context.Context // the lifetime of the request
 	cancel context.CancelCauseFunc
 	body   io.ReadCloser
 	reader *recordio.Reader

@@ -29,28 +29,40 @@ func TestMarshal(t *testing.T) {
 		m    proto.Message
 		want string
 	}{
-		{"defaults are written, deprecated ones are not", &mesos.FrameworkInfo{User: new("u"), Name: new("n")},
-			`{"user":"u","name":"n","failover_timeout":0.0,"checkpoint":false}`},
-		{"a deprecated field that is set", &mesos.FrameworkInfo{Role: new("*")},
-			`{"failover_timeout":0.0,"checkpoint":false,"role":"*"}`},
-		{"order of declaration", &mesos.CommandInfo{Value: new("v"), Shell: new(false), Arguments: []string{"a"}},
-			`{"shell":false,"value":"v","arguments":["a"]}`},
+		{
+			"defaults are written, deprecated ones are not", &mesos.FrameworkInfo{User: new("u"), Name: new("n")},
+			`{"user":"u","name":"n","failover_timeout":0.0,"checkpoint":false}`,
+		},
+		{
+			"a deprecated field that is set", &mesos.FrameworkInfo{Role: new("*")},
+			`{"failover_timeout":0.0,"checkpoint":false,"role":"*"}`,
+		},
+		{
+			"order of declaration", &mesos.CommandInfo{Value: new("v"), Shell: new(false), Arguments: []string{"a"}},
+			`{"shell":false,"value":"v","arguments":["a"]}`,
+		},
 		{"empty", &scheduler.Event{}, `{}`},
 		{"empty message inside", &scheduler.Event{Offers: &scheduler.Event_Offers{}}, `{"offers":{}}`},
 		{"nil pointer", (*scheduler.Event)(nil), `{}`},
 		{"nil element", &scheduler.Event_Offers{Offers: []*mesos.Offer{nil}}, `{"offers":[{}]}`},
 		{"empty repeated", &mesos.Value_Set{Item: []string{}}, `{}`},
 		{"int64 as number", &mesos.TimeInfo{Nanoseconds: new(int64(math.MinInt64))}, `{"nanoseconds":-9223372036854775808}`},
-		{"uint64 as number", &mesos.Value_Range{Begin: new(uint64(0)), End: new(uint64(math.MaxUint64))},
-			`{"begin":0,"end":18446744073709551615}`},
+		{
+			"uint64 as number", &mesos.Value_Range{Begin: new(uint64(0)), End: new(uint64(math.MaxUint64))},
+			`{"begin":0,"end":18446744073709551615}`,
+		},
 		{"bytes", &mesos.TaskStatus{Uuid: []byte{0xff, 0xfe}, Data: []byte{}}, `{"data":"","uuid":"//4="}`},
 		{"enum without a name", &mesos.TaskStatus{State: mesos.TaskState(9999).Enum(), Healthy: new(true)}, `{"healthy":true}`},
-		{"enum without a name, with default",
+		{
+			"enum without a name, with default",
 			&mesos.HealthCheck_TCPCheckInfo{Protocol: mesos.NetworkInfo_Protocol(77).Enum(), Port: new(uint32(1))},
-			`{"protocol":"IPv4","port":1}`},
+			`{"protocol":"IPv4","port":1}`,
+		},
 		{"enums without a name only", &mesos.CapabilityInfo{Capabilities: []mesos.CapabilityInfo_Capability{5}}, `{}`},
-		{"enums", &mesos.CapabilityInfo{Capabilities: []mesos.CapabilityInfo_Capability{0, 5, 1000, 1040}},
-			`{"capabilities":["UNKNOWN","CHOWN","CHECKPOINT_RESTORE"]}`},
+		{
+			"enums", &mesos.CapabilityInfo{Capabilities: []mesos.CapabilityInfo_Capability{0, 5, 1000, 1040}},
+			`{"capabilities":["UNKNOWN","CHOWN","CHECKPOINT_RESTORE"]}`,
+		},
 		{"map", &mesos.Task{Limits: map[string]*mesos.Value_Scalar{
 			"mem": {Value: new(math.Inf(1))}, "cpus": {Value: new(1.5)}, "nil": nil,
 		}}, `{"limits":{"cpus":{"value":1.5},"mem":{"value":"Infinity"},"nil":{}}}`},
@@ -60,19 +72,31 @@ func TestMarshal(t *testing.T) {
 		{"oneof enum", &scheduler.AttributeConstraint_Selector{
 			Selector: &scheduler.AttributeConstraint_Selector_PseudoattributeType_{PseudoattributeType: 1},
 		}, `{"pseudoattribute_type":"HOSTNAME"}`},
-		{"duration", &master.Call_DrainAgent{AgentId: &mesos.AgentID{Value: new("a")}, MaxGracePeriod: durationpb.New(600e9)},
-			`{"agent_id":{"value":"a"},"max_grace_period":{"seconds":600},"mark_gone":false}`},
+		{
+			"duration", &master.Call_DrainAgent{AgentId: &mesos.AgentID{Value: new("a")}, MaxGracePeriod: durationpb.New(600e9)},
+			`{"agent_id":{"value":"a"},"max_grace_period":{"seconds":600},"mark_gone":false}`,
+		},
 		{"duration of zero", &durationpb.Duration{}, `{}`},
-		{"recursion", &mesos.ContainerID{Value: new("c"), Parent: &mesos.ContainerID{Value: new("p")}},
-			`{"value":"c","parent":{"value":"p"}}`},
-		{"hand-written answers keep empty lists", &agent.Response{GetTasks: &agent.Response_GetTasks{}},
-			`{"get_tasks":{"pending_tasks":[],"queued_tasks":[],"launched_tasks":[],"terminated_tasks":[],"completed_tasks":[]}}`},
-		{"but not deprecated ones", &master.Response{GetTasks: &master.Response_GetTasks{}},
-			`{"get_tasks":{"tasks":[],"unreachable_tasks":[],"completed_tasks":[]}}`},
-		{"escapes", &mesos.TaskID{Value: new("a\"b\\c/d\x00\b\f\n\r\t\x1f\x7f\u2028😀 long enough for eight at a time")},
-			`{"value":"a\"b\\c/d\u0000\b\f\n\r\t\u001F` + "\x7f\u2028" + `😀 long enough for eight at a time"}`},
-		{"invalid UTF-8", &mesos.TaskID{Value: new("abcdefgh\xff\xc3ijklmnop\xed\xa0\x80")},
-			`{"value":"abcdefgh` + "\uFFFD\uFFFDijklmnop\uFFFD\uFFFD\uFFFD" + `"}`},
+		{
+			"recursion", &mesos.ContainerID{Value: new("c"), Parent: &mesos.ContainerID{Value: new("p")}},
+			`{"value":"c","parent":{"value":"p"}}`,
+		},
+		{
+			"hand-written answers keep empty lists", &agent.Response{GetTasks: &agent.Response_GetTasks{}},
+			`{"get_tasks":{"pending_tasks":[],"queued_tasks":[],"launched_tasks":[],"terminated_tasks":[],"completed_tasks":[]}}`,
+		},
+		{
+			"but not deprecated ones", &master.Response{GetTasks: &master.Response_GetTasks{}},
+			`{"get_tasks":{"tasks":[],"unreachable_tasks":[],"completed_tasks":[]}}`,
+		},
+		{
+			"escapes", &mesos.TaskID{Value: new("a\"b\\c/d\x00\b\f\n\r\t\x1f\x7f\u2028😀 long enough for eight at a time")},
+			`{"value":"a\"b\\c/d\u0000\b\f\n\r\t\u001F` + "\x7f\u2028" + `😀 long enough for eight at a time"}`,
+		},
+		{
+			"invalid UTF-8", &mesos.TaskID{Value: new("abcdefgh\xff\xc3ijklmnop\xed\xa0\x80")},
+			`{"value":"abcdefgh` + "\uFFFD\uFFFDijklmnop\uFFFD\uFFFD\uFFFD" + `"}`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -127,34 +151,57 @@ func TestUnmarshal(t *testing.T) {
 		{"smallest int64", `{"nanoseconds":-9223372036854775808}`, &mesos.TimeInfo{Nanoseconds: new(int64(math.MinInt64))}},
 		{"bools as strings", `{"shell":"false"}`, &mesos.CommandInfo{Shell: new(false)}},
 		{"lone string for a list", `{"item":"a"}`, &mesos.Value_Set{Item: []string{"a"}}},
-		{"lone object for a list", `{"range":{"begin":1,"end":2}}`,
-			&mesos.Value_Ranges{Range: []*mesos.Value_Range{{Begin: new(uint64(1)), End: new(uint64(2))}}}},
+		{
+			"lone object for a list", `{"range":{"begin":1,"end":2}}`,
+			&mesos.Value_Ranges{Range: []*mesos.Value_Range{{Begin: new(uint64(1)), End: new(uint64(2))}}},
+		},
 		{"lists in a list", `{"item":[["a",["b"]],[],"c"]}`, &mesos.Value_Set{Item: []string{"a", "b", "c"}}},
-		{"lone number for a list", `{"port":8080,"statuses":200}`,
-			&mesos.HealthCheck_HTTPCheckInfo{Port: new(uint32(8080)), Statuses: []uint32{200}}},
+		{
+			"lone number for a list", `{"port":8080,"statuses":200}`,
+			&mesos.HealthCheck_HTTPCheckInfo{Port: new(uint32(8080)), Statuses: []uint32{200}},
+		},
 		{"unknown enum name of an optional field", `{"type":"NO_SUCH"}`, &scheduler.Event{}},
-		{"unknown enum name in a list", `{"capabilities":["KILL","NO_SUCH","CHOWN"]}`,
-			&mesos.CapabilityInfo{Capabilities: []mesos.CapabilityInfo_Capability{1005, 1000}}},
+		{
+			"unknown enum name in a list", `{"capabilities":["KILL","NO_SUCH","CHOWN"]}`,
+			&mesos.CapabilityInfo{Capabilities: []mesos.CapabilityInfo_Capability{1005, 1000}},
+		},
 		{"last of two members", `{"value":"a","value":"b"}`, &mesos.TaskID{Value: new("b")}},
 		{"last of two lists", `{"item":["a","b"],"item":["c"]}`, &mesos.Value_Set{Item: []string{"c"}}},
 		{"last of two, being null", `{"type":"ERROR","error":{"message":"x"},"error":null}`, &scheduler.Event{Type: scheduler.Event_ERROR.Enum()}},
-		{"last of two messages, no merge", `{"value":"c","parent":{"value":"p","parent":{"value":"g"}},"parent":{"value":"q"}}`,
-			&mesos.ContainerID{Value: new("c"), Parent: &mesos.ContainerID{Value: new("q")}}},
-		{"any order", `{"arguments":["a"],"value":"v","shell":true,"user":"u"}`,
-			&mesos.CommandInfo{Shell: new(true), Value: new("v"), Arguments: []string{"a"}, User: new("u")}},
-		{"map", `{"quantities":{"cpus":{"value":1},"mem":{"value":"Infinity"},"cpus":{"value":2}}}`,
-			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"cpus": scalar(2), "mem": scalar(math.Inf(1))}}},
-		{"map as a list of objects", `{"quantities":[{"cpus":{"value":1}},{"mem":{"value":2}}]}`,
-			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"cpus": scalar(1), "mem": scalar(2)}}},
-		{"last of two maps", `{"quantities":{"cpus":{"value":1}},"quantities":{"mem":{"value":2}}}`,
-			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"mem": scalar(2)}}},
-		{"oneof, last in the input stands", `{"attribute_name":"a","pseudoattribute_type":"ZONE"}`,
+		{
+			"last of two messages, no merge", `{"value":"c","parent":{"value":"p","parent":{"value":"g"}},"parent":{"value":"q"}}`,
+			&mesos.ContainerID{Value: new("c"), Parent: &mesos.ContainerID{Value: new("q")}},
+		},
+		{
+			"any order", `{"arguments":["a"],"value":"v","shell":true,"user":"u"}`,
+			&mesos.CommandInfo{Shell: new(true), Value: new("v"), Arguments: []string{"a"}, User: new("u")},
+		},
+		{
+			"map", `{"quantities":{"cpus":{"value":1},"mem":{"value":"Infinity"},"cpus":{"value":2}}}`,
+			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"cpus": scalar(2), "mem": scalar(math.Inf(1))}},
+		},
+		{
+			"map as a list of objects", `{"quantities":[{"cpus":{"value":1}},{"mem":{"value":2}}]}`,
+			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"cpus": scalar(1), "mem": scalar(2)}},
+		},
+		{
+			"last of two maps", `{"quantities":{"cpus":{"value":1}},"quantities":{"mem":{"value":2}}}`,
+			&mesos.OfferFilters_ResourceQuantities{Quantities: map[string]*mesos.Value_Scalar{"mem": scalar(2)}},
+		},
+		{
+			"oneof, last in the input stands", `{"attribute_name":"a","pseudoattribute_type":"ZONE"}`,
 			&scheduler.AttributeConstraint_Selector{Selector: &scheduler.AttributeConstraint_Selector_PseudoattributeType_{
-				PseudoattributeType: scheduler.AttributeConstraint_Selector_ZONE}}},
-		{"oneof, null does not count", `{"attribute_name":"a","pseudoattribute_type":null}`,
-			&scheduler.AttributeConstraint_Selector{Selector: &scheduler.AttributeConstraint_Selector_AttributeName{AttributeName: "a"}}},
-		{"duration", `{"agent_id":{"value":"a"},"max_grace_period":{"seconds":600,"nanos":5}}`,
-			&master.Call_DrainAgent{AgentId: &mesos.AgentID{Value: new("a")}, MaxGracePeriod: &durationpb.Duration{Seconds: 600, Nanos: 5}}},
+				PseudoattributeType: scheduler.AttributeConstraint_Selector_ZONE,
+			}},
+		},
+		{
+			"oneof, null does not count", `{"attribute_name":"a","pseudoattribute_type":null}`,
+			&scheduler.AttributeConstraint_Selector{Selector: &scheduler.AttributeConstraint_Selector_AttributeName{AttributeName: "a"}},
+		},
+		{
+			"duration", `{"agent_id":{"value":"a"},"max_grace_period":{"seconds":600,"nanos":5}}`,
+			&master.Call_DrainAgent{AgentId: &mesos.AgentID{Value: new("a")}, MaxGracePeriod: &durationpb.Duration{Seconds: 600, Nanos: 5}},
+		},
 		{"base64 without padding", `{"data":"//4"}`, &scheduler.Event_Message{Data: []byte{0xff, 0xfe}}},
 		{"base64 of the URL alphabet, with white space", `{"data":" _-\n8A\n"}`, &scheduler.Event_Message{Data: []byte{0xff, 0xef, 0x00}}},
 		{"base64, empty", `{"data":""}`, &scheduler.Event_Message{Data: []byte{}}},
@@ -224,8 +271,10 @@ func TestUnmarshalErrors(t *testing.T) {
 		{"number too large", `{"value":1e999}`, &mesos.Value_Scalar{}, syntax, `Value out of range`},
 		{"trailing", `{} x`, &scheduler.Call{}, syntax, `Parsed JSON included non-whitespace trailing characters: x`},
 		{"too deep", strings.Repeat(`[`, 201), &scheduler.Call{}, syntax, `syntax error at line 1 near: `},
-		{"too deep in an ignored member", `{"x":` + strings.Repeat(`[`, 200) + strings.Repeat(`]`, 200) + `}`, &scheduler.Call{}, syntax,
-			`syntax error at line 1 near: ` + strings.Repeat("]", 128)},
+		{
+			"too deep in an ignored member", `{"x":` + strings.Repeat(`[`, 200) + strings.Repeat(`]`, 200) + `}`, &scheduler.Call{}, syntax,
+			`syntax error at line 1 near: ` + strings.Repeat("]", 128),
+		},
 		{"too deep in a message", strings.Repeat(`{"parent":`, 201), &mesos.ContainerID{}, syntax, `syntax error at line 1 near: "parent":`},
 
 		{"a string", `"x"`, &scheduler.Call{}, conversion, `Expecting a JSON object`},
@@ -241,32 +290,48 @@ func TestUnmarshalErrors(t *testing.T) {
 		{"number for bool", `{"shell":1}`, &mesos.CommandInfo{}, conversion, `Not expecting a JSON number for field 'shell'`},
 		{"number for map", `{"quantities":1}`, &mesos.OfferFilters_ResourceQuantities{}, conversion, `Not expecting a JSON number for field 'quantities'`},
 		{"unknown name of a required enum", `{"name":"a","type":"NO_SUCH"}`, &mesos.Resource{}, conversion, `Failed to find enum for 'NO_SUCH'`},
-		{"text for number", `{"value":"abc"}`, &mesos.Value_Scalar{}, conversion,
-			`Failed to parse 'abc' as a JSON number for field 'value': syntax error at line 1 near: abc`},
-		{"bool in a string for number", `{"value":"true"}`, &mesos.Value_Scalar{}, conversion,
-			`Failed to parse 'true' as a JSON number for field 'value': Unexpected JSON type parsed`},
-		{"text for bool", `{"shell":"yes"}`, &mesos.CommandInfo{}, conversion,
-			`Failed to parse 'yes' as a JSON boolean for field 'shell': syntax error at line 1 near: yes`},
+		{
+			"text for number", `{"value":"abc"}`, &mesos.Value_Scalar{}, conversion,
+			`Failed to parse 'abc' as a JSON number for field 'value': syntax error at line 1 near: abc`,
+		},
+		{
+			"bool in a string for number", `{"value":"true"}`, &mesos.Value_Scalar{}, conversion,
+			`Failed to parse 'true' as a JSON number for field 'value': Unexpected JSON type parsed`,
+		},
+		{
+			"text for bool", `{"shell":"yes"}`, &mesos.CommandInfo{}, conversion,
+			`Failed to parse 'yes' as a JSON boolean for field 'shell': syntax error at line 1 near: yes`,
+		},
 		{"base64", `{"data":"a?b"}`, &scheduler.Event_Message{}, conversion, `Failed to base64 decode bytes field 'data': Invalid character '?'`},
 		{"out of range", `{"port":4294967296}`, &mesos.CheckInfo_Tcp{}, conversion, `Number 4.294967296e+09 is out of range for field 'port'`},
 		{"negative for unsigned", `{"port":-1}`, &mesos.CheckInfo_Tcp{}, conversion, `Number -1 is out of range for field 'port'`},
 		{"int32 out of range", `{"port":2147483648}`, &mesos.Address{}, conversion, `Number 2.147483648e+09 is out of range for field 'port'`},
 		{"int64 out of range", `{"nanoseconds":9223372036854775808}`, &mesos.TimeInfo{}, conversion, `Number 9.223372036854776e+18 is out of range for field 'nanoseconds'`},
-		{"infinity for integer", `{"nanoseconds":"Infinity"}`, &mesos.TimeInfo{}, conversion,
-			`Failed to parse 'Infinity' as a JSON number for field 'nanoseconds': syntax error at line 1 near: Infinity`},
+		{
+			"infinity for integer", `{"nanoseconds":"Infinity"}`, &mesos.TimeInfo{}, conversion,
+			`Failed to parse 'Infinity' as a JSON number for field 'nanoseconds': syntax error at line 1 near: Infinity`,
+		},
 		{"syntax errors come before others", `{"value":1,"x":[}`, &mesos.TaskID{}, syntax, `syntax error at line 1 near: }`},
 
 		{"missing", `{}`, &mesos.TaskID{}, missing, `Missing required fields: value`},
 		{"missing, being null", `{"value":null}`, &mesos.TaskID{}, missing, `Missing required fields: value`},
 		{"missing, in order", `{}`, &executor.Call{}, missing, `Missing required fields: executor_id, framework_id`},
-		{"missing below", `{"type":"SUBSCRIBE","subscribe":{"framework_info":{"name":"n"}}}`, &scheduler.Call{}, missing,
-			`Missing required fields: subscribe.framework_info.user`},
-		{"missing in a list", `{"range":[{"begin":1,"end":2},{"begin":1},{}]}`, &mesos.Value_Ranges{}, missing,
-			`Missing required fields: range[1].end, range[2].begin, range[2].end`},
-		{"missing in a map", `{"quantities":{"b":{"value":1},"c":{},"a":null}}`, &mesos.OfferFilters_ResourceQuantities{}, missing,
-			`Missing required fields: quantities[0].value.value, quantities[2].value.value`},
-		{"missing here before missing below, that by number", `{"executor":{},"resources":{}}`, &mesos.TaskInfo{}, missing,
-			`Missing required fields: name, task_id, agent_id, resources[0].name, resources[0].type, executor.executor_id`},
+		{
+			"missing below", `{"type":"SUBSCRIBE","subscribe":{"framework_info":{"name":"n"}}}`, &scheduler.Call{}, missing,
+			`Missing required fields: subscribe.framework_info.user`,
+		},
+		{
+			"missing in a list", `{"range":[{"begin":1,"end":2},{"begin":1},{}]}`, &mesos.Value_Ranges{}, missing,
+			`Missing required fields: range[1].end, range[2].begin, range[2].end`,
+		},
+		{
+			"missing in a map", `{"quantities":{"b":{"value":1},"c":{},"a":null}}`, &mesos.OfferFilters_ResourceQuantities{}, missing,
+			`Missing required fields: quantities[0].value.value, quantities[2].value.value`,
+		},
+		{
+			"missing here before missing below, that by number", `{"executor":{},"resources":{}}`, &mesos.TaskInfo{}, missing,
+			`Missing required fields: name, task_id, agent_id, resources[0].name, resources[0].type, executor.executor_id`,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,7 +70,8 @@ func (d *decoder) array(element func() bool) bool {
 		d.leave()
 		return true
 	}
-	for more, ok := true, true; more; {
+	var ok bool
+	for more := true; more; {
 		if !element() {
 			return false
 		}
@@ -91,7 +92,8 @@ func (d *decoder) object(p *plan, ptr unsafe.Pointer) bool {
 		return true
 	}
 	guess := 0
-	for more, ok := true, true; more; {
+	var ok bool
+	for more := true; more; {
 		name, ok2 := d.str()
 		if !ok2 {
 			return false
@@ -168,7 +170,13 @@ func (d *decoder) pointer(f *field, at unsafe.Pointer) bool {
 			*(**string)(at) = s
 		}
 		return ok
+	default:
+		return d.number32or64(f, at)
 	}
+}
+
+// number32or64 is pointer for the kinds without pointers inside.
+func (d *decoder) number32or64(f *field, at unsafe.Pointer) bool {
 	var v unsafe.Pointer
 	switch f.kind {
 	case kindBool:
@@ -287,7 +295,8 @@ func (d *decoder) mapEntries(f *field, m reflect.Value) bool {
 		d.leave()
 		return true
 	}
-	for more, ok := true, true; more; {
+	var ok bool
+	for more := true; more; {
 		if !d.mapEntry(f, m) {
 			return false
 		}
@@ -489,6 +498,7 @@ func (d *decoder) fromString(f *field, v unsafe.Pointer, text []byte) bool {
 		if special, ok := specialFloat(string(text)); ok {
 			return d.storeNumber(f, v, number{float: special})
 		}
+	default:
 	}
 	what, inner := "number", decoder{in: text}
 	if f.kind == kindBool {

@@ -294,21 +294,17 @@ func (c *compiler) field(f *field, fd protoreflect.FieldDescriptor, mt protorefl
 		f.shape = shapeBare
 		f.implicit = !fd.HasPresence()
 	}
-	var element func() protoreflect.MessageType
-	switch f.shape {
-	case shapeSlice:
-		element = func() protoreflect.MessageType {
-			return mt.New().NewField(fd).List().NewElement().Message().Type()
-		}
-	default:
-		element = func() protoreflect.MessageType { return mt.New().NewField(fd).Message().Type() }
-	}
 	goType := f.goType
+	element := func() protoreflect.MessageType { return mt.New().NewField(fd).Message().Type() }
 	switch f.shape {
 	case shapeOneof:
 		goType = f.wrapper.Field(0).Type
 	case shapeSlice:
 		goType = f.goType.Elem()
+		element = func() protoreflect.MessageType {
+			return mt.New().NewField(fd).List().NewElement().Message().Type()
+		}
+	default:
 	}
 	if err := c.value(f, fd, goType, element); err != nil {
 		return err

@@ -98,6 +98,7 @@ func (f *field) eachMessage(ptr unsafe.Pointer, fn func(index int, sub *plan, v 
 				fn(-1, f.msg, v)
 			}
 		}
+	default: // messages have no other shape
 	}
 }
 

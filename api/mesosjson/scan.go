@@ -315,7 +315,8 @@ func (d *decoder) skipArray() bool {
 		d.leave()
 		return true
 	}
-	for more, ok := true, true; more; {
+	var ok bool
+	for more := true; more; {
 		if !d.skip() {
 			return false
 		}
@@ -334,7 +335,8 @@ func (d *decoder) skipObject() bool {
 		d.leave()
 		return true
 	}
-	for more, ok := true, true; more; {
+	var ok bool
+	for more := true; more; {
 		if _, ok := d.str(); !ok {
 			return false
 		}

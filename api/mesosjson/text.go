@@ -3,6 +3,7 @@ package mesosjson
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 	"unsafe"
@@ -105,10 +106,8 @@ func AppendFloat(b []byte, f float64) []byte {
 	}
 	start := len(b)
 	b = strconv.AppendFloat(b, f, 'f', -1, 64)
-	for _, c := range b[start:] {
-		if c == '.' {
-			return b
-		}
+	if slices.Contains(b[start:], '.') {
+		return b
 	}
 	return append(b, '.', '0')
 }

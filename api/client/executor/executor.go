@@ -59,7 +59,7 @@ type Event = pb.Event
 const (
 	SUBSCRIBED   = pb.Event_SUBSCRIBED
 	LAUNCH       = pb.Event_LAUNCH
-	LAUNCH_GROUP = pb.Event_LAUNCH_GROUP //nolint:revive // Mesos's name
+	LAUNCH_GROUP = pb.Event_LAUNCH_GROUP //nolint:revive,staticcheck // Mesos's name
 	KILL         = pb.Event_KILL
 	ACKNOWLEDGED = pb.Event_ACKNOWLEDGED
 	MESSAGE      = pb.Event_MESSAGE
@@ -349,6 +349,7 @@ func (c *Client) note(event *Event) {
 		c.tasks = slices.DeleteFunc(c.tasks, func(t *mesos.TaskInfo) bool {
 			return t.GetTaskId().GetValue() == ack.GetTaskId().GetValue()
 		})
+	default:
 	}
 }
 
@@ -391,7 +392,7 @@ func (c *Client) complete(status *mesos.TaskStatus) *mesos.TaskStatus {
 	status = proto.CloneOf(status)
 	if len(status.Uuid) == 0 {
 		var id [16]byte
-		rand.Read(id[:]) //nolint:errcheck // never fails, see its documentation
+		rand.Read(id[:])
 		id[6] = id[6]&0x0f | 0x40
 		id[8] = id[8]&0x3f | 0x80
 		status.Uuid = id[:]

@@ -217,6 +217,7 @@ func TestUnacknowledgedComesBack(t *testing.T) {
 					}
 				case MESSAGE:
 					close(cut)
+				default:
 				}
 			}
 			if c.Unacknowledged() != 0 {
@@ -365,17 +366,30 @@ func TestAgentLost(t *testing.T) {
 		want      []pb.Event_Type
 		attempts  func(int) bool
 	}{
-		"no checkpoint": {serveOnce, func(c *Config, _ *Options) { c.Checkpoint = false },
-			[]pb.Event_Type{SUBSCRIBED, SHUTDOWN}, func(n int) bool { return n == 1 }},
-		"recovery timeout": {serveOnce, func(c *Config, _ *Options) { c.RecoveryTimeout = 60 * time.Millisecond },
-			[]pb.Event_Type{SUBSCRIBED, SHUTDOWN}, func(n int) bool { return n > 3 }},
-		"never there": {func(_ int, _ *Call, w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(http.StatusServiceUnavailable)
+		"no checkpoint": {
+			serveOnce, func(c *Config, _ *Options) { c.Checkpoint = false },
+			[]pb.Event_Type{SUBSCRIBED, SHUTDOWN},
+			func(n int) bool { return n == 1 },
 		},
+		"recovery timeout": {
+			serveOnce, func(c *Config, _ *Options) { c.RecoveryTimeout = 60 * time.Millisecond },
+			[]pb.Event_Type{SUBSCRIBED, SHUTDOWN},
+			func(n int) bool { return n > 3 },
+		},
+		"never there": {
+			func(_ int, _ *Call, w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+			},
 			func(_ *Config, o *Options) { o.FirstTimeout = 30 * time.Millisecond },
-			[]pb.Event_Type{SHUTDOWN}, func(n int) bool { return n > 1 }},
-		"refused": {func(_ int, _ *Call, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
-			func(*Config, *Options) {}, []pb.Event_Type{SHUTDOWN}, func(n int) bool { return n == 1 }},
+			[]pb.Event_Type{SHUTDOWN},
+			func(n int) bool { return n > 1 },
+		},
+		"refused": {
+			func(_ int, _ *Call, w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) },
+			func(*Config, *Options) {},
+			[]pb.Event_Type{SHUTDOWN},
+			func(n int) bool { return n == 1 },
+		},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -104,7 +104,7 @@ func (m *Master) Subscribe(ctx context.Context) iter.Seq2[*master.Event, error] 
 
 // session is one subscription from beginning to end. It returns why it ended;
 // again is false when the loop's body broke.
-func (m *Master) session(ctx context.Context, backoff *client.Backoff, yield func(*master.Event, error) bool) (err error, again bool) { //nolint:revive // again belongs to err
+func (m *Master) session(ctx context.Context, backoff *client.Backoff, yield func(*master.Event, error) bool) (err error, again bool) {
 	stream, err := m.masters.Stream(ctx, nil, &master.Call{Type: master.Call_SUBSCRIBE.Enum()})
 	if err != nil {
 		return err, true

@@ -53,11 +53,11 @@ type Event = pb.Event
 const (
 	SUBSCRIBED              = pb.Event_SUBSCRIBED
 	OFFERS                  = pb.Event_OFFERS
-	INVERSE_OFFERS          = pb.Event_INVERSE_OFFERS //nolint:revive // Mesos's name
+	INVERSE_OFFERS          = pb.Event_INVERSE_OFFERS //nolint:revive,staticcheck // Mesos's name
 	RESCIND                 = pb.Event_RESCIND
-	RESCIND_INVERSE_OFFER   = pb.Event_RESCIND_INVERSE_OFFER //nolint:revive // Mesos's name
+	RESCIND_INVERSE_OFFER   = pb.Event_RESCIND_INVERSE_OFFER //nolint:revive,staticcheck // Mesos's name
 	UPDATE                  = pb.Event_UPDATE
-	UPDATE_OPERATION_STATUS = pb.Event_UPDATE_OPERATION_STATUS //nolint:revive // Mesos's name
+	UPDATE_OPERATION_STATUS = pb.Event_UPDATE_OPERATION_STATUS //nolint:revive,staticcheck // Mesos's name
 	MESSAGE                 = pb.Event_MESSAGE
 	FAILURE                 = pb.Event_FAILURE
 	ERROR                   = pb.Event_ERROR
@@ -222,7 +222,7 @@ func (c *Client) stop() {
 
 // session is one subscription from beginning to end. It returns why it ended;
 // again is false when the loop's body broke.
-func (c *Client) session(ctx context.Context, backoff *client.Backoff, yield func(*Event, error) bool) (err error, again bool) { //nolint:revive // again belongs to err
+func (c *Client) session(ctx context.Context, backoff *client.Backoff, yield func(*Event, error) bool) (err error, again bool) {
 	stream, err := c.masters.Stream(ctx, nil, c.subscribeCall())
 	if err != nil {
 		return err, true
