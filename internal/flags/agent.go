@@ -61,10 +61,10 @@ func agentFlags() []Flag {
 		{Name: "fetcher_cache_dir", Type: Path, Default: "/tmp/mesos/fetch", Help: "Directory of the fetcher's cache.", State: Accepted},
 		{Name: "fetcher_stall_timeout", Type: Duration, Default: "1mins", Help: "Give a download up when nothing came for this long.", Check: positive},
 		{Name: "switch_user", Type: Bool, Default: "true", Help: "Run tasks as the user they ask for (needs root)."},
-		{Name: "gc_delay", Type: Duration, Default: "1weeks", Help: "Longest time a sandbox is kept after its executor ended.", State: Accepted},
-		{Name: "gc_disk_headroom", Type: Float, Default: "0.1", Help: "Share of the disk to keep free when ages are computed.", Check: fraction, State: Accepted},
+		{Name: "gc_delay", Type: Duration, Default: "1weeks", Help: "Longest time a sandbox is kept after its executor ended."},
+		{Name: "gc_disk_headroom", Type: Float, Default: "0.1", Help: "Share of the disk to keep free when ages are computed.", Check: fraction},
 		{Name: "gc_non_executor_container_sandboxes", Type: Bool, Default: "false", Help: "Collect sandboxes of nested containers too.", State: Accepted},
-		{Name: "disk_watch_interval", Type: Duration, Default: "1mins", Help: "How often the disk's usage is checked.", Check: positive, State: Accepted},
+		{Name: "disk_watch_interval", Type: Duration, Default: "1mins", Help: "How often the disk's usage is checked.", Check: positive},
 		{Name: "resource_estimator", Help: "Estimator of revocable resources.", State: Accepted},
 		{Name: "oversubscribed_resources_interval", Type: Duration, Default: "15secs", Help: "How often revocable resources are reported.", State: Accepted},
 		{Name: "qos_controller", Help: "QoS controller.", State: Accepted},
@@ -78,12 +78,12 @@ func agentFlags() []Flag {
 
 func agentContainerFlags() []Flag {
 	return []Flag{
-		{Name: "containerizers", Default: "mesos", Help: "Containerizers, comma list: mesos, docker."},
+		{Name: "containerizers", Default: "mesos", Help: "Containerizers, comma list: mesos, docker.", State: Accepted, Note: "only the mesos containerizer is built; tasks that ask for docker are refused"},
 		{Name: "isolation", Default: "posix/cpu,posix/mem", Help: "Isolators, comma list."},
 		{Name: "launcher", Default: "posix", Help: "Launcher of containers: linux or posix.", Check: oneOf("linux", "posix")},
 		{Name: "container_logger", Help: "Module that takes the output of tasks.", State: Replaced, Note: "stdout and stderr are files in the sandbox"},
 		{Name: "sandbox_directory", Type: Path, Default: "/mnt/mesos/sandbox", Aliases: []string{"docker_sandbox_directory"}, Help: "Where a container with its own root sees its sandbox.", State: Accepted},
-		{Name: "default_container_info", Type: JSON, Help: "ContainerInfo of executors that have none.", State: Accepted},
+		{Name: "default_container_info", Type: JSON, Help: "ContainerInfo of executors that have none."},
 		{Name: "default_container_dns", Type: JSON, Help: "DNS settings by network.", State: Accepted},
 		{Name: "default_container_shm_size", Type: Bytes, Help: "Size of /dev/shm of containers.", State: Accepted},
 		{Name: "disallow_sharing_agent_ipc_namespace", Type: Bool, Default: "false", Help: "Refuse containers that share the agent's IPC namespace.", State: Guarded},
@@ -213,7 +213,7 @@ func agentRemovedFlags() []Flag {
 
 func agentOwnFlags() []Flag {
 	return []Flag{
-		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip.", Check: validPort},
+		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
 	}
 }
 

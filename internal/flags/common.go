@@ -16,6 +16,7 @@ const (
 	noteRaftLog   = "the registry is kept by Raft, which sizes its own quorum"
 	noteV0        = "only the v1 HTTP API is spoken, v0 drivers are not served"
 	noteJemalloc  = "there is no jemalloc; profiles are under /debug/pprof"
+	noteGossip    = "nodes do not gossip yet"
 	noteCMesos    = "clusterd is one binary and needs no helper programs"
 )
 
@@ -28,7 +29,7 @@ func common() []Flag {
 		{Name: "log_dir", Type: Path, Help: "Directory for log files; the log is then also served by /files. Unset: stderr only."},
 		{Name: "logbufsecs", Type: Int, Default: "0", Help: "Seconds of log to buffer before writing.", State: Accepted, Note: "the log is never buffered"},
 		{Name: "logging_level", Default: "INFO", Help: "Lowest severity to log: INFO, WARNING or ERROR.", Check: oneOf("INFO", "WARNING", "ERROR")},
-		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files."},
+		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files.", State: Accepted},
 		{Name: "initialize_driver_logging", Type: Bool, Default: "true", Help: "Whether v0 drivers set up logging.", State: Replaced, Note: noteV0},
 		{Name: "memory_profiling", Type: Bool, Default: "false", Help: "Expose jemalloc's profiler.", State: Replaced, Note: noteJemalloc},
 		{Name: "advertise_ip", Help: "Address published for others to reach this node.", Check: validIP, Env: []string{"LIBPROCESS_ADVERTISE_IP"}},
@@ -50,8 +51,8 @@ func common() []Flag {
 		// Ours.
 		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
 		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Guarded},
-		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort},
-		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir."},
+		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort, State: Accepted, Note: noteGossip},
+		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir.", State: Accepted},
 	}
 }
 

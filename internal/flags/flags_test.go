@@ -509,3 +509,33 @@ func TestGuardedFlags(t *testing.T) {
 		t.Errorf("a protection switched off: %v", err)
 	}
 }
+
+// TestFlagsAreRead finds flags that claim to work but that nobody asks for.
+func TestFlagsAreRead(t *testing.T) {
+	// Checked by the table itself: there is one allocator.
+	checkedOnly := map[string]bool{"allocator": true}
+	var sources strings.Builder
+	for _, dir := range []string{"../cli", "../../server", "../../agent"} {
+		files, err := filepath.Glob(dir + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			data, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sources.Write(data)
+		}
+	}
+	for _, s := range []*Set{Master(), Agent()} {
+		for _, f := range s.Flags() {
+			if f.State == Works && !checkedOnly[f.Name] && !strings.Contains(sources.String(), `"`+f.Name+`"`) {
+				t.Errorf("%s --%s is said to work, but nothing reads it: read it or mark it Accepted", s.Mode, f.Name)
+			}
+		}
+	}
+}
