@@ -360,10 +360,14 @@ func (a *agent) receive() *clusterdv1.MasterMessage {
 // update reports a status, with the uuid n.
 func (a *agent) update(f *framework, taskID string, state mesos.TaskState, n byte) {
 	a.t.Helper()
+	var message *string
+	if state == mesos.TaskState_TASK_FAILED {
+		message = proto.String("Command exited with status 3")
+	}
 	a.send(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
 		FrameworkId: f.id, LatestState: state.Enum(),
 		Status: &mesos.TaskStatus{
-			TaskId: &mesos.TaskID{Value: &taskID}, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
+			TaskId: &mesos.TaskID{Value: &taskID}, State: state.Enum(), Message: message, Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
 			AgentId: a.id, ExecutorId: &mesos.ExecutorID{Value: &taskID}, Timestamp: proto.Float64(float64(time.Now().UnixMicro()) / 1e6),
 			Uuid: bytes.Repeat([]byte{n}, 16),
 			ContainerStatus: &mesos.ContainerStatus{

@@ -4,13 +4,16 @@ import (
 	"context"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/metrics"
+	"clusterd/internal/version"
 	"clusterd/registry"
 	"clusterd/server/core"
+	"clusterd/server/render"
 )
 
 // counters of the master that readers expect to find even before anything has
@@ -38,7 +41,6 @@ var counters = []string{
 	"master/valid_status_update_acknowledgements", "master/invalid_status_update_acknowledgements",
 	"master/valid_operation_status_updates", "master/invalid_operation_status_updates",
 	"master/valid_operation_status_update_acknowledgements", "master/invalid_operation_status_update_acknowledgements",
-	"allocator/mesos/allocation_runs",
 }
 
 // operationTypes are the operations that have metrics of their own.
@@ -92,6 +94,13 @@ func (s *Server) publishMetrics() {
 		}
 		return 0
 	})
+	size := new(registrySize)
+	s.metrics.GaugeFunc("registrar/registry_size_bytes", func() float64 {
+		if r := s.registryIfOpen(); r != nil {
+			return size.of(r.State())
+		}
+		return 0
+	})
 	s.metrics.Collect("master", s.collect)
 }
 
@@ -127,7 +136,8 @@ func (s *Server) collect(emit func(metrics.Sample)) {
 	gauge("allocator/mesos/event_queue_dispatches", 0)
 	gauge("master/operator_event_stream_subscribers", 0)
 	countGauges(&v.Counts, gauge)
-	resourceGauges(v, gauge)
+	totals := resourceGauges(v, gauge)
+	roleGauges(v, s.opts.Core.Roles, totals, gauge)
 	s.operationGaugesOf(v, gauge)
 	if s.opts.Core.PublishFrameworkMetrics {
 		for f := range v.Frameworks.Values() {
@@ -160,7 +170,7 @@ func countGauges(c *core.Counts, gauge func(string, float64)) {
 }
 
 // resourceGauges sums what agents have, and what is used of it.
-func resourceGauges(v *core.View, gauge func(string, float64)) {
+func resourceGauges(v *core.View, gauge func(string, float64)) (totals map[string]float64) {
 	names := []string{"cpus", "gpus", "mem", "disk"}
 	type sums struct{ total, used, offered int64 }
 	plain, revocable := make([]sums, len(names)), make([]sums, len(names))
@@ -184,15 +194,70 @@ func resourceGauges(v *core.View, gauge func(string, float64)) {
 		}
 		gauge(prefix+"_percent", percent)
 	}
+	totals = make(map[string]float64)
 	for i, name := range names {
+		totals[name] = float64(plain[i].total+revocable[i].total) / 1000
 		show("master/"+name, plain[i])
 		show("master/"+name+"_revocable", revocable[i])
 		if name != "gpus" {
 			prefix := "allocator/mesos/resources/" + name
-			gauge(prefix+"/total", float64(plain[i].total+revocable[i].total)/1000)
+			gauge(prefix+"/total", totals[name])
 			gauge(prefix+"/offered_or_allocated", float64(plain[i].used+revocable[i].used+plain[i].offered)/1000)
 		}
 	}
+	return totals
+}
+
+// roleGauges emits what the allocator of Mesos says of roles: what they consume
+// of their quota, and their dominant share. Top-level roles have one; the share
+// is divided by the weight, as it is compared.
+func roleGauges(v *core.View, whitelist []string, totals map[string]float64, gauge func(string, float64)) {
+	for _, u := range render.Use(v, whitelist) {
+		for name, n := range u.Consumed {
+			gauge("allocator/mesos/quota/roles/"+u.Role+"/resources/"+name+"/consumed", n)
+		}
+		if u.Role == "" || strings.Contains(u.Role, "/") {
+			continue
+		}
+		share := 0.0
+		for name, total := range totals {
+			if total > 0 {
+				share = max(share, u.Held[name]/total)
+			}
+		}
+		gauge("allocator/mesos/roles/"+u.Role+"/shares/dominant", share/u.Weight)
+	}
+}
+
+// registrySize is the size of a snapshot of the registry, measured once for each
+// state of it.
+type registrySize struct {
+	mu sync.Mutex
+	// mu guards what follows.
+	state *registry.State
+	size  int
+}
+
+func (r *registrySize) of(state *registry.State) float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.state != state {
+		var n counting
+		if err := state.WriteSnapshot(&n, version.Clusterd); err != nil {
+			return 0
+		}
+		r.state, r.size = state, int(n)
+	}
+	return float64(r.size)
+}
+
+// counting counts what is written to it.
+type counting int
+
+// Write counts.
+func (c *counting) Write(p []byte) (int, error) {
+	*c += counting(len(p))
+	return len(p), nil
 }
 
 // operationGaugesOf counts operations that are under way; "total" counts those

@@ -48,6 +48,7 @@ type term struct {
 
 	// What follows belongs to the goroutine of run.
 	core     *core.Core
+	alloc    *timedAllocator
 	pending  map[core.RequestID]*request
 	streams  map[string]*stream
 	links    map[core.LinkID]*link.MasterConn
@@ -106,7 +107,9 @@ func newTerm(s *Server, l *registry.Leadership, info *mesos.MasterInfo) *term {
 	opts.Seed = cfg.Seed
 	opts.Interval = cfg.AllocationInterval
 	opts.Domain = info.GetDomain()
-	t.core = core.New(cfg, recovered(l.State()), allocator.New(opts), now)
+	t.alloc = newTimedAllocator(allocator.New(opts), s.metrics)
+	t.alloc.fed = now
+	t.core = core.New(cfg, recovered(l.State()), t.alloc, now)
 	return t
 }
 
@@ -241,7 +244,9 @@ func (t *term) feed(in core.Input) {
 	if t.ended != nil || leader.Err() != nil {
 		return
 	}
-	effects := t.core.Handle(time.Now(), in)
+	now := time.Now()
+	t.alloc.fed = now
+	effects := t.core.Handle(now, in)
 	t.views.changed()
 	for _, e := range effects {
 		// Not even an effect that was decided in time: another may lead already.

@@ -187,3 +187,42 @@ func appendScalars(dst []byte, m map[string]*mesos.Value_Scalar) []byte {
 	}
 	return o.close()
 }
+
+// RoleUse is what a role, with the roles below it, has its hands on; amounts by
+// the name of the resource.
+type RoleUse struct {
+	Role string
+	// Weight of the role.
+	Weight float64
+	// Held is allocated or offered; Consumed counts against its quota.
+	Held, Consumed map[string]float64
+}
+
+// Use returns the roles that are known, sorted by name. The first has the empty
+// name: it is the root of the tree, which holds what all roles hold.
+func Use(v *core.View, whitelist []string) []RoleUse {
+	root := RoleUse{Weight: 1, Held: map[string]float64{}, Consumed: map[string]float64{}}
+	uses := []RoleUse{root}
+	for _, r := range roles(v, whitelist) {
+		u := RoleUse{Role: r.name, Weight: r.weight, Held: amounts(r.allocated.plus(r.offered)), Consumed: amounts(r.allocated.plus(r.idle))}
+		uses = append(uses, u)
+		if len(resources.Ancestors(r.name)) > 0 {
+			continue // its parent has it already
+		}
+		for name, n := range u.Held {
+			root.Held[name] += n
+		}
+		for name, n := range u.Consumed {
+			root.Consumed[name] += n
+		}
+	}
+	return uses
+}
+
+func amounts(q quantities) map[string]float64 {
+	m := make(map[string]float64, len(q))
+	for _, e := range q {
+		m[e.name] = resources.FromMilli(e.milli)
+	}
+	return m
+}
