@@ -204,6 +204,7 @@ func (h *machine) options() Options {
 	o.Resources = "cpus:4;mem:1024;disk:1024;ports:[31000-32000]"
 	o.RegistrationBackoffFactor = 10 * time.Millisecond
 	o.SwitchUser = false
+	o.ExecutorShutdownGracePeriod = 200 * time.Millisecond
 	if testing.Verbose() {
 		o.Log = zerolog.New(zerolog.NewConsoleWriter(func(w *zerolog.ConsoleWriter) { w.Out = os.Stderr; w.NoColor = true })).
 			With().Timestamp().Logger()

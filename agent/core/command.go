@@ -159,11 +159,10 @@ func newTask(t *mesos.TaskInfo, framework *mesos.FrameworkID, state mesos.TaskSt
 	if e := t.GetExecutor(); e != nil {
 		out.ExecutorId = e.GetExecutorId()
 	}
-	switch {
-	case t.GetCommand().User != nil:
-		out.User = t.GetCommand().User
-	case t.GetExecutor().GetCommand() != nil:
-		out.User = t.GetExecutor().GetCommand().User
+	if cmd := t.GetCommand(); cmd != nil && cmd.User != nil {
+		out.User = cmd.User
+	} else if cmd := t.GetExecutor().GetCommand(); cmd != nil {
+		out.User = cmd.User
 	}
 	return out
 }
@@ -220,8 +219,8 @@ func (c *Core) userOf(fw *framework, info *mesos.ExecutorInfo) string {
 	if !c.cfg.SwitchUser {
 		return ""
 	}
-	if info.GetCommand().User != nil {
-		return info.GetCommand().GetUser()
+	if cmd := info.GetCommand(); cmd != nil && cmd.User != nil {
+		return cmd.GetUser()
 	}
 	return fw.info.GetUser()
 }

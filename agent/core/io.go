@@ -192,10 +192,10 @@ type LaunchContainer struct {
 	// then only the URIs and the environment count.
 	CommandExecutor bool
 	// Task is what the command executor will run.
-	Task        *mesos.TaskInfo
-	Command     *mesos.CommandInfo
-	Container   *mesos.ContainerInfo
-	Directory   string
+	Task      *mesos.TaskInfo
+	Command   *mesos.CommandInfo
+	Container *mesos.ContainerInfo
+	Directory string
 	// Virtual are the paths under which /files shows the directory.
 	Virtual     []string
 	User        string

@@ -30,6 +30,10 @@ func (c *Core) runTasks(m *clusterdv1.RunTasks) {
 		run.info = m.GetTasks()[0].GetExecutor()
 	}
 	run.allocate()
+	if run.command && (len(m.GetTasks()) != 1 || m.GetTasks()[0].GetCommand() == nil) {
+		c.log(Error, "ignored_run_tasks", "framework_id", fwID, "reason", "neither an executor nor one command")
+		return
+	}
 	if run.command {
 		run.info = commandExecutor(m.GetFramework(), run.tasks[0])
 	}
@@ -177,6 +181,11 @@ func (l *launch) start() {
 	if l.info.GetType() == mesos.ExecutorInfo_DEFAULT {
 		l.end(mesos.TaskState_TASK_FAILED, mesos.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED,
 			"The default executor is not supported by this agent yet")
+		l.exited()
+		return
+	}
+	if l.info.GetCommand() == nil {
+		l.drop(mesos.TaskStatus_REASON_TASK_INVALID, "Executor "+execID+" has no command")
 		l.exited()
 		return
 	}
