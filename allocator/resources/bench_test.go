@@ -69,7 +69,9 @@ func BenchmarkFilter(b *testing.B) {
 		name string
 		f    func() Resources
 	}{
-		{"nonRevocable", r.NonRevocable}, {"revocable", r.Revocable}, {"unreserved", r.Unreserved},
+		{"nonRevocable", r.NonRevocable},
+		{"revocable", r.Revocable},
+		{"unreserved", r.Unreserved},
 		{"reserved", func() Resources { return r.Reserved("role") }},
 	} {
 		b.Run(f.name, func(b *testing.B) {

@@ -244,14 +244,20 @@ func TestMergeRules(t *testing.T) {
 		{"volumes", volume, volume, "disk(reservations: [(DYNAMIC,eng,p)])[v1:data]:100; disk(reservations: [(DYNAMIC,eng,p)])[v1:data]:100"},
 		{"shared volumes", sharedVolume, sharedVolume, "disk(reservations: [(DYNAMIC,eng,p)])[v1:data]<SHARED>:100<2>"},
 		{"revocable", revocable, `{"name":"cpus","type":"SCALAR","scalar":{"value":1}}`, "cpus{REV}:2; cpus:1"},
-		{"allocation", `{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"a"}}`,
-			`{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"b"}}`, "cpus(allocated: a):1; cpus(allocated: b):1"},
-		{"labels", strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"a"},{"key":"b","value":"1"}]}`, 1),
+		{
+			"allocation", `{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"a"}}`,
+			`{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"b"}}`, "cpus(allocated: a):1; cpus(allocated: b):1",
+		},
+		{
+			"labels", strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"a"},{"key":"b","value":"1"}]}`, 1),
 			strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"b","value":"1"},{"key":"a"}]}`, 1),
-			"disk(reservations: [(DYNAMIC,eng,{a, b: 1})]):200"},
-		{"other labels", strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"a"}]}`, 1),
+			"disk(reservations: [(DYNAMIC,eng,{a, b: 1})]):200",
+		},
+		{
+			"other labels", strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"a"}]}`, 1),
 			strings.Replace(reserved, `"principal":"p"`, `"labels":{"labels":[{"key":"a","value":""}]}`, 1),
-			"disk(reservations: [(DYNAMIC,eng,{a})]):100; disk(reservations: [(DYNAMIC,eng,{a: })]):100"},
+			"disk(reservations: [(DYNAMIC,eng,{a})]):100; disk(reservations: [(DYNAMIC,eng,{a: })]):100",
+		},
 		{"provider", strings.Replace(pathA, "{", `{"provider_id":{"value":"x"},`, 1), pathA, "disk[PATH:/a]:100; disk[PATH:/a]:100"},
 	}
 	for _, tt := range tests {
@@ -310,8 +316,14 @@ func TestFixedPoint(t *testing.T) {
 		v    float64
 		want int64
 	}{
-		{0.0005, 1}, {0.0004999, 0}, {-0.0005, -1}, {1.0004, 1000}, {2.5, 2500},
-		{math.NaN(), 0}, {math.Inf(1), math.MaxInt64}, {math.Inf(-1), math.MinInt64},
+		{0.0005, 1},
+		{0.0004999, 0},
+		{-0.0005, -1},
+		{1.0004, 1000},
+		{2.5, 2500},
+		{math.NaN(), 0},
+		{math.Inf(1), math.MaxInt64},
+		{math.Inf(-1), math.MinInt64},
 	}
 	for _, tt := range tests {
 		if got := ToMilli(tt.v); got != tt.want {
@@ -459,8 +471,10 @@ func TestProtoFormats(t *testing.T) {
 	tests := []struct{ name, post, pre, endpoint string }{
 		{"unreserved", `{}`, `{"role":"*"}`, `{"role":"*"}`},
 		{"static", `{"reservations":[{"type":"STATIC","role":"a"}]}`, `{"role":"a"}`, `{"role":"a","reservations":[{"type":"STATIC","role":"a"}]}`},
-		{"dynamic", `{"reservations":[{"type":"DYNAMIC","role":"a","principal":"p"}]}`, `{"role":"a","reservation":{"principal":"p"}}`,
-			`{"role":"a","reservation":{"principal":"p"},"reservations":[{"type":"DYNAMIC","role":"a","principal":"p"}]}`},
+		{
+			"dynamic", `{"reservations":[{"type":"DYNAMIC","role":"a","principal":"p"}]}`, `{"role":"a","reservation":{"principal":"p"}}`,
+			`{"role":"a","reservation":{"principal":"p"},"reservations":[{"type":"DYNAMIC","role":"a","principal":"p"}]}`,
+		},
 	}
 	parse := func(s string) *mesos.Resource {
 		s = strings.Replace(s, "{", `{"name":"cpus","type":"SCALAR","scalar":{"value":1},`, 1)
