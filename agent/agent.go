@@ -109,14 +109,14 @@ type Agent struct {
 }
 
 // New prepares an agent. On an error nothing is left open.
-func New(opts Options) (a *Agent, err error) {
+func New(opts Options) (*Agent, error) {
 	if err := opts.validate(); err != nil {
 		if opts.Listener != nil {
 			_ = opts.Listener.Close()
 		}
 		return nil, err
 	}
-	a = &Agent{
+	a := &Agent{
 		opts: opts, log: opts.Log, metrics: opts.Metrics, started: time.Now(),
 		listener: opts.Listener,
 		inputs:   make(chan core.Input, maxInputs), views: make(chan chan *core.View),
@@ -128,13 +128,8 @@ func New(opts Options) (a *Agent, err error) {
 	if a.metrics == nil {
 		a.metrics = metrics.NewRegistry()
 	}
-	defer func() {
-		if err != nil {
-			a.closeAll()
-		}
-	}()
 	if err := a.open(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.closeAll())
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.registerMetrics()
@@ -160,6 +155,9 @@ func (a *Agent) open() error {
 		return err
 	}
 	a.store = store
+	if a.opts.wrapStore != nil {
+		a.store = a.opts.wrapStore(store)
+	}
 	kept, skipped, err := store.Load(a.opts.Strict)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"clusterd/agent/checkpoint"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
@@ -88,6 +89,9 @@ type Options struct {
 	Verbosity *httpapi.Verbosity
 	// Metrics, if set, is where the agent's metrics are registered.
 	Metrics *metrics.Registry
+
+	// wrapStore lets tests break the disk.
+	wrapStore func(checkpoint.Store) checkpoint.Store
 }
 
 // DefaultOptions returns the defaults of the flags (src/slave/flags.cpp).
