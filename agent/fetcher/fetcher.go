@@ -95,7 +95,8 @@ func New(opts Options) *Fetcher {
 			DisableCompression:  true,
 			ForceAttemptHTTP2:   true,
 			TLSHandshakeTimeout: 10 * time.Second,
-			IdleConnTimeout:     10 * time.Second,
+			// A fetch leaves nothing open behind.
+			DisableKeepAlives: true,
 		}
 	}
 	return &Fetcher{opts: opts, client: &http.Client{Transport: opts.Transport}}
