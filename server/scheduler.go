@@ -102,6 +102,9 @@ func unavailable(err error) error {
 
 // write answers with the core's words.
 func (a answer) write(w http.ResponseWriter) error {
+	if a.status >= http.StatusBadRequest && a.body == "" {
+		return httpapi.StatusError(a.status) // as libprocess fills it in
+	}
 	if a.status >= http.StatusBadRequest {
 		return httpapi.Errorf(a.status, "%s", a.body)
 	}

@@ -77,7 +77,7 @@ func randomTask(rng *rand.Rand) *core.Task {
 
 func TestTaskIsWhatItsMessageIs(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for n := range 2000 {
+	for n := range 500 {
 		task := randomTask(rng)
 		message := task.Proto()
 		want, err := mesosjson.Marshal(message)
