@@ -23,7 +23,7 @@ func benchAgent() Agent {
 }
 
 // benchCluster fills an allocator; roles is 1 or the number of frameworks.
-func benchCluster(agents, frameworks, roles int) *hierarchical {
+func benchCluster(frameworks, roles int) *hierarchical {
 	opts := DefaultOptions()
 	h := newHierarchical(opts)
 	for i := range frameworks {
@@ -31,7 +31,7 @@ func benchCluster(agents, frameworks, roles int) *hierarchical {
 	}
 	info := benchAgent()
 	used := resources.MustParse("cpus:1;mem:128;ports:[31040-31041]")
-	for i := range agents {
+	for i := range benchAgents {
 		n := i % frameworks
 		h.AddAgent(fmt.Sprintf("agent-%06d", i), info, map[string]resources.Resources{
 			fmt.Sprintf("framework-%06d", n): used.Allocate(fmt.Sprintf("role-%d", n%roles)),
@@ -56,7 +56,7 @@ func eachShape(b *testing.B, f func(b *testing.B, roles int)) {
 // BenchmarkFullCycle offers every agent of the cluster.
 func BenchmarkFullCycle(b *testing.B) {
 	eachShape(b, func(b *testing.B, roles int) {
-		h := benchCluster(benchAgents, benchFrameworks, roles)
+		h := benchCluster(benchFrameworks, roles)
 		now := epoch
 		b.ReportAllocs()
 		for b.Loop() {
@@ -74,7 +74,7 @@ func BenchmarkFullCycle(b *testing.B) {
 // BenchmarkOneAgent frees one agent of a full cluster and offers it.
 func BenchmarkOneAgent(b *testing.B) {
 	eachShape(b, func(b *testing.B, roles int) {
-		h := benchCluster(benchAgents, benchFrameworks, roles)
+		h := benchCluster(benchFrameworks, roles)
 		held := h.AllocateAll(epoch).Offers
 		i := 0
 		b.ReportAllocs()
@@ -94,7 +94,7 @@ func BenchmarkOneAgent(b *testing.B) {
 // BenchmarkAgentJoins adds an agent, with which all shares change.
 func BenchmarkAgentJoins(b *testing.B) {
 	eachShape(b, func(b *testing.B, roles int) {
-		h := benchCluster(benchAgents, benchFrameworks, roles)
+		h := benchCluster(benchFrameworks, roles)
 		h.AllocateAll(epoch)
 		info := benchAgent()
 		i := 0
@@ -113,7 +113,7 @@ func BenchmarkAgentJoins(b *testing.B) {
 func BenchmarkDecline(b *testing.B) {
 	eachShape(b, func(b *testing.B, roles int) {
 		refuse := &Filter{RefuseFor: 24 * time.Hour}
-		h := benchCluster(benchAgents, benchFrameworks, roles)
+		h := benchCluster(benchFrameworks, roles)
 		for range 10 {
 			returnAll(h, epoch, h.AllocateAll(epoch).Offers, refuse)
 		}
@@ -128,8 +128,8 @@ func BenchmarkDecline(b *testing.B) {
 
 // BenchmarkIdle is a cycle when all that is free has been refused by all.
 func BenchmarkIdle(b *testing.B) {
-	const agents, frameworks = benchAgents, 50
-	h := benchCluster(agents, frameworks, frameworks)
+	const frameworks = 50
+	h := benchCluster(frameworks, frameworks)
 	for {
 		out := h.AllocateAll(epoch)
 		if len(out.Offers) == 0 {
@@ -148,7 +148,7 @@ func BenchmarkIdle(b *testing.B) {
 // have suppressed their offers.
 func BenchmarkSuppressed(b *testing.B) {
 	eachShape(b, func(b *testing.B, roles int) {
-		h := benchCluster(benchAgents, benchFrameworks, roles)
+		h := benchCluster(benchFrameworks, roles)
 		for i := range benchFrameworks {
 			if i%100 != 0 {
 				h.SuppressOffers(fmt.Sprintf("framework-%06d", i), nil)
@@ -167,7 +167,7 @@ func BenchmarkSuppressed(b *testing.B) {
 // everyone has refused.
 func BenchmarkRevive(b *testing.B) {
 	const frameworks = 50
-	h := benchCluster(benchAgents, frameworks, frameworks)
+	h := benchCluster(frameworks, frameworks)
 	refuse := &Filter{RefuseFor: 24 * time.Hour}
 	for {
 		out := h.AllocateAll(epoch)

@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"slices"
 	"time"
 
 	"clusterd/allocator/resources"
@@ -101,12 +102,7 @@ func (h *hierarchical) expireBrief() {
 }
 
 func (e expiry) live() bool {
-	for _, f := range e.leaf.filters[e.agent] {
-		if f == e.f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(e.leaf.filters[e.agent], e.f)
 }
 
 func (e expiry) end() {
@@ -150,7 +146,8 @@ func (h *hierarchical) nextExpiry() (time.Time, bool) {
 // be first: all that are due are ended before anything is decided.
 
 func (h *hierarchical) push(e expiry) {
-	q := append(h.expiries, e)
+	h.expiries = append(h.expiries, e)
+	q := h.expiries
 	i := len(q) - 1
 	for i > 0 {
 		up := (i - 1) / 2
@@ -160,7 +157,6 @@ func (h *hierarchical) push(e expiry) {
 		q[i], q[up] = q[up], q[i]
 		i = up
 	}
-	h.expiries = q
 	h.compact()
 }
 

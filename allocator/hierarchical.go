@@ -8,10 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
-
-	"google.golang.org/protobuf/proto"
 )
 
 // hierarchical is the allocator: see DESIGN.md for how it avoids looking at what

@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"clusterd/allocator/resources"
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
 )
 
 // history drives the allocator and the reference through the same random
@@ -81,14 +81,14 @@ func (s *history) total() resources.Resources {
 	}
 	if rapid.IntRange(0, 3).Draw(s.t, "revocable") == 0 {
 		total = total.Add(resources.MustFromProto([]*mesos.Resource{scalar(&mesos.Resource{
-			Name: proto.String("cpus"), Revocable: &mesos.Resource_RevocableInfo{},
+			Name: new("cpus"), Revocable: &mesos.Resource_RevocableInfo{},
 		}, 2)}))
 	}
 	if rapid.IntRange(0, 3).Draw(s.t, "volume") == 0 {
 		disk := &mesos.Resource{
-			Name:         proto.String("disk"),
+			Name:         new("disk"),
 			Reservations: []*mesos.Resource_ReservationInfo{resources.Reservation{Dynamic: true, Role: "a"}.Proto()},
-			Disk:         &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String("v")}},
+			Disk:         &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new("v")}},
 		}
 		if rapid.Bool().Draw(s.t, "share") {
 			disk.Shared = &mesos.Resource_SharedInfo{}
@@ -117,7 +117,7 @@ func (s *history) agent() Agent {
 func testDomain(region string) *mesos.DomainInfo {
 	return &mesos.DomainInfo{FaultDomain: &mesos.DomainInfo_FaultDomain{
 		Region: &mesos.DomainInfo_FaultDomain_RegionInfo{Name: &region},
-		Zone:   &mesos.DomainInfo_FaultDomain_ZoneInfo{Name: proto.String("z")},
+		Zone:   &mesos.DomainInfo_FaultDomain_ZoneInfo{Name: new("z")},
 	}}
 }
 

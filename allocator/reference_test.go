@@ -286,7 +286,7 @@ func (r *reference) UpdateWeights(w map[string]float64) { maps.Copy(r.weights, w
 func (r *reference) UpdateUnavailability(string, *mesos.Unavailability)          {}
 func (r *reference) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
 func (r *reference) Pause()                                                      { r.paused = true }
-func (r *reference) Resume() { r.paused = false }
+func (r *reference) Resume()                                                     { r.paused = false }
 
 func (r *reference) NextDeadline() (time.Time, bool) {
 	var first time.Time

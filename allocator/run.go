@@ -212,12 +212,7 @@ func meets(minimums []resources.Quantities, r resources.Resources) bool {
 	if len(minimums) == 0 {
 		return true
 	}
-	for _, q := range minimums {
-		if r.ContainsQuantities(q) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(minimums, r.ContainsQuantities)
 }
 
 // allocatable reports whether r is enough to be offered to l.
@@ -335,12 +330,10 @@ func (v *visit) offerWhole(l *leaf) bool {
 }
 
 // offer gives r to l if it is enough and not refused.
-func (v *visit) offer(l *leaf, r resources.Resources) bool {
-	if !v.allocatable(l, r) || l.filtered(v.a, r) {
-		return false
+func (v *visit) offer(l *leaf, r resources.Resources) {
+	if v.allocatable(l, r) && !l.filtered(v.a, r) {
+		v.give(l, r)
 	}
-	v.give(l, r)
-	return true
 }
 
 func (v *visit) give(l *leaf, r resources.Resources) {

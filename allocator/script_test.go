@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"clusterd/allocator/resources"
-	mesos "clusterd/api/mesos/v1"
-
 	"github.com/cockroachdb/datadriven"
 	"google.golang.org/protobuf/proto"
+
+	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
 )
 
 // script runs the commands of a file in testdata; see testdata/README.
@@ -95,7 +95,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		}
 		if v := arg("rack"); v != "" {
 			a.Attributes = []*mesos.Attribute{{
-				Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: &v},
+				Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: &v},
 			}}
 		}
 		if d.Cmd == "agent" {

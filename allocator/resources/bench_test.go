@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // The shapes are those of Mesos's resources_tests.cpp.
@@ -39,7 +39,7 @@ func BenchmarkArithmetic(b *testing.B) {
 	var labelled Resources
 	for i := range 1000 {
 		r := Reservation{Dynamic: true, Role: "role", Labels: &mesos.Labels{
-			Labels: []*mesos.Label{{Key: proto.String("key"), Value: proto.String(fmt.Sprint(i))}},
+			Labels: []*mesos.Label{{Key: new("key"), Value: new(fmt.Sprint(i))}},
 		}}
 		e, err := MustParse("cpus:1").PushReservation(r.Proto())
 		if err != nil {
@@ -55,10 +55,10 @@ func BenchmarkArithmetic(b *testing.B) {
 
 func benchVolume() []*mesos.Resource {
 	return []*mesos.Resource{{
-		Name: proto.String("disk"), Type: mesos.Value_SCALAR.Enum(),
+		Name: new("disk"), Type: mesos.Value_SCALAR.Enum(),
 		Scalar:       &mesos.Value_Scalar{Value: proto.Float64(256)},
 		Reservations: []*mesos.Resource_ReservationInfo{Reservation{Dynamic: true, Role: "role"}.Proto()},
-		Disk:         &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String("v")}},
+		Disk:         &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new("v")}},
 		Shared:       &mesos.Resource_SharedInfo{},
 	}}
 }

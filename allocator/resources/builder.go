@@ -114,5 +114,5 @@ func (b *builder) done() Resources {
 	if len(b.items) == 0 {
 		return Resources{}
 	}
-	return Resources{items: b.items[:len(b.items):len(b.items)]}
+	return Resources{items: slices.Clip(b.items)}
 }

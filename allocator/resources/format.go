@@ -3,10 +3,10 @@ package resources
 import (
 	"sync"
 
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // ToPostRefinement changes a valid resource to the format with a stack of
@@ -22,7 +22,7 @@ func ToPostRefinement(r *mesos.Resource) {
 		e = r.Reservation
 		e.Type = mesos.Resource_ReservationInfo_DYNAMIC.Enum()
 	}
-	e.Role = proto.String(r.GetRole())
+	e.Role = new(r.GetRole())
 	r.Reservations = []*mesos.Resource_ReservationInfo{e}
 }
 
@@ -43,7 +43,7 @@ func ToPreRefinement(r *mesos.Resource) error {
 func ToEndpoint(r *mesos.Resource) {
 	switch len(r.Reservations) {
 	case 0:
-		r.Role = proto.String("*")
+		r.Role = new("*")
 	case 1:
 		e := r.Reservations[0]
 		if e.GetType() == mesos.Resource_ReservationInfo_DYNAMIC {
@@ -52,7 +52,7 @@ func ToEndpoint(r *mesos.Resource) {
 				r.Reservation.Labels = proto.CloneOf(e.Labels)
 			}
 		}
-		r.Role = proto.String(e.GetRole())
+		r.Role = new(e.GetRole())
 	}
 }
 

@@ -1,9 +1,9 @@
 package resources
 
 import (
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // Conversions returns what an offer operation turns into what

@@ -6,10 +6,10 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
-
-	"google.golang.org/protobuf/proto"
 )
 
 // Parse reads resources as they are given to an agent's --resources: text such
@@ -83,7 +83,7 @@ func parseJSON(text, defaultRole string) ([]*mesos.Resource, error) {
 	}
 	for _, r := range rs {
 		if r.Role == nil && len(r.Reservations) == 0 {
-			r.Role = proto.String(defaultRole)
+			r.Role = new(defaultRole)
 		}
 	}
 	return rs, nil
@@ -157,7 +157,7 @@ func parseValue(text string) (parsed, error) {
 		return parsed{}, invalidf("Unexpected '{' found")
 	}
 	v, err := strconv.ParseFloat(text, 64)
-	if err != nil || math.IsNaN(v) || math.IsInf(v, 0) || v < 0 {
+	if number := err == nil && !math.IsNaN(v) && !math.IsInf(v, 0) && v >= 0; !number {
 		return parsed{typ: mesos.Value_TEXT}, nil
 	}
 	if v != 0 && v < 0x1p-1022 {

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"testing"
 
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // model is what resources of plain scalars and ranges below 64 come to.
@@ -53,7 +53,7 @@ func plainResources(t *rapid.T, label string) Resources {
 				next = end + 1
 			}
 		} else {
-			r.Scalar = &mesos.Value_Scalar{Value: proto.Float64(float64(rapid.IntRange(1, 9000).Draw(t, "milli")) / 1000)}
+			r.Scalar = &mesos.Value_Scalar{Value: new(float64(rapid.IntRange(1, 9000).Draw(t, "milli")) / 1000)}
 		}
 		rs = append(rs, r)
 	}
@@ -100,8 +100,8 @@ func anyResources(t *rapid.T, label string) Resources {
 	var rs []*mesos.Resource
 	for range rapid.IntRange(0, 4).Draw(t, "others") {
 		e := &mesos.Resource{
-			Name: proto.String("disk"), Type: mesos.Value_SCALAR.Enum(),
-			Scalar: &mesos.Value_Scalar{Value: proto.Float64(float64(rapid.IntRange(1, 3).Draw(t, "disk")))},
+			Name: new("disk"), Type: mesos.Value_SCALAR.Enum(),
+			Scalar: &mesos.Value_Scalar{Value: new(float64(rapid.IntRange(1, 3).Draw(t, "disk")))},
 		}
 		if role := rapid.SampledFrom([]string{"", "a", "a/b"}).Draw(t, "allocation"); role != "" {
 			e.AllocationInfo = &mesos.Resource_AllocationInfo{Role: &role}
@@ -120,14 +120,14 @@ func anyResources(t *rapid.T, label string) Resources {
 		case 2:
 			e.Disk = source(mesos.Resource_DiskInfo_Source_RAW)
 		case 3:
-			e.Disk = &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String(rapid.SampledFrom([]string{"v", "w"}).Draw(t, "id"))}}
+			e.Disk = &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new(rapid.SampledFrom([]string{"v", "w"}).Draw(t, "id"))}}
 			if rapid.Bool().Draw(t, "shared") {
 				e.Shared = &mesos.Resource_SharedInfo{}
 			}
 		case 4:
 			e.Revocable = &mesos.Resource_RevocableInfo{}
 		case 5:
-			e.Name, e.Type, e.Scalar = proto.String("s"), mesos.Value_SET.Enum(), nil
+			e.Name, e.Type, e.Scalar = new("s"), mesos.Value_SET.Enum(), nil
 			e.Set = &mesos.Value_Set{Item: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"x", "y", "z"}), rapid.ID).Draw(t, "set")}
 		}
 		rs = append(rs, e)
@@ -255,10 +255,10 @@ func TestManyItems(t *testing.T) {
 			name := fmt.Sprint("n", rapid.IntRange(0, 2*manyItems).Draw(t, "name"))
 			r := &mesos.Resource{
 				Name: &name, Type: mesos.Value_SCALAR.Enum(),
-				Scalar: &mesos.Value_Scalar{Value: proto.Float64(float64(1 + i%3))},
+				Scalar: &mesos.Value_Scalar{Value: new(float64(1 + i%3))},
 			}
 			if i%4 == 0 {
-				r.Name = proto.String("disk")
+				r.Name = new("disk")
 				typ := mesos.Resource_DiskInfo_Source_MOUNT
 				r.Disk = &mesos.Resource_DiskInfo{Source: &mesos.Resource_DiskInfo_Source{Type: &typ}}
 			}

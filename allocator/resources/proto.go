@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"slices"
 
-	mesos "clusterd/api/mesos/v1"
-
 	"google.golang.org/protobuf/proto"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // FromProto checks the resources and sums them up. It takes either format of
@@ -110,9 +110,9 @@ func (e Reservation) Proto() *mesos.Resource_ReservationInfo {
 	if e.Dynamic {
 		typ = mesos.Resource_ReservationInfo_DYNAMIC
 	}
-	r := &mesos.Resource_ReservationInfo{Type: &typ, Role: proto.String(e.Role)}
+	r := &mesos.Resource_ReservationInfo{Type: &typ, Role: new(e.Role)}
 	if e.HasPrincipal {
-		r.Principal = proto.String(e.Principal)
+		r.Principal = new(e.Principal)
 	}
 	if e.Labels != nil {
 		r.Labels = proto.CloneOf(e.Labels)
@@ -137,21 +137,21 @@ func (r Resources) Proto() []*mesos.Resource {
 // Proto returns the item as a message; see [Resources.Proto].
 func (it Item) Proto() *mesos.Resource {
 	m := it.m
-	r := &mesos.Resource{Name: proto.String(m.name), Type: m.typ.Enum()}
+	r := &mesos.Resource{Name: new(m.name), Type: m.typ.Enum()}
 	switch m.typ {
 	case mesos.Value_SCALAR:
-		r.Scalar = &mesos.Value_Scalar{Value: proto.Float64(FromMilli(it.milli))}
+		r.Scalar = &mesos.Value_Scalar{Value: new(FromMilli(it.milli))}
 	case mesos.Value_RANGES:
 		rs := make([]*mesos.Value_Range, len(it.v.ranges))
 		for i, e := range it.v.ranges {
-			rs[i] = &mesos.Value_Range{Begin: proto.Uint64(e.Begin), End: proto.Uint64(e.End)}
+			rs[i] = &mesos.Value_Range{Begin: new(e.Begin), End: new(e.End)}
 		}
 		r.Ranges = &mesos.Value_Ranges{Range: rs}
 	default:
 		r.Set = &mesos.Value_Set{Item: slices.Clone(it.v.set)}
 	}
 	if it.role != "" {
-		r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: proto.String(it.role)}
+		r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: new(it.role)}
 	}
 	for _, e := range m.reservations {
 		r.Reservations = append(r.Reservations, e.Proto())
@@ -166,7 +166,7 @@ func (it Item) Proto() *mesos.Resource {
 		r.Shared = &mesos.Resource_SharedInfo{}
 	}
 	if m.provider != "" {
-		r.ProviderId = &mesos.ResourceProviderID{Value: proto.String(m.provider)}
+		r.ProviderId = &mesos.ResourceProviderID{Value: new(m.provider)}
 	}
 	return r
 }

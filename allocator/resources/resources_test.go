@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	mesos "clusterd/api/mesos/v1"
-	"clusterd/api/mesosjson"
-
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesosjson"
 )
 
 // read makes resources of the JSON of a list of Resource.
@@ -524,7 +524,7 @@ func TestProtoFormats(t *testing.T) {
 func TestMessageFormats(t *testing.T) {
 	cpus := func(role string) *mesos.Resource {
 		return &mesos.Resource{
-			Name: proto.String("cpus"), Type: mesos.Value_SCALAR.Enum(),
+			Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(),
 			Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)}, Role: &role,
 		}
 	}
@@ -565,8 +565,8 @@ func TestProtoIsACopy(t *testing.T) {
 	r := from(t, "["+volume+"]")
 	want := r.String()
 	p := r.Proto()
-	p[0].Disk.Persistence.Id = proto.String("other")
-	p[0].Reservations[0].Role = proto.String("other")
+	p[0].Disk.Persistence.Id = new("other")
+	p[0].Reservations[0].Role = new("other")
 	if r.String() != want {
 		t.Errorf("changing a message changed the resources: %s", r)
 	}
