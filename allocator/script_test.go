@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
-	"google.golang.org/protobuf/proto"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
 )
