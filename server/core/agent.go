@@ -187,7 +187,14 @@ func (c *Core) alive(reg *registration) bool {
 // registerNew gives a new agent its id. The registry knows it before it does.
 func (c *Core) registerNew(reg *registration) {
 	info := reg.msg.AgentInfo
-	if old := c.agent(c.addresses[agentPID(reg.msg.GetIp(), info.GetPort())]); old != nil && !c.busy[old.id] {
+	address := agentPID(reg.msg.GetIp(), info.GetPort())
+	if older := c.admitting[address]; older != nil && c.alive(older) {
+		// The agent has given up on its first link: the newer one counts.
+		delete(c.links, older.link)
+		c.emit(CloseLink{Link: older.link, Reason: "replaced by a newer link"})
+	}
+	delete(c.admitting, address)
+	if old := c.agent(c.addresses[address]); old != nil && !c.busy[old.id] {
 		if old.connected {
 			// The agent has not heard that it was admitted, or has lost its memory
 			// and come back before its old link was noticed to be dead. What it
@@ -201,7 +208,11 @@ func (c *Core) registerNew(reg *registration) {
 	id := fmt.Sprintf("%s-S%d", c.masterID, c.nextAgent)
 	c.nextAgent++
 	info.Id = &mesos.AgentID{Value: &id}
+	c.admitting[address] = reg
 	c.propose(id, func() {
+		if c.admitting[address] == reg {
+			delete(c.admitting, address)
+		}
 		if !c.alive(reg) {
 			// It never heard its id, so that it will not come back under it.
 			c.propose(id, nil, command(clusterdv1.Command_REMOVE_AGENT, &clusterdv1.RemoveAgent{AgentId: info.Id}))

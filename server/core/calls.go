@@ -287,6 +287,10 @@ func (c *Core) removeFramework(fw *framework, why string) {
 	c.frameworks.Delete(fw.id)
 	c.removed[fw.id] = c.now
 	c.publish.complete(c, fw)
+	c.proposeRemoval(fw)
+}
+
+func (c *Core) proposeRemoval(fw *framework) {
 	c.propose(fw.id, nil, command(clusterdv1.Command_REMOVE_FRAMEWORK, &clusterdv1.RemoveFramework{
 		FrameworkId: &mesos.FrameworkID{Value: &fw.id},
 		RemovedTime: timeInfo(c.now),

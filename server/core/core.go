@@ -48,6 +48,7 @@ type Core struct {
 	timers                         timers
 	frameworks                     btree.Map[string, *framework]
 	streams                        map[string]*framework
+	opening                        map[string]bool // streams that wait for the registry
 	completed                      []*Framework
 	removed                        map[string]time.Time // ids that may not come back
 	agents                         btree.Map[string, *agent]
@@ -58,8 +59,9 @@ type Core struct {
 	unreachableTasks               map[string][]taskRef // by agent id
 	busy                           map[string]bool      // agents being removed or marked
 	parked                         map[string]*registration
-	registering                    map[string]*registration
-	addresses                      map[string]string // ip:port -> agent id
+	registering                    map[string]*registration // by agent id
+	admitting                      map[string]*registration // by ip:port
+	addresses                      map[string]string        // ip:port -> agent id
 	offers                         map[string]*offer
 	inverse                        map[string]*inverseOffer
 	operations                     btree.Map[string, *operation]
@@ -121,12 +123,14 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		masterID:         cfg.MasterInfo.GetId(),
 		streams:          map[string]*framework{},
 		removed:          map[string]time.Time{},
+		opening:          map[string]bool{},
 		links:            map[LinkID]*link{},
 		offers:           map[string]*offer{},
 		unreachableTasks: map[string][]taskRef{},
 		busy:             map[string]bool{},
 		parked:           map[string]*registration{},
 		registering:      map[string]*registration{},
+		admitting:        map[string]*registration{},
 		addresses:        map[string]string{},
 		inverse:          map[string]*inverseOffer{},
 		proposals:        map[uint64]*proposal{},

@@ -217,7 +217,13 @@ func (c *Core) subscribeNew(in Subscribe, sub *scheduler.Call_Subscribe) {
 	c.nextFramework++
 	fw := c.newFramework(info)
 	fw.admitted = true
+	c.opening[in.StreamID] = true
 	c.propose(fw.id, func() {
+		if !c.opening[in.StreamID] {
+			c.subscribedInVain(fw)
+			return
+		}
+		delete(c.opening, in.StreamID)
 		fw.registeredAt, fw.reregisteredAt = c.now, c.now
 		fw.suppressed, fw.constraints = roleSet(sub.SuppressedRoles), sub.OfferConstraints
 		fw.active = true
@@ -225,6 +231,13 @@ func (c *Core) subscribeNew(in Subscribe, sub *scheduler.Call_Subscribe) {
 		c.connect(fw, in)
 		c.log(Info, "framework_subscribed", "framework_id", fw.id, "framework", info.GetName())
 	}, command(clusterdv1.Command_ADMIT_FRAMEWORK, &clusterdv1.AdmitFramework{FrameworkInfo: info}))
+}
+
+// subscribedInVain forgets a framework whose client went away before it heard its
+// id: nobody can come back under it.
+func (c *Core) subscribedInVain(fw *framework) {
+	c.removed[fw.id] = c.now
+	c.proposeRemoval(fw)
 }
 
 // resubscribe lets a framework come back: on a new connection, or to a new master.
@@ -350,9 +363,10 @@ func (c *Core) tellAgents(fw *framework) {
 // streamClosed handles the end of a scheduler's connection (Mesos:
 // Master::_exited): its offers return, and it is waited for.
 func (c *Core) streamClosed(stream string) {
+	delete(c.opening, stream)
 	fw := c.streams[stream]
 	if fw == nil {
-		return // of a refused or failed-over subscription
+		return // of a refused or failed-over subscription, or not open yet
 	}
 	delete(c.streams, stream)
 	fw.stream = ""

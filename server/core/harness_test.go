@@ -3,7 +3,6 @@ package core
 import (
 	"fmt"
 	"strings"
-	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -23,7 +22,8 @@ var epoch = time.Unix(1_700_000_000, 0)
 // commits at once unless told to hold back, and remembers what a later master
 // would recover.
 type harness struct {
-	t       testing.TB
+	t       failer
+	record  func(Input) // sees every input first
 	core    *Core
 	now     time.Time
 	request RequestID
@@ -64,7 +64,13 @@ func testConfig() Config {
 	}
 }
 
-func newHarness(t testing.TB, cfg Config, rec Recovered) *harness {
+// failer is what the harness needs of *testing.T and *rapid.T.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func newHarness(t failer, cfg Config, rec Recovered) *harness {
 	t.Helper()
 	h := &harness{
 		t:       t,
@@ -82,6 +88,9 @@ func newHarness(t testing.TB, cfg Config, rec Recovered) *harness {
 // feed hands the core an input and performs what follows.
 func (h *harness) feed(in Input) {
 	h.t.Helper()
+	if h.record != nil {
+		h.record(in)
+	}
 	h.perform(h.core.Handle(h.now, in))
 }
 
@@ -122,7 +131,7 @@ func (h *harness) commit() {
 	for len(h.waiting) > 0 {
 		p := h.waiting[0]
 		h.waiting = h.waiting[1:]
-		h.perform(h.core.Handle(h.now, Committed{Proposal: p}))
+		h.feed(Committed{Proposal: p})
 	}
 }
 

@@ -322,4 +322,3 @@ func describeFramework(b *strings.Builder, what string, f *Framework) {
 		fmt.Fprintf(b, "  offer %s of %s to %s [%s]\n", o.ID, o.AgentID, o.Role, o.Resources)
 	}
 }
-

@@ -120,7 +120,9 @@ func (r *registration) validateTasks(frameworks, executors map[string]bool) erro
 			return fmt.Errorf("Task has an invalid AgentID '%s'", have)
 		}
 		framework := t.GetFrameworkId().GetValue()
-		if !frameworks[framework] {
+		// One that has ended holds nothing: the agent may know no more of its
+		// framework than that the master asked for it (reconcile_tasks).
+		if !frameworks[framework] && !Terminal(t.GetState()) {
 			return fmt.Errorf("Task has an invalid FrameworkID '%s'", framework)
 		}
 		if key := framework + "\x00" + t.GetTaskId().GetValue(); seen[key] {
