@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -73,12 +74,17 @@ func (a *Agent) resources() ([]*mesos.Resource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resources: %w", err)
 	}
+	// What is named is not detected, even if it is named to be none: cpus:0.
+	named, err := resources.Mentioned(a.opts.Resources)
+	if err != nil {
+		return nil, fmt.Errorf("resources: %w", err)
+	}
 	detected, err := hostinfo.Detect(a.opts.WorkDir)
 	if err != nil {
 		a.log.Warn().Err(err).Msg("some resources could not be detected")
 	}
 	for _, name := range hostinfo.Names() {
-		if !total.Get(name).Empty() {
+		if slices.Contains(named, name) {
 			continue
 		}
 		text, ok := detected.Text(name)

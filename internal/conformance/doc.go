@@ -3,4 +3,3 @@
 // unchanged. It is a module of its own so that what they depend on stays out of
 // clusterd's.
 package conformance
-

@@ -25,6 +25,7 @@ type framework struct {
 	info   *mesos.FrameworkInfo
 	caller calls.Caller
 	events chan *scheduler.Event
+	offers []mesos.Offer // that came while something else was waited for
 	cancel context.CancelFunc
 	ended  chan error
 }
@@ -83,8 +84,7 @@ func subscribe(t *testing.T, master, codec, id string) *framework {
 	return f
 }
 
-// next returns the next event of a type, passing over heartbeats and, unless
-// they are asked for, offers.
+// next returns the next event of a type; offers that come meanwhile are kept.
 func (f *framework) next(want scheduler.Event_Type) *scheduler.Event {
 	f.t.Helper()
 	timeout := time.After(patience)
@@ -96,7 +96,9 @@ func (f *framework) next(want scheduler.Event_Type) *scheduler.Event {
 				f.t.Fatalf("stream ended while waiting for %s: %v", want, <-f.ended)
 			case e.GetType() == want:
 				return e
-			case e.GetType() == scheduler.Event_HEARTBEAT, e.GetType() == scheduler.Event_OFFERS, e.GetType() == scheduler.Event_RESCIND, e.GetType() == scheduler.Event_FAILURE:
+			case e.GetType() == scheduler.Event_OFFERS:
+				f.offers = append(f.offers, e.Offers.Offers...)
+			case e.GetType() == scheduler.Event_HEARTBEAT, e.GetType() == scheduler.Event_RESCIND, e.GetType() == scheduler.Event_FAILURE:
 			default:
 				f.t.Fatalf("got %v, want %s", e, want)
 			}
@@ -129,7 +131,12 @@ func (f *framework) update(task string, want mesos.TaskState) mesos.TaskStatus {
 
 func (f *framework) offer() mesos.Offer {
 	f.t.Helper()
-	return f.next(scheduler.Event_OFFERS).Offers.Offers[0]
+	if len(f.offers) == 0 {
+		f.offers = f.next(scheduler.Event_OFFERS).Offers.Offers
+	}
+	o := f.offers[0]
+	f.offers = f.offers[1:]
+	return o
 }
 
 func task(id string, offer mesos.Offer, command string) mesos.TaskInfo {

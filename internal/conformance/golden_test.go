@@ -34,8 +34,10 @@ func TestGoldenStream(t *testing.T) {
 	s.subscribe(object{
 		"user": "root", "name": "golden", "roles": []any{"golden"}, "failover_timeout": 60, "checkpoint": true,
 		"capabilities": []any{
-			object{"type": "MULTI_ROLE"}, object{"type": "PARTITION_AWARE"},
-			object{"type": "RESERVATION_REFINEMENT"}, object{"type": "TASK_KILLING_STATE"},
+			object{"type": "MULTI_ROLE"},
+			object{"type": "PARTITION_AWARE"},
+			object{"type": "RESERVATION_REFINEMENT"},
+			object{"type": "TASK_KILLING_STATE"},
 		},
 		"labels": object{"labels": []any{object{"key": "k", "value": "v"}}},
 	})
@@ -82,7 +84,7 @@ func TestGoldenStream(t *testing.T) {
 		"offer_ids": []any{object{"value": "nosuch"}},
 		"operations": []any{object{"type": "LAUNCH", "launch": object{"task_infos": []any{object{
 			"name": "x_invalid_offer", "task_id": object{"value": "x_invalid_offer"}, "agent_id": first["agent_id"],
-			"command": object{"value": "true"},
+			"command":   object{"value": "true"},
 			"resources": []any{object{"name": "cpus", "type": "SCALAR", "scalar": object{"value": 0.1}}},
 		}}}}},
 	}})
@@ -106,6 +108,7 @@ func TestGoldenOperations(t *testing.T) {
 		"user": "root", "name": "golden", "roles": []any{"golden"},
 		"capabilities": []any{object{"type": "MULTI_ROLE"}, object{"type": "PARTITION_AWARE"}, object{"type": "RESERVATION_REFINEMENT"}},
 	})
+	s.next("SUBSCRIBED")
 	offer := at(s.next("OFFERS"), "offers", "offers").([]any)[0].(object)
 	call := readCall(t, "14_ACCEPT_RESERVE_CREATE.json")
 	call["accept"].(object)["offer_ids"] = []any{offer["id"]}
