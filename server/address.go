@@ -42,14 +42,14 @@ func masterInfo(ctx context.Context, o *Options, id string, listen *net.TCPAddr)
 		// The number is in network order as a little-endian machine reads it:
 		// 127.0.0.1 is 16777343. Clients use address.ip.
 		Ip:       proto.Uint32(0),
-		Port:     proto.Uint32(uint32(port)),
-		Pid:      proto.String("master@" + net.JoinHostPort(ip.String(), strconv.Itoa(port))),
+		Port:     new(uint32(port)),
+		Pid:      new("master@" + net.JoinHostPort(ip.String(), strconv.Itoa(port))),
 		Hostname: &hostname,
 		Version:  proto.String(version.Mesos),
 		Address: &mesos.Address{
 			Hostname: &hostname,
-			Ip:       proto.String(ip.String()),
-			Port:     proto.Int32(int32(port)),
+			Ip:       new(ip.String()),
+			Port:     new(int32(port)),
 		},
 		Domain: o.Domain,
 	}

@@ -2,7 +2,7 @@ package server
 
 import (
 	"bytes"
-	"log"
+	"log" //nolint:depguard // the type that net/http wants its logger in
 
 	"github.com/rs/zerolog"
 )

@@ -142,9 +142,9 @@ type framework struct {
 
 func goldenInfo() *mesos.FrameworkInfo {
 	info := &mesos.FrameworkInfo{
-		User: proto.String("root"), Name: proto.String("golden"), Roles: []string{"golden"},
-		FailoverTimeout: proto.Float64(60), Checkpoint: proto.Bool(true),
-		Labels: &mesos.Labels{Labels: []*mesos.Label{{Key: proto.String("k"), Value: proto.String("v")}}},
+		User: new("root"), Name: new("golden"), Roles: []string{"golden"},
+		FailoverTimeout: proto.Float64(60), Checkpoint: new(true),
+		Labels: &mesos.Labels{Labels: []*mesos.Label{{Key: new("k"), Value: new("v")}}},
 	}
 	for _, c := range []mesos.FrameworkInfo_Capability_Type{
 		mesos.FrameworkInfo_Capability_MULTI_ROLE, mesos.FrameworkInfo_Capability_PARTITION_AWARE,
@@ -278,8 +278,8 @@ func (f *framework) accepted(c *scheduler.Call) {
 func (f *framework) launch(o *mesos.Offer, taskID string) {
 	f.t.Helper()
 	task := &mesos.TaskInfo{
-		Name: proto.String(taskID), TaskId: &mesos.TaskID{Value: proto.String(taskID)}, AgentId: o.AgentId,
-		Command:   &mesos.CommandInfo{Value: proto.String("sleep 100")},
+		Name: new(taskID), TaskId: &mesos.TaskID{Value: new(taskID)}, AgentId: o.AgentId,
+		Command:   &mesos.CommandInfo{Value: new("sleep 100")},
 		Resources: resources.MustParse("cpus:0.1;mem:32").Allocate("golden").Proto(),
 	}
 	f.accepted(&scheduler.Call{Type: scheduler.Call_ACCEPT.Enum(), Accept: &scheduler.Call_Accept{
@@ -300,11 +300,11 @@ type agent struct {
 
 func agentInfo() *mesos.AgentInfo {
 	return &mesos.AgentInfo{
-		Hostname: proto.String("localhost"), Port: proto.Int32(15051),
+		Hostname: new("localhost"), Port: proto.Int32(15051),
 		Resources: resources.MustParse("cpus:4;mem:2048;disk:10000;ports:[31000-32000]").Proto(),
 		Attributes: []*mesos.Attribute{
-			{Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: proto.String("r1")}},
-			{Name: proto.String("level"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(3)}},
+			{Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new("r1")}},
+			{Name: new("level"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(3)}},
 		},
 	}
 }
@@ -319,7 +319,7 @@ func startAgent(t testing.TB, s *Server, info *mesos.AgentInfo) *agent {
 	a := &agent{t: t, conn: conn}
 	t.Cleanup(func() { conn.CloseNow(); <-conn.Done() })
 	register := &clusterdv1.RegisterAgent{
-		LinkVersion: proto.Uint32(link.Version), AgentInfo: info, BuildVersion: proto.String("1.12.0"), Ip: proto.String("127.0.0.1"),
+		LinkVersion: proto.Uint32(link.Version), AgentInfo: info, BuildVersion: new("1.12.0"), Ip: new("127.0.0.1"),
 	}
 	for _, c := range []mesos.AgentInfo_Capability_Type{
 		mesos.AgentInfo_Capability_MULTI_ROLE, mesos.AgentInfo_Capability_HIERARCHICAL_ROLE, mesos.AgentInfo_Capability_RESERVATION_REFINEMENT,
@@ -362,18 +362,18 @@ func (a *agent) update(f *framework, taskID string, state mesos.TaskState, n byt
 	a.t.Helper()
 	var message *string
 	if state == mesos.TaskState_TASK_FAILED {
-		message = proto.String("Command exited with status 3")
+		message = new("Command exited with status 3")
 	}
 	a.send(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
 		FrameworkId: f.id, LatestState: state.Enum(),
 		Status: &mesos.TaskStatus{
 			TaskId: &mesos.TaskID{Value: &taskID}, State: state.Enum(), Message: message, Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
-			AgentId: a.id, ExecutorId: &mesos.ExecutorID{Value: &taskID}, Timestamp: proto.Float64(float64(time.Now().UnixMicro()) / 1e6),
+			AgentId: a.id, ExecutorId: &mesos.ExecutorID{Value: &taskID}, Timestamp: new(float64(time.Now().UnixMicro()) / 1e6),
 			Uuid: bytes.Repeat([]byte{n}, 16),
 			ContainerStatus: &mesos.ContainerStatus{
-				ContainerId:  &mesos.ContainerID{Value: proto.String("7d35c001-399d-4c3a-8750-677ff59d8fb9")},
+				ContainerId:  &mesos.ContainerID{Value: new("7d35c001-399d-4c3a-8750-677ff59d8fb9")},
 				ExecutorPid:  proto.Uint32(14840),
-				NetworkInfos: []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: proto.String("127.0.0.1")}}}},
+				NetworkInfos: []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: new("127.0.0.1")}}}},
 			},
 		},
 	}}})

@@ -88,7 +88,7 @@ func (s *Server) ownResponse(call *master.Call) *master.Response {
 	case master.Call_GET_HEALTH:
 		return &master.Response{
 			Type:      master.Response_GET_HEALTH.Enum(),
-			GetHealth: &master.Response_GetHealth{Healthy: proto.Bool(true)},
+			GetHealth: &master.Response_GetHealth{Healthy: new(true)},
 		}
 	case master.Call_GET_VERSION:
 		return &master.Response{
@@ -98,19 +98,19 @@ func (s *Server) ownResponse(call *master.Call) *master.Response {
 	case master.Call_GET_FLAGS:
 		get := &master.Response_GetFlags{}
 		for _, f := range s.opts.Flags {
-			get.Flags = append(get.Flags, &mesos.Flag{Name: proto.String(f.Name), Value: proto.String(f.Value)})
+			get.Flags = append(get.Flags, &mesos.Flag{Name: new(f.Name), Value: new(f.Value)})
 		}
 		return &master.Response{Type: master.Response_GET_FLAGS.Enum(), GetFlags: get}
 	case master.Call_GET_METRICS:
 		get := &master.Response_GetMetrics{}
 		for _, m := range s.metrics.Snapshot(time.Duration(call.GetGetMetrics().GetTimeout().GetNanoseconds())) {
-			get.Metrics = append(get.Metrics, &mesos.Metric{Name: proto.String(m.Name), Value: proto.Float64(m.Value)})
+			get.Metrics = append(get.Metrics, &mesos.Metric{Name: new(m.Name), Value: new(m.Value)})
 		}
 		return &master.Response{Type: master.Response_GET_METRICS.Enum(), GetMetrics: get}
 	case master.Call_GET_LOGGING_LEVEL:
 		return &master.Response{
 			Type:            master.Response_GET_LOGGING_LEVEL.Enum(),
-			GetLoggingLevel: &master.Response_GetLoggingLevel{Level: proto.Uint32(uint32(s.opts.Verbosity.Level()))},
+			GetLoggingLevel: &master.Response_GetLoggingLevel{Level: new(uint32(s.opts.Verbosity.Level()))},
 		}
 	default:
 		return nil

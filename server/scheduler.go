@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 
 	"clusterd/api/mesos/v1/scheduler"
@@ -138,11 +139,11 @@ func (s *Server) subscribe(t *term, w http.ResponseWriter, r *http.Request, call
 		return nil // the core has closed it, and knows
 	}
 	st.abort(err) // what the core still sends goes nowhere
-	log := s.log.Info()
+	level := zerolog.InfoLevel
 	if errors.Is(err, errSlowReader) {
-		log = s.log.Warn()
+		level = zerolog.WarnLevel
 	}
-	log.Err(err).Str("stream_id", id).Str("remote", r.RemoteAddr).Msg("scheduler's stream is cut")
+	s.log.WithLevel(level).Err(err).Str("stream_id", id).Str("remote", r.RemoteAddr).Msg("scheduler's stream is cut")
 	// Without this the framework would stay connected for ever: nothing but the
 	// end of the term may keep it from the core.
 	_ = t.submit(context.WithoutCancel(r.Context()), envelope{in: core.StreamClosed{StreamID: id}})

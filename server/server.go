@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -223,7 +224,7 @@ func (s *Server) lead() {
 		// Ids of offers, agents and frameworks begin with the master's: the next
 		// term counts from zero again and needs an id of its own.
 		info = proto.CloneOf(info)
-		info.Id = proto.String(uuid.NewString())
+		info.Id = new(uuid.NewString())
 	}
 }
 
@@ -254,9 +255,9 @@ func (s *Server) Stop(ctx context.Context) error {
 	s.cancel(ErrStopped)
 	// The port goes first, and the last step waits for the goroutine that serves it.
 	errs := []error{ignoreClosed(s.listener.Close())}
-	for i := len(steps) - 1; i >= 0; i-- {
-		if err := steps[i].undo(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("stop %s: %w", steps[i].name, err))
+	for _, step := range slices.Backward(steps) {
+		if err := step.undo(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", step.name, err))
 		}
 	}
 	err := errors.Join(errs...)

@@ -149,7 +149,7 @@ func TestStalledSchedulerDoesNotHoldUpOthers(t *testing.T) {
 	data := bytes.Repeat([]byte("x"), 64<<10)
 	message := func(id *mesos.FrameworkID) *clusterdv1.AgentMessage {
 		return &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_ExecutorMessage{ExecutorMessage: &clusterdv1.ExecutorMessage{
-			FrameworkId: id, ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}, Data: data,
+			FrameworkId: id, ExecutorId: &mesos.ExecutorID{Value: new("e")}, Data: data,
 		}}}
 	}
 	connected := func() int {
@@ -264,7 +264,7 @@ func TestLeadershipEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.ended()
-	for _, err := a.conn.Receive(); err == nil; _, err = a.conn.Receive() { //nolint:revive // drained
+	for _, err := a.conn.Receive(); err == nil; _, err = a.conn.Receive() {
 	}
 	<-term.done
 	if err := term.submit(context.Background(), envelope{}); err == nil {

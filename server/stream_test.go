@@ -24,8 +24,8 @@ func message(size int) *outEvent {
 	return newOutEvent(&scheduler.Event{
 		Type: scheduler.Event_MESSAGE.Enum(),
 		Message: &scheduler.Event_Message{
-			AgentId:    &mesos.AgentID{Value: proto.String("a")},
-			ExecutorId: &mesos.ExecutorID{Value: proto.String("e")},
+			AgentId:    &mesos.AgentID{Value: new("a")},
+			ExecutorId: &mesos.ExecutorID{Value: new("e")},
 			Data:       make([]byte, size),
 		},
 	})

@@ -35,7 +35,7 @@ func largeView(agents, running, completed int) (*core.View, *Master) {
 			ID: id, IP: "10.0.0.1", Version: "1.12.0",
 			Info: &mesos.AgentInfo{
 				Id: &mesos.AgentID{Value: &ids[i]}, Hostname: &host, Port: proto.Int32(5051),
-				Attributes: []*mesos.Attribute{{Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: proto.String("r1")}}},
+				Attributes: []*mesos.Attribute{{Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new("r1")}}},
 				Resources:  total.Proto(),
 			},
 			Capabilities: []mesos.AgentInfo_Capability_Type{
@@ -75,7 +75,7 @@ func largeView(agents, running, completed int) (*core.View, *Master) {
 		}
 		f := &core.Framework{
 			ID:    id,
-			Info:  &mesos.FrameworkInfo{Id: &mesos.FrameworkID{Value: &id}, Name: proto.String("f"), User: proto.String("root"), Roles: []string{"role"}, Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}}},
+			Info:  &mesos.FrameworkInfo{Id: &mesos.FrameworkID{Value: &id}, Name: new("f"), User: new("root"), Roles: []string{"role"}, Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}}},
 			Roles: []string{"role"}, Active: true, Connected: true, RegisteredAt: now, Tasks: core.MapOf(tasks),
 		}
 		for n := range completed / frameworks {
@@ -84,23 +84,26 @@ func largeView(agents, running, completed int) (*core.View, *Master) {
 		fm[id] = f
 	}
 	info := &mesos.MasterInfo{
-		Id: proto.String(masterID), Ip: proto.Uint32(16777343), Port: proto.Uint32(5050),
-		Pid: proto.String("master@127.0.0.1:5050"), Hostname: proto.String("localhost"),
+		Id: new(masterID), Ip: proto.Uint32(16777343), Port: proto.Uint32(5050),
+		Pid: new("master@127.0.0.1:5050"), Hostname: new("localhost"),
 	}
 	return &core.View{Serial: 1, Master: info, Agents: core.MapOf(am), Frameworks: core.MapOf(fm)},
-		&Master{Version: &mesos.VersionInfo{Version: proto.String("1.12.0")}, Info: info, Leader: info, Start: now, Elected: now}
+		&Master{Version: &mesos.VersionInfo{Version: new("1.12.0")}, Info: info, Leader: info, Start: now, Elected: now}
 }
 
 func TestLargeStateIsValid(t *testing.T) {
 	v, m := largeView(50, 12_000, 9_000)
 	var state struct {
 		Slaves     []json.RawMessage
-		Frameworks []struct{ Tasks, Completed_tasks []json.RawMessage } //nolint:revive // the member's name
+		Frameworks []struct {
+			Tasks     []json.RawMessage
+			Completed []json.RawMessage `json:"completed_tasks"`
+		}
 	}
 	if err := json.Unmarshal(State(v, m).Bytes(), &state); err != nil {
 		t.Fatal(err)
 	}
-	if len(state.Slaves) != 50 || len(state.Frameworks) != 5 || len(state.Frameworks[0].Tasks) != 2400 || len(state.Frameworks[4].Completed_tasks) != 1800 {
+	if len(state.Slaves) != 50 || len(state.Frameworks) != 5 || len(state.Frameworks[0].Tasks) != 2400 || len(state.Frameworks[4].Completed) != 1800 {
 		t.Errorf("got %d agents, %d frameworks", len(state.Slaves), len(state.Frameworks))
 	}
 	for _, f := range []Format{JSON, Protobuf} {

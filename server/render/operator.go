@@ -43,6 +43,7 @@ func Operator(f Format, v *core.View, m *Master, t master.Call_Type) (body Body,
 		return f.envelope(master.Response_GET_FRAMEWORKS, "get_frameworks", 11, f.frameworks(v)), true, nil
 	case master.Call_GET_AGENTS:
 		return f.envelope(master.Response_GET_AGENTS, "get_agents", 10, f.agents(v)), true, nil
+	default:
 	}
 	r := small(v, m, t)
 	if r == nil {
@@ -82,7 +83,7 @@ func small(v *core.View, m *Master, t master.Call_Type) *master.Response {
 				r.GetWeights = &master.Response_GetWeights{}
 			}
 			r.GetWeights.WeightInfos = append(r.GetWeights.WeightInfos,
-				&mesos.WeightInfo{Role: proto.String(name), Weight: proto.Float64(w)})
+				&mesos.WeightInfo{Role: new(name), Weight: new(w)})
 		}
 		return r
 	case master.Call_GET_QUOTA:
@@ -93,8 +94,8 @@ func small(v *core.View, m *Master, t master.Call_Type) *master.Response {
 	case master.Call_GET_MASTER:
 		return &master.Response{Type: master.Response_GET_MASTER.Enum(), GetMaster: &master.Response_GetMaster{
 			MasterInfo:  m.Info,
-			StartTime:   proto.Float64(Seconds(m.Start)),
-			ElectedTime: proto.Float64(Seconds(m.Elected)),
+			StartTime:   new(Seconds(m.Start)),
+			ElectedTime: new(Seconds(m.Elected)),
 		}}
 	default:
 		return nil
@@ -106,7 +107,7 @@ func small(v *core.View, m *Master, t master.Call_Type) *master.Response {
 func (r *role) proto() *mesos.Role {
 	p := &mesos.Role{Name: &r.name, Weight: &r.weight}
 	for _, id := range r.frameworks {
-		p.Frameworks = append(p.Frameworks, &mesos.FrameworkID{Value: proto.String(id)})
+		p.Frameworks = append(p.Frameworks, &mesos.FrameworkID{Value: new(id)})
 	}
 	for _, e := range r.allocated.plus(r.offered) {
 		switch e.name {
@@ -119,9 +120,9 @@ func (r *role) proto() *mesos.Role {
 
 func scalar(name string, value float64) *mesos.Resource {
 	return &mesos.Resource{
-		Name:   proto.String(name),
+		Name:   new(name),
 		Type:   mesos.Value_SCALAR.Enum(),
-		Scalar: &mesos.Value_Scalar{Value: proto.Float64(value)},
+		Scalar: &mesos.Value_Scalar{Value: new(value)},
 	}
 }
 
@@ -133,7 +134,7 @@ func quotaOf(v *core.View, role string) *quota.QuotaConfig {
 func quotaStatus(v *core.View) *quota.QuotaStatus {
 	s := &quota.QuotaStatus{}
 	for name, q := range v.Quotas.All() {
-		info := &quota.QuotaInfo{Role: proto.String(name)}
+		info := &quota.QuotaInfo{Role: new(name)}
 		for _, res := range sortedKeys(q.GetGuarantees()) {
 			info.Guarantee = append(info.Guarantee, scalar(res, q.Guarantees[res].GetValue()))
 		}
@@ -365,7 +366,7 @@ func timeInfo(t time.Time) *mesos.TimeInfo {
 	if t.IsZero() {
 		return nil
 	}
-	return &mesos.TimeInfo{Nanoseconds: proto.Int64(t.UnixNano())}
+	return &mesos.TimeInfo{Nanoseconds: new(t.UnixNano())}
 }
 
 func (f Format) agents(v *core.View) Body {
@@ -389,7 +390,7 @@ func agent(a *core.Agent) *master.Response_GetAgents_Agent {
 		Active:                  &a.Active,
 		Deactivated:             &a.Deactivated,
 		Version:                 &a.Version,
-		Pid:                     proto.String(a.PID()),
+		Pid:                     new(a.PID()),
 		RegisteredTime:          timeInfo(a.RegisteredAt),
 		ReregisteredTime:        timeInfo(a.ReregisteredAt),
 		TotalResources:          endpoint(a.Total),

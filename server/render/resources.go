@@ -29,7 +29,8 @@ func appendResources(dst []byte, r resources.Resources) []byte {
 			others = true
 			continue
 		}
-		sums[k] += it.Milli() * int64(copies(it))
+		// A shared volume counts once, however many copies of it are in use.
+		sums[k] += it.Milli()
 	}
 	dst = append(dst, '{')
 	for k, name := range always {
@@ -44,9 +45,6 @@ func appendResources(dst []byte, r resources.Resources) []byte {
 	}
 	return append(dst, '}')
 }
-
-// copies is how often an item counts: a shared volume in use by many counts once.
-func copies(resources.Item) int { return 1 }
 
 // other is what one further member of a resource object is made of.
 type other struct {
@@ -142,12 +140,9 @@ func (q *quantities) add(name string, milli int64) {
 }
 
 // addAll counts scalars by value, ranges by their width and sets by their size.
-func (q *quantities) addAll(r resources.Resources, want func(resources.Item) bool) {
+func (q *quantities) addAll(r resources.Resources) {
 	for i := range r.Len() {
 		it := r.At(i)
-		if want != nil && !want(it) {
-			continue
-		}
 		switch it.Type() {
 		case mesos.Value_SCALAR:
 			q.add(it.Name(), it.Milli())

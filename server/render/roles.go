@@ -61,17 +61,17 @@ func roles(v *core.View, whitelist []string) []*role {
 			}
 		}
 		for _, a := range f.Used().Allocations() {
-			each(a.Role, func(r *role) { r.allocated.addAll(a.Resources, nil) })
+			each(a.Role, func(r *role) { r.allocated.addAll(a.Resources) })
 		}
 		for _, a := range f.Offered().Allocations() {
-			each(a.Role, func(r *role) { r.offered.addAll(a.Resources, nil) })
+			each(a.Role, func(r *role) { r.offered.addAll(a.Resources) })
 		}
 	}
 	for a := range v.Agents.Values() {
 		for _, res := range a.Total.Reservations() {
 			each(res.Role, func(r *role) {
-				r.reserved.addAll(res.Resources, nil)
-				r.idle.addAll(res.Resources, nil)
+				r.reserved.addAll(res.Resources)
+				r.idle.addAll(res.Resources)
 			})
 		}
 		for _, res := range a.Used.Reservations() {
@@ -121,7 +121,7 @@ func tracked(f *core.Framework) []string {
 
 func (q *quantities) subtract(r resources.Resources) {
 	var less quantities
-	less.addAll(r, nil)
+	less.addAll(r)
 	for _, e := range less {
 		q.add(e.name, -e.milli)
 	}

@@ -53,8 +53,8 @@ func randomTask(rng *rand.Rand) *core.Task {
 		}
 		if rng.IntN(5) == 0 {
 			s.Full = &mesos.TaskStatus{
-				TaskId: &mesos.TaskID{Value: proto.String("x")}, State: s.State.Enum(),
-				Message: proto.String(strings.Repeat("m", rng.IntN(40_000))), Labels: &mesos.Labels{},
+				TaskId: &mesos.TaskID{Value: new("x")}, State: s.State.Enum(),
+				Message: new(strings.Repeat("m", rng.IntN(40_000))), Labels: &mesos.Labels{},
 			}
 		}
 		if rng.IntN(8) == 0 {
@@ -64,12 +64,12 @@ func randomTask(rng *rand.Rand) *core.Task {
 	}
 	if rng.IntN(2) == 0 {
 		t.Extra = &core.TaskExtra{
-			Labels:      &mesos.Labels{Labels: []*mesos.Label{{Key: proto.String("k"), Value: proto.String("v")}}},
+			Labels:      &mesos.Labels{Labels: []*mesos.Label{{Key: new("k"), Value: new("v")}}},
 			Discovery:   &mesos.DiscoveryInfo{Visibility: mesos.DiscoveryInfo_CLUSTER.Enum()},
 			Container:   &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum()},
 			HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum()},
 			KillPolicy:  &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(5)}},
-			Limits:      map[string]*mesos.Value_Scalar{"cpus": {Value: proto.Float64(1)}, "mem": {Value: proto.Float64(2.5)}},
+			Limits:      map[string]*mesos.Value_Scalar{"cpus": {Value: proto.Float64(1)}, "mem": {Value: new(2.5)}},
 		}
 	}
 	return t
