@@ -59,10 +59,12 @@ func LoadPrograms() (*Programs, error) {
 	if err != nil {
 		return nil, err
 	}
-	return loadPrograms(sub)
+	return LoadProgramsFrom(sub)
 }
 
-func loadPrograms(files fs.FS) (*Programs, error) {
+// LoadProgramsFrom is LoadPrograms with other files than the embedded ones: a
+// file for each program, by its name.
+func LoadProgramsFrom(files fs.FS) (*Programs, error) {
 	// /proc/self/exe would be another program in a child; an open file is this
 	// very build, even when the file on disk is replaced.
 	self, err := os.OpenFile("/proc/self/exe", os.O_RDONLY, 0)

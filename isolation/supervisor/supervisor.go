@@ -305,10 +305,7 @@ type supervisor struct {
 // needed only for telling people, and for clearing up when the supervisor
 // itself was killed, so a full disk does not stop the container.
 func (s *supervisor) writePID() {
-	temp := s.spec.RuntimeDir + "/" + PIDFile + ".tmp"
-	if os.WriteFile(temp, []byte(strconv.Itoa(s.pid)), 0o644) == nil {
-		_ = os.Rename(temp, s.spec.RuntimeDir+"/"+PIDFile)
-	}
+	_ = os.WriteFile(s.spec.RuntimeDir+"/"+PIDFile, []byte(strconv.Itoa(s.pid)+"\n"), 0o644)
 }
 
 // watch returns when nothing of the container is left.
