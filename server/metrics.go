@@ -175,13 +175,12 @@ func resourceGauges(v *core.View, gauge func(string, float64)) (totals map[strin
 	type sums struct{ total, used, offered int64 }
 	plain, revocable := make([]sums, len(names)), make([]sums, len(names))
 	for a := range v.Agents.Values() {
+		total, used := a.Total.Revocable(), a.Used.Revocable()
 		for i, name := range names {
-			rev := a.Total.Revocable()
-			revocable[i].total += rev.Scalar(name)
-			plain[i].total += a.Total.Scalar(name) - rev.Scalar(name)
-			rev = a.Used.Revocable()
-			revocable[i].used += rev.Scalar(name)
-			plain[i].used += a.Used.Scalar(name) - rev.Scalar(name)
+			revocable[i].total += total.Scalar(name)
+			plain[i].total += a.Total.Scalar(name) - total.Scalar(name)
+			revocable[i].used += used.Scalar(name)
+			plain[i].used += a.Used.Scalar(name) - used.Scalar(name)
 			plain[i].offered += a.Offered.Scalar(name)
 		}
 	}

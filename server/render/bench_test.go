@@ -132,6 +132,25 @@ func BenchmarkState(b *testing.B) {
 	}
 }
 
+// The same with tasks as Mesos's own benchmark has them: one status, without a
+// container (src/tests/master_benchmarks.cpp).
+func BenchmarkStateBareTasks(b *testing.B) {
+	v, m := largeView(10_000, 100_000, 100_000)
+	bare := func(t *core.Task) { t.Statuses = []core.Status{{State: t.State, Timestamp: 1795359925.026412}} }
+	for f := range v.Frameworks.Values() {
+		for t := range f.Tasks.Values() {
+			bare(t)
+		}
+		for _, t := range f.CompletedTasks {
+			bare(t)
+		}
+	}
+	b.SetBytes(int64(State(v, m).Len()))
+	for b.Loop() {
+		State(v, m)
+	}
+}
+
 func BenchmarkGetState(b *testing.B) {
 	v, m := largeView(10_000, 100_000, 100_000)
 	for _, f := range []Format{JSON, Protobuf} {

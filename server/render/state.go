@@ -118,22 +118,18 @@ func (o *object) master(v *core.View, m *Master) {
 
 // agents writes the member "slaves"; more adds members to each.
 func (o *object) agents(v *core.View, more func(*object, *core.Agent)) {
-	o.key("slaves")
-	o.buf = append(o.buf, '[')
-	first := true
+	all := make([]*core.Agent, 0, v.Agents.Len())
 	for a := range v.Agents.Values() {
-		if !first {
-			o.buf = append(o.buf, ',')
-		}
-		first = false
-		in := open(o.buf)
+		all = append(all, a)
+	}
+	writeList(o, "slaves", all, func(dst []byte, a *core.Agent) []byte {
+		in := open(dst)
 		in.agent(a)
 		if more != nil {
 			more(&in, a)
 		}
-		o.buf = in.close()
-	}
-	o.buf = append(o.buf, ']')
+		return in.close()
+	})
 }
 
 // recovered writes the member "recovered_slaves"; an id selects one.
@@ -423,38 +419,41 @@ func (o *object) command(c *mesos.CommandInfo) {
 	o.buf = in.close()
 }
 
-// parallelFrom is the length from which a list of tasks is written by several
-// goroutines, in pieces.
+// parallelFrom is the length from which a list is written by several goroutines,
+// in pieces.
 const parallelFrom = 1024
 
 // tasks writes a list of tasks.
-func (o *object) tasks(k string, tasks []*core.Task) {
+func (o *object) tasks(k string, tasks []*core.Task) { writeList(o, k, tasks, appendTask) }
+
+// writeList writes a member that is a list.
+func writeList[T any](o *object, k string, elems []T, write func([]byte, T) []byte) {
 	o.key(k)
 	o.buf = append(o.buf, '[')
-	if len(tasks) < parallelFrom || o.out == nil {
-		o.buf = append(appendTasks(o.buf, tasks), ']')
+	if len(elems) < parallelFrom || o.out == nil {
+		o.buf = append(writeRun(o.buf, elems, write), ']')
 		return
 	}
 	workers := runtime.GOMAXPROCS(0)
-	each := (len(tasks) + workers - 1) / workers
+	each := (len(elems) + workers - 1) / workers
 	pieces := make([][]byte, workers)
-	write := func(w int) {
-		run := tasks[min(w*each, len(tasks)):min((w+1)*each, len(tasks))]
+	work := func(w int) {
+		run := elems[min(w*each, len(elems)):min((w+1)*each, len(elems))]
 		// The first few tell how much room all will need.
 		few := min(16, len(run))
-		head := appendTasks(nil, run[:few])
+		head := writeRun(nil, run[:few], write)
 		if few == len(run) {
 			pieces[w] = head
 			return
 		}
 		dst := make([]byte, 0, len(run)*(len(head)/few+few)*17/16+4096)
-		pieces[w] = appendTasks(dst, run)
+		pieces[w] = writeRun(dst, run, write)
 	}
 	var wg sync.WaitGroup
 	for w := 1; w < workers; w++ {
-		wg.Go(func() { write(w) })
+		wg.Go(func() { work(w) })
 	}
-	write(0)
+	work(0)
 	wg.Wait()
 	*o.out = append(*o.out, o.buf)
 	for w, p := range pieces {
@@ -468,12 +467,12 @@ func (o *object) tasks(k string, tasks []*core.Task) {
 
 var comma = []byte{','}
 
-func appendTasks(dst []byte, tasks []*core.Task) []byte {
-	for i, t := range tasks {
+func writeRun[T any](dst []byte, elems []T, write func([]byte, T) []byte) []byte {
+	for i, e := range elems {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendTask(dst, t)
+		dst = write(dst, e)
 	}
 	return dst
 }

@@ -86,7 +86,9 @@ func Summary(v *core.View, m *Master) Body {
 		}
 	}
 
+	var body Body
 	o := open(nil)
+	o.out = &body
 	o.str("hostname", m.Info.GetHostname())
 	if m.Cluster != "" {
 		o.str("cluster", m.Cluster)
@@ -106,19 +108,21 @@ func Summary(v *core.View, m *Master) Body {
 		o.buf = in.close()
 	}
 	o.buf = append(o.buf, ']')
-	return Body{o.close()}
+	return append(body, o.close())
 }
 
 // Agents writes /slaves; an id selects one.
 func Agents(v *core.View, id string) Body {
+	var body Body
 	o := open(nil)
+	o.out = &body
 	if id != "" {
 		o.oneAgent(v, id)
 	} else {
 		o.agents(v, (*object).agentFull)
 	}
 	o.recovered(v, id)
-	return Body{o.close()}
+	return append(body, o.close())
 }
 
 func (o *object) oneAgent(v *core.View, id string) {
