@@ -25,6 +25,7 @@ const role = "bench"
 type scheduling struct {
 	*scheduler.Client
 	events chan *scheduler.Event
+	early  []*scheduler.Event // offers that came while something else was waited for
 	done   chan error
 	cancel context.CancelFunc
 }
@@ -82,12 +83,22 @@ func (s *scheduling) next(ctx context.Context, want ...any) (*scheduler.Event, e
 					return e, nil
 				}
 			}
+			if e.GetType() == scheduler.OFFERS {
+				// What an ended task had is offered as soon as its agent knows, which
+				// may be before its last update is sent.
+				s.early = append(s.early, e)
+			}
 		}
 	}
 }
 
 // offer waits for offers and returns the first.
 func (s *scheduling) offer(ctx context.Context) (*mesos.Offer, error) {
+	if len(s.early) > 0 {
+		e := s.early[0]
+		s.early = s.early[1:]
+		return e.GetOffers().GetOffers()[0], nil
+	}
 	e, err := s.next(ctx, scheduler.OFFERS)
 	if err != nil {
 		return nil, err
