@@ -56,8 +56,10 @@ type Launcher interface {
 	Recover(ctx context.Context) ([]*mesos.ContainerID, error)
 
 	// Fork starts the process above the container, which waits, and returns
-	// its id: the time to isolate it, and with it all that it will start.
-	Fork(ctx context.Context, id *mesos.ContainerID) (pid int, err error)
+	// its id: the time to isolate it, and with it all that it will start. The
+	// builtin is that of the LaunchInfo to come: such a program may be the
+	// process above the container itself.
+	Fork(ctx context.Context, id *mesos.ContainerID, builtin Builtin) (pid int, err error)
 
 	// Start lets a forked container run its command. An error before exec
 	// (no such file, ...) comes back, and the container has ended then. It

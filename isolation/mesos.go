@@ -208,7 +208,7 @@ func (m *Mesos) launch(ctx context.Context, c *container) error {
 		return err
 	}
 	info.CloneFlags = flags
-	pid, err := m.launcher.Fork(ctx, c.id)
+	pid, err := m.launcher.Fork(ctx, c.id, c.config.Builtin)
 	if err != nil {
 		return err
 	}

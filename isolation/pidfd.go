@@ -49,41 +49,20 @@ func waitPidfd(f *os.File) error {
 }
 
 // reap collects a child that has ended, or waits until it has.
-func reap(pid, options int) {
+func reap(pid, options int) (syscall.WaitStatus, bool) {
 	var ws syscall.WaitStatus
 	for {
-		_, err := syscall.Wait4(pid, &ws, options, nil)
+		got, err := syscall.Wait4(pid, &ws, options, nil)
 		if !errors.Is(err, syscall.EINTR) {
-			return
+			return ws, err == nil && got == pid
 		}
 	}
 }
 
-// sendSpec writes a specification to the control socket, and with its first
-// byte the program to run, if any.
-func sendSpec(control *os.File, b []byte, program *os.File) error {
-	rc, err := control.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var rights []byte
-	if program != nil {
-		rights = unix.UnixRights(int(program.Fd()))
-	}
-	var n int
-	var sendErr error
-	if err := rc.Write(func(fd uintptr) bool {
-		n, sendErr = unix.SendmsgN(int(fd), b, rights, nil, unix.MSG_NOSIGNAL)
-		return !errors.Is(sendErr, unix.EAGAIN)
-	}); err != nil {
-		return err
-	}
-	if sendErr != nil {
-		return sendErr
-	}
-	if n < len(b) { // writing nothing to a peer that has answered already fails
-		_, err = control.Write(b[n:])
-	}
+// sendSpec writes a specification to the control socket. There is no SIGPIPE
+// when the supervisor has gone.
+func sendSpec(control *os.File, b []byte) error {
+	_, err := control.Write(b)
 	return err
 }
 

@@ -72,6 +72,8 @@ type launched struct {
 	pidfd *os.File
 	// child says that the supervisor is ours to reap.
 	child bool
+	// builtin is the program of ours that is its own supervisor, if it is one.
+	builtin Builtin
 	// ended is closed when no process is left; status is set before.
 	ended  chan struct{}
 	status ExitStatus
@@ -177,12 +179,18 @@ func (l *PosixLauncher) readSupervisor(dir string) (pid int, alive bool) {
 }
 
 // Fork implements Launcher.
-func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID) (int, error) {
-	program, err := l.programs.get(builtinSupervisor)
+func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID, builtin Builtin) (int, error) {
+	c := &launched{id: id, dir: runtimePath(l.dir, id), child: true, builtin: builtin, ended: make(chan struct{})}
+	env := []string{"GOMAXPROCS=1"} // one thread does all the work
+	if builtin == BuiltinNone {
+		builtin = builtinSupervisor
+	} else {
+		env = append(env, supervisor.InlineEnv)
+	}
+	program, err := l.programs.get(builtin)
 	if err != nil {
 		return 0, err
 	}
-	c := &launched{id: id, dir: runtimePath(l.dir, id), child: true, ended: make(chan struct{})}
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -194,7 +202,7 @@ func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID) (int, err
 	}
 	l.containers[Key(id)] = c
 	l.mu.Unlock()
-	if err := l.fork(c, program); err != nil {
+	if err := l.fork(c, program, env); err != nil {
 		l.mu.Lock()
 		delete(l.containers, Key(id))
 		l.mu.Unlock()
@@ -205,7 +213,7 @@ func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID) (int, err
 }
 
 // fork makes the runtime directory and starts the supervisor.
-func (l *PosixLauncher) fork(c *launched, program program) (err error) {
+func (l *PosixLauncher) fork(c *launched, program program, env []string) (err error) {
 	if err := os.Mkdir(c.dir, 0o755); errors.Is(err, os.ErrExist) {
 		return ErrContainerExists
 	} else if err != nil {
@@ -235,9 +243,8 @@ func (l *PosixLauncher) fork(c *launched, program program) (err error) {
 	var pidfd int
 	argv := append(append([]string(nil), program.argv...), Key(c.id))
 	pid, err := syscall.ForkExec(fdPath(program.file), argv, &syscall.ProcAttr{
-		Dir: "/",
-		// One thread does all its work.
-		Env:   []string{"GOMAXPROCS=1"},
+		Dir:   "/",
+		Env:   env,
 		Files: []uintptr{l.null.Fd(), l.null.Fd(), logFile.Fd(), uintptr(pair[1])},
 		Sys:   &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd},
 	})
@@ -278,7 +285,7 @@ func (l *PosixLauncher) Start(ctx context.Context, id *mesos.ContainerID, info *
 	if err != nil {
 		return err
 	}
-	spec, programFile, err := l.spec(c, info)
+	spec, err := l.spec(c, info)
 	if err != nil {
 		return err
 	}
@@ -293,7 +300,7 @@ func (l *PosixLauncher) Start(ctx context.Context, id *mesos.ContainerID, info *
 	stop := onDone(ctx, control)
 	defer stop()
 	l.writeLaunchInfo(c, spec, info)
-	if err := sendSpec(control, spec.Encode(), programFile); err != nil {
+	if err := sendSpec(control, spec.Encode()); err != nil {
 		return l.startFailed(ctx, c, err)
 	}
 	reply, err := io.ReadAll(io.LimitReader(control, 1<<16))
@@ -362,9 +369,12 @@ func launchError(reply string) error {
 }
 
 // spec makes what the supervisor is told of what the launcher was told.
-func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, *os.File, error) {
+func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, error) {
+	if info.Builtin != c.builtin {
+		return nil, fmt.Errorf("start %q in a container made for %q: %w", info.Builtin, c.builtin, ErrNotSupported)
+	}
 	if info.CloneFlags != 0 {
-		return nil, nil, fmt.Errorf("namespaces with the posix launcher: %w", ErrNotSupported)
+		return nil, fmt.Errorf("namespaces with the posix launcher: %w", ErrNotSupported)
 	}
 	spec := &supervisor.Spec{
 		RuntimeDir: c.dir,
@@ -377,25 +387,16 @@ func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, *
 	}
 	for _, field := range append(append([]string{spec.Path, spec.Dir, spec.Stdout, spec.Stderr}, spec.Argv...), spec.Env...) {
 		if strings.IndexByte(field, 0) >= 0 {
-			return nil, nil, &LaunchError{Err: syscall.EINVAL, Message: fmt.Sprintf("NUL byte in %q", field)}
+			return nil, &LaunchError{Err: syscall.EINVAL, Message: fmt.Sprintf("NUL byte in %q", field)}
 		}
 	}
 	if err := setUser(spec, info.User); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	if info.Builtin == BuiltinNone {
-		if spec.Path == "" {
-			return nil, nil, &LaunchError{Err: syscall.ENOENT, Message: "no program to execute"}
-		}
-		return spec, nil, nil
+	if info.Builtin == BuiltinNone && spec.Path == "" {
+		return nil, &LaunchError{Err: syscall.ENOENT, Message: "no program to execute"}
 	}
-	program, err := l.programs.get(info.Builtin)
-	if err != nil {
-		return nil, nil, err
-	}
-	spec.Path = ""
-	spec.Argv = append(append([]string(nil), program.argv...), info.Argv...)
-	return spec, program.file, nil
+	return spec, nil
 }
 
 // setUser looks a user up. Only the files are read (the binary is static), so
@@ -540,7 +541,8 @@ func (l *PosixLauncher) watch(c *launched) {
 		return // closed: the containerizer stops watching
 	}
 	if c.child {
-		reap(c.supervisor, 0)
+		ws, ok := reap(c.supervisor, 0)
+		c.status = ExitStatus{Known: ok && c.builtin != BuiltinNone, Status: int(ws)}
 	}
 	l.finish(c, true)
 	c.pidfd.Close()
@@ -549,8 +551,10 @@ func (l *PosixLauncher) watch(c *launched) {
 // finish takes note of a container whose supervisor has ended. Seen says that
 // it ended just now.
 func (l *PosixLauncher) finish(c *launched, seen bool) {
-	status, ok := readInt(filepath.Join(c.dir, supervisor.StatusFile))
-	c.status = ExitStatus{Known: ok, Status: status}
+	status, ok := supervisor.ReadStatus(c.dir)
+	if ok {
+		c.status = ExitStatus{Known: true, Status: status}
+	}
 	if !ok && fileExists(filepath.Join(c.dir, launchInfoFile)) {
 		session := 0
 		if seen {

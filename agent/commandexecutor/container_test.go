@@ -21,6 +21,8 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/executor"
 	"clusterd/isolation"
+	"clusterd/isolation/proctree"
+	"clusterd/isolation/supervisor"
 )
 
 var built struct {
@@ -31,6 +33,11 @@ var built struct {
 
 // containerizer runs containers with the small programs of a real build.
 func containerizer(tb testing.TB) isolation.Containerizer {
+	tb.Helper()
+	return containerizerOn(tb, tb.TempDir())
+}
+
+func containerizerOn(tb testing.TB, runtimeDir string) isolation.Containerizer {
 	tb.Helper()
 	built.once.Do(func() {
 		built.dir, built.err = os.MkdirTemp("", "command-executor-")
@@ -54,7 +61,7 @@ func containerizer(tb testing.TB) isolation.Containerizer {
 	if d := programs.Describe(); strings.Count(d, "from memory") != 3 {
 		tb.Fatalf("programs: got %s", d)
 	}
-	launcher, err := isolation.NewLauncher("posix", tb.TempDir(), programs, zerolog.Nop())
+	launcher, err := isolation.NewLauncher("posix", runtimeDir, programs, zerolog.Nop())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -91,13 +98,7 @@ func TestInContainer(t *testing.T) {
 				a.start()
 				config := executorConfig(builtin, "c1", t.TempDir(), a.address)
 				config.User = user
-				if user != "" {
-					for dir := config.Sandbox; dir != os.TempDir(); dir = filepath.Dir(dir) {
-						if err := os.Chmod(dir, 0o777); err != nil {
-							t.Fatal(err)
-						}
-					}
-				}
+				openUp(t, config.Sandbox)
 				if err := c.Launch(t.Context(), config); err != nil {
 					t.Fatal(err)
 				}
@@ -132,10 +133,7 @@ func TestExecutorKilled(t *testing.T) {
 	a.awaitSubscribe(1)
 	a.send(launch(task("echo $$ >pid; exec sleep 1000")))
 	p := &process{t: t, sandbox: config.Sandbox}
-	pid, err := strconv.Atoi(p.readLine("pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	pid := p.pid("pid")
 	status, err := c.Status(t.Context(), config.ID)
 	if err != nil {
 		t.Fatal(err)
@@ -146,8 +144,135 @@ func TestExecutorKilled(t *testing.T) {
 	if got, err := c.Wait(t.Context(), config.ID); err != nil || !got.StatusKnown || got.Status != int(syscall.SIGKILL) {
 		t.Errorf("executor: got %+v, %v", got, err)
 	}
-	if err := syscall.Kill(pid, 0); err == nil {
+	if alive(pid) {
 		t.Errorf("task %d runs", pid)
+	}
+}
+
+// alive says whether a process runs; a zombie does not.
+func alive(pid int) bool {
+	p, ok := proctree.Read(pid)
+	return ok && p.State != 'Z'
+}
+
+// daemonTask has a child that got away from it, in a session of its own.
+const daemonTask = `sh -c 'setsid sh -c "echo \$\$ >daemon.tmp; mv daemon.tmp daemon; exec sleep 1000" >/dev/null 2>&1 & exit 0'
+while [ ! -e daemon ]; do sleep 0.01; done; trap "" TERM; echo $$ >pid; while [ ! -e go ]; do sleep 0.02; done; exit 6`
+
+func startInContainer(t *testing.T, c isolation.Containerizer, a *agent, text string) (*isolation.ContainerConfig, *process) {
+	t.Helper()
+	a.start()
+	config := executorConfig(isolation.BuiltinCommandExecutor, "c1", t.TempDir(), a.address)
+	if err := c.Launch(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitSubscribe(1)
+	a.send(launch(task(text)))
+	return config, &process{t: t, sandbox: config.Sandbox}
+}
+
+func (p *process) pid(name string) int {
+	p.t.Helper()
+	pid, err := strconv.Atoi(p.readLine(name))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return pid
+}
+
+// TestDestroyed: destroying the container of an executor is not a shutdown.
+func TestDestroyed(t *testing.T) {
+	c := containerizer(t)
+	a := newAgent(t)
+	config, p := startInContainer(t, c, a, daemonTask)
+	pid, daemon := p.pid("pid"), p.pid("daemon")
+	if err := c.Destroy(t.Context(), config.ID); err != nil {
+		t.Fatal(err)
+	}
+	if alive(pid) || alive(daemon) {
+		t.Errorf("after destroy: task runs: %v, daemon runs: %v", alive(pid), alive(daemon))
+	}
+	if got, err := c.Wait(t.Context(), config.ID); err != nil || !got.StatusKnown || got.Status != int(syscall.SIGKILL) || !got.Destroyed {
+		t.Errorf("executor: got %+v, %v", got, err)
+	}
+}
+
+// TestNothingOutlivesExecutor: the task's daemon ends with the executor.
+func TestNothingOutlivesExecutor(t *testing.T) {
+	c := containerizer(t)
+	a := newAgent(t)
+	config, p := startInContainer(t, c, a, daemonTask)
+	daemon := p.pid("daemon")
+	p.pid("pid")
+	if err := os.WriteFile(filepath.Join(config.Sandbox, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.awaitState(mesos.TaskState_TASK_FAILED); got.GetMessage() != "Command exited with status 6" {
+		t.Errorf("last status: got %v", got)
+	}
+	if got, err := c.Wait(t.Context(), config.ID); err != nil || !got.StatusKnown || got.Status != 0 {
+		t.Errorf("executor: got %+v, %v", got, err)
+	}
+	if alive(daemon) {
+		t.Error("the daemon runs")
+	}
+}
+
+// TestBothAway: the agent dies, the task and its executor's container go on, end,
+// and the next agent learns all of it.
+func TestBothAway(t *testing.T) {
+	for _, user := range []string{"", "nobody"} {
+		t.Run(user, func(t *testing.T) {
+			if user != "" && os.Geteuid() != 0 {
+				t.Skip("only root can switch users")
+			}
+			dir := t.TempDir()
+			c := containerizerOn(t, dir)
+			a := newAgent(t)
+			a.start()
+			config := executorConfig(isolation.BuiltinCommandExecutor, "c1", t.TempDir(), a.address)
+			config.User = user
+			openUp(t, config.Sandbox)
+			if err := c.Launch(t.Context(), config); err != nil {
+				t.Fatal(err)
+			}
+			a.awaitSubscribe(1)
+			a.send(launch(task("while [ ! -e go ]; do sleep 0.02; done; exit 7")))
+			a.awaitState(mesos.TaskState_TASK_RUNNING)
+			a.stop()
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(config.Sandbox, "go"), nil, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			a.start()
+			if got := a.awaitState(mesos.TaskState_TASK_FAILED); got.GetMessage() != "Command exited with status 7" {
+				t.Errorf("last status: got %v", got)
+			}
+			// The executor has ended meanwhile, unseen.
+			poll(t, "a status in the runtime directory", func() bool {
+				_, ok := supervisor.ReadStatus(filepath.Join(dir, "containers", "c1"))
+				return ok
+			})
+			c = containerizerOn(t, dir)
+			if orphans, err := c.Recover(t.Context(), []isolation.ContainerConfig{*config}); err != nil || len(orphans) != 0 {
+				t.Fatalf("recover: got %v, %v", orphans, err)
+			}
+			if got, err := c.Wait(t.Context(), config.ID); err != nil || !got.StatusKnown || got.Status != 0 {
+				t.Errorf("executor: got %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// openUp lets everybody reach a directory of the test.
+func openUp(t *testing.T, dir string) {
+	t.Helper()
+	for ; dir != os.TempDir(); dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

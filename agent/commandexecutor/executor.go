@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"clusterd/agent/commandexecutor/wire"
+	"clusterd/isolation/supervisor"
 )
 
 const (
@@ -44,6 +45,9 @@ type executor struct {
 	options Options
 	config  config
 	base    []string // environment that the task starts from
+
+	// supervised says that SIGTERM is the agent's order to end at once.
+	supervised bool
 
 	inputs  chan any
 	sigchld chan os.Signal
@@ -109,10 +113,14 @@ func (e *executor) quit(code int) {
 	}
 }
 
-// run returns the exit code.
+// run returns a wait status: that of an exit code, or of a process that was
+// killed.
 func (e *executor) run() int {
 	signal.Notify(e.sigchld, syscall.SIGCHLD)
 	signal.Notify(e.sigterm, syscall.SIGTERM)
+	// Taken, so that a terminal that goes away ends neither this process nor
+	// (by an inherited "ignore") changes how the task is started.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	time.AfterFunc(heartbeatInterval, func() { e.post(heartbeatDue{}) })
 	e.link.connect()
 	for e.exit == nil {
@@ -120,6 +128,9 @@ func (e *executor) run() int {
 		case <-e.sigchld:
 			e.reap()
 		case <-e.sigterm:
+			if e.supervised {
+				return supervisor.Killed
+			}
 			e.startShutdown()
 		case input := <-e.inputs:
 			e.handle(input)
@@ -128,7 +139,7 @@ func (e *executor) run() int {
 	if e.pid != 0 && !e.terminated {
 		killBelow(syscall.SIGKILL)
 	}
-	return *e.exit
+	return *e.exit << 8
 }
 
 func (e *executor) handle(input any) {

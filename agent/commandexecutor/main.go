@@ -32,6 +32,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"clusterd/isolation/supervisor"
 )
 
 // Options is what the different programs around the executor differ in.
@@ -60,18 +62,35 @@ const (
 // Main runs the command executor in the environment that the agent made for
 // it, and returns its exit code: 0 once the last status update of its task was
 // acknowledged or it was shut down before it had a task, 1 otherwise.
+//
+// Started by isolation's launcher it is its own supervisor and takes SIGTERM
+// for the order to end at once; started by hand it takes it for a shutdown.
 func Main(options Options) int {
+	if supervisor.Inline() {
+		return supervisor.RunInline(processName, func(env []string) int {
+			return run(options, env, true)
+		})
+	}
 	var name [16]byte
-	copy(name[:15], "command-exec")
+	copy(name[:15], processName)
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetName, uintptr(unsafe.Pointer(&name[0])), 0)
 	// Daemons of the task stay below this process and get its signals.
 	_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prSetChildSubreaper, 1, 0)
-	c, env, err := readConfig(os.Environ())
+	return syscall.WaitStatus(run(options, os.Environ(), false)).ExitStatus()
+}
+
+const processName = "command-exec"
+
+// run returns a wait status.
+func run(options Options, environ []string, supervised bool) int {
+	c, env, err := readConfig(environ)
 	if err != nil {
 		_, _ = os.Stderr.WriteString("command executor: " + err.Error() + "\n")
-		return 1
+		return 1 << 8
 	}
-	return newExecutor(options, c, env).run()
+	e := newExecutor(options, c, env)
+	e.supervised = supervised
+	return e.run()
 }
 
 // readConfig reads the executor's part of an environment, and returns the rest

@@ -57,7 +57,9 @@ func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uin
 	attr := &syscall.ProcAttr{
 		Env:   env,
 		Files: []uintptr{stdin, stdout, stderr},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
+		// The task does not outlive its executor. (The signal comes when the
+		// thread ends that forked; Go's threads do not end before their process.)
+		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err == syscall.ENOEXEC { //nolint:errorlint // ForkExec returns it bare

@@ -1,6 +1,10 @@
 package supervisor
 
-import "errors"
+import (
+	"errors"
+	"os"
+	"strconv"
+)
 
 // Files in a container's runtime directory, named as Mesos names them
 // (src/slave/containerizer/mesos/paths.hpp) where it has such a file.
@@ -15,9 +19,32 @@ const (
 	statusTemp = "status.tmp"
 )
 
+// ReadStatus reads the wait status that a supervisor left in a runtime
+// directory. It says no when there is none.
+func ReadStatus(dir string) (status int, ok bool) {
+	// A supervisor that has given up its rights cannot rename the file.
+	for _, name := range [...]string{StatusFile, statusTemp} {
+		b, err := os.ReadFile(dir + "/" + name)
+		if err != nil || len(b) != statusSize || b[statusSize-1] != '\n' {
+			continue
+		}
+		n := 0
+		for n < len(b) && b[n] != '\n' {
+			n++
+		}
+		if status, err := strconv.Atoi(string(b[:n])); err == nil {
+			return status, true
+		}
+	}
+	return 0, false
+}
+
+// statusSize is the size of a status file: a number, filled up with newlines.
+// Before there is a status it holds as many spaces.
+const statusSize = 16
+
 // ControlFD is a stream socket that the supervisor is started with: one Spec
-// comes in (with a file descriptor of the program to run, when Spec.Path is
-// empty), one reply goes out: "K" and the process id, or "E", an error number,
+// comes in, one reply goes out: "K" and the process id, or "E", an error number,
 // a colon and a message.
 const ControlFD = 3
 
@@ -29,7 +56,7 @@ type Spec struct {
 	// RuntimeDir is where PIDFile and StatusFile are written.
 	RuntimeDir string
 	// Path is the program; one without a slash is looked up in the PATH of
-	// Env. Empty means the program whose descriptor came along.
+	// Env. It is not used when the program supervises itself (RunInline).
 	Path string
 	// Argv and Env are handed over as they are.
 	Argv, Env []string

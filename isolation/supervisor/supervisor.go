@@ -30,6 +30,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"runtime"
@@ -53,23 +54,11 @@ const (
 func Main([]string) int {
 	// The command gets a signal when the *thread* that forked it ends.
 	runtime.LockOSThread()
-	closeOnExec()
 	setName("supervisor")
-
-	body, program, ok := readSpec()
+	s, ok := begin()
 	if !ok {
 		return exitNotStarted
 	}
-	spec, err := DecodeSpec(body)
-	if err != nil {
-		reply("E0:" + err.Error())
-		return exitNotStarted
-	}
-	if err := becomeSubreaper(); err != nil {
-		replyError("become subreaper", err)
-		return exitNotStarted
-	}
-
 	// One goroutine does everything, woken by these. SIGHUP is taken only so
 	// that neither we nor (through an inherited "ignore") the command are
 	// touched by a terminal that goes away.
@@ -80,62 +69,59 @@ func Main([]string) int {
 	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
 	signal.Notify(hangup, syscall.SIGHUP)
 
+	var what string
+	var err error
+	s.pid, what, err = start(s.spec)
+	if err != nil {
+		replyError(what, err)
+		return exitNotStarted
+	}
+	s.writePID()
+	reply("K" + strconv.Itoa(s.pid))
+	s.watch(children, terminate)
+	return exitOK
+}
+
+// begin is told what to run and readies the status file.
+func begin() (s *supervisor, ok bool) {
+	closeOnExec()
+	body, ok := readSpec()
+	if !ok {
+		return nil, false
+	}
+	spec, err := DecodeSpec(body)
+	if err != nil {
+		reply("E0:" + err.Error())
+		return nil, false
+	}
+	if err := becomeSubreaper(); err != nil {
+		replyError("become subreaper", err)
+		return nil, false
+	}
 	status, err := os.OpenFile(spec.RuntimeDir+"/"+statusTemp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_CLOEXEC, 0o644)
 	if err == nil {
 		_, err = status.WriteString("                ")
 	}
 	if err != nil {
 		replyError("make the status file", err)
-		return exitNotStarted
+		return nil, false
 	}
-	pid, what, err := start(spec, program)
-	if err != nil {
-		replyError(what, err)
-		return exitNotStarted
-	}
-	s := &supervisor{spec: spec, pid: pid, status: status}
-	s.writePID()
-	reply("K" + strconv.Itoa(pid))
-	if program >= 0 {
-		syscall.Close(program)
-	}
-	s.watch(children, terminate)
-	return exitOK
+	return &supervisor{spec: spec, status: status}, true
 }
 
-// readSpec reads a length and so many bytes, and the descriptor of a program
-// if one comes along (-1 if not). It says no when the agent went away before it
-// had sent all.
-func readSpec() (body []byte, program int, ok bool) {
+// readSpec reads a length and so many bytes. It says no when the agent went
+// away before it had sent all.
+func readSpec() (body []byte, ok bool) {
 	var head [4]byte
-	oob := make([]byte, syscall.CmsgSpace(4))
-	program = -1
-	n, oobn := 0, 0
-	for {
-		var err error
-		n, oobn, _, _, err = syscall.Recvmsg(ControlFD, head[:], oob, syscall.MSG_CMSG_CLOEXEC)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err == syscall.ENOTSOCK || n <= 0 {
-			return nil, -1, false
-		}
-		break
-	}
-	if messages, err := syscall.ParseSocketControlMessage(oob[:oobn]); err == nil && len(messages) > 0 {
-		if fds, err := syscall.ParseUnixRights(&messages[0]); err == nil && len(fds) > 0 {
-			program = fds[0]
-		}
-	}
-	if !readFull(head[n:]) {
-		return nil, program, false
+	if !readFull(head[:]) {
+		return nil, false
 	}
 	size := int(head[0])<<24 | int(head[1])<<16 | int(head[2])<<8 | int(head[3])
 	if size <= 0 || size > 64<<20 {
-		return nil, program, false
+		return nil, false
 	}
 	body = make([]byte, size)
-	return body, program, readFull(body)
+	return body, readFull(body)
 }
 
 func readFull(b []byte) bool {
@@ -182,7 +168,7 @@ func replyError(what string, err error) {
 }
 
 // start starts the command and says on an error what could not be done.
-func start(spec *Spec, program int) (pid int, what string, err error) {
+func start(spec *Spec) (pid int, what string, err error) {
 	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return 0, "open /dev/null", err
@@ -202,10 +188,8 @@ func start(spec *Spec, program int) (pid int, what string, err error) {
 	if err := syscall.Stat(spec.Dir, &st); err != nil {
 		return 0, "working directory " + spec.Dir, err
 	}
-	path := spec.Path
-	if path == "" {
-		path = "/proc/self/fd/" + strconv.Itoa(program)
-	} else if path, err = LookPath(path, spec.Env); err != nil {
+	path, err := LookPath(spec.Path, spec.Env)
+	if err != nil {
 		return 0, "execute " + spec.Path, err
 	}
 	attr := &syscall.ProcAttr{
@@ -299,6 +283,8 @@ type supervisor struct {
 	pid    int
 	status *os.File
 	ended  bool
+	// unprivileged says that the runtime directory is not ours to change.
+	unprivileged bool
 }
 
 // writePID leaves the command's process id for an agent that comes back. It is
@@ -362,7 +348,7 @@ func (s *supervisor) reap() bool {
 // is gone is there nobody to tell.
 func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
 	text := strconv.Itoa(int(ws))
-	for len(text) < 16 {
+	for len(text) < statusSize {
 		text += "\n"
 	}
 	dir := s.spec.RuntimeDir + "/"
@@ -371,7 +357,7 @@ func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
 		if err == nil {
 			err = os.Rename(dir+statusTemp, dir+StatusFile)
 		}
-		if err == nil {
+		if err == nil || s.unprivileged && (errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)) {
 			return
 		}
 		var st syscall.Stat_t
