@@ -43,9 +43,11 @@ func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*c
 		// Not there: the launch was lost with the link, or the agent is done with
 		// the task. It holds nothing; the agent will say how it ended.
 		cl.held = false
+		aware := cl.fw.partitionAware()
 		reconcile = append(reconcile, &clusterdv1.ReconcileTask{
-			FrameworkId: &mesos.FrameworkID{Value: &cl.fw.id},
-			TaskId:      &mesos.TaskID{Value: &cl.rec.ID},
+			FrameworkId:    &mesos.FrameworkID{Value: &cl.fw.id},
+			TaskId:         &mesos.TaskID{Value: &cl.rec.ID},
+			PartitionAware: &aware,
 		})
 	}
 	c.adoptExecutors(ag, msg)

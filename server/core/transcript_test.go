@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/datadriven"
 	"google.golang.org/protobuf/proto"
 
+	"clusterd/allocator"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -173,10 +174,9 @@ func (h *harness) failover(cfg Config) *harness {
 	h.t.Helper()
 	cfg.MasterInfo = proto.CloneOf(cfg.MasterInfo)
 	cfg.MasterInfo.Id = proto.String("N")
-	next := newHarness(h.t, cfg, h.recover())
-	next.log = h.log
-	next.now = h.now
-	next.core = New(cfg, h.recover(), next.core.alloc, h.now)
+	next := newHarness(h.t, cfg, Recovered{})
+	next.log, next.now = h.log, h.now
+	next.core = New(cfg, h.recover(), allocator.New(allocator.DefaultOptions()), h.now)
 	return next
 }
 
