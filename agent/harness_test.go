@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 const patience = 20 * time.Second
 
 // eventually polls until ok.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); {
 		if time.Now().After(end) {
@@ -53,7 +53,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // scriptedMaster is the master's end of a real link. It admits every agent, and
 // acknowledges updates unless told to hold them.
 type scriptedMaster struct {
-	t   *testing.T
+	t   testing.TB
 	srv *httptest.Server
 	lnk *link.Server
 
@@ -65,9 +65,10 @@ type scriptedMaster struct {
 	holdAcks  bool
 	seen      map[string]bool
 	agentID   string
+	finished  int
 }
 
-func newScriptedMaster(t *testing.T) *scriptedMaster {
+func newScriptedMaster(t testing.TB) *scriptedMaster {
 	m := &scriptedMaster{t: t, seen: map[string]bool{}, agentID: "M-S0"}
 	m.lnk = link.NewServer(link.Options{}, m.serve)
 	mux := http.NewServeMux()
@@ -106,6 +107,9 @@ func (m *scriptedMaster) serve(c *link.MasterConn, _ *http.Request) {
 			if id := string(x.UpdateTask.GetStatus().GetUuid()); !m.seen[id] {
 				m.seen[id] = true
 				m.updates = append(m.updates, x.UpdateTask)
+				if x.UpdateTask.GetStatus().GetState() == mesos.TaskState_TASK_FINISHED {
+					m.finished++
+				}
 			}
 			if !m.holdAcks {
 				m.ackLocked(x.UpdateTask)
@@ -185,14 +189,14 @@ func (m *scriptedMaster) waitState(task, state string) *mesos.TaskStatus {
 
 // machine is where agents of a test live, one after the other.
 type machine struct {
-	t      *testing.T
+	t      testing.TB
 	work   string
 	run    string
 	master *scriptedMaster
 	port   int
 }
 
-func newMachine(t *testing.T, m *scriptedMaster) *machine {
+func newMachine(t testing.TB, m *scriptedMaster) *machine {
 	return &machine{t: t, work: t.TempDir(), run: t.TempDir(), master: m}
 }
 
