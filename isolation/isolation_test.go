@@ -158,3 +158,33 @@ func TestNewIsolators(t *testing.T) {
 		t.Error("unknown launcher: got no error")
 	}
 }
+
+// TestStalePrograms: what was embedded may be of an older build, or no program.
+func TestStalePrograms(t *testing.T) {
+	dir := t.TempDir()
+	for name, body := range map[string]string{"supervisor": "#!/bin/true\n", "command-executor": "#!/bin/sh\nkill -SEGV $$\n", "command-executor-tls": "no program"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := isolation.LoadProgramsFrom(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := p.Describe(); strings.Count(d, "as a mode of this binary") != 3 || strings.Count(d, "from memory (") != 0 {
+		t.Errorf("programs: got %s", d)
+	}
+	launcher, err := isolation.NewPosixLauncher(t.TempDir(), p, zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := isolation.NewMesos(launcher, nil, zerolog.Nop())
+	defer m.Close()
+	config := script(t, "exit 3")
+	if err := m.Launch(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := m.Wait(t.Context(), config.ID); err != nil || got.Status != 3<<8 {
+		t.Errorf("wait: got %+v, %v", got, err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation/supervisor"
 )
 
 // BuiltinCommandExecutorTLS is the command executor with TLS, for tasks whose
@@ -118,7 +119,7 @@ func fromMemory(files fs.FS, b Builtin) (*os.File, error) {
 	return file, nil
 }
 
-// probe runs a program without what it needs: all of them end at once then.
+// probe tries whether a program runs and is of this build, or near enough to it.
 func probe(file *os.File) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -126,23 +127,20 @@ func probe(file *os.File) error {
 	}
 	defer null.Close()
 	pid, err := syscall.ForkExec(fdPath(file), []string{file.Name()}, &syscall.ProcAttr{
+		Env:   []string{supervisor.ProbeEnv},
 		Files: []uintptr{null.Fd(), null.Fd(), null.Fd(), null.Fd()},
 	})
 	if err != nil {
 		return fmt.Errorf("execute from memory: %w", err)
 	}
-	var ws syscall.WaitStatus
-	for {
-		_, err = syscall.Wait4(pid, &ws, 0, nil)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("wait for probe: %w", err)
-	}
-	if !ws.Exited() {
+	ws, ok := reap(pid, 0)
+	switch {
+	case !ok:
+		return errors.New("execute from memory: its end was not seen")
+	case ws.Signaled():
 		return fmt.Errorf("execute from memory: %v", ws.Signal())
+	case ws.ExitStatus() != supervisor.ProbeCode:
+		return errors.New("the embedded program is of another build: run make embedded")
 	}
 	return nil
 }

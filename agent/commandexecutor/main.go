@@ -66,6 +66,9 @@ const (
 // Started by isolation's launcher it is its own supervisor and takes SIGTERM
 // for the order to end at once; started by hand it takes it for a shutdown.
 func Main(options Options) int {
+	if supervisor.Probed() {
+		return supervisor.ProbeCode
+	}
 	if supervisor.Inline() {
 		return supervisor.RunInline(processName, func(env []string) int {
 			return run(options, env, true)

@@ -14,6 +14,18 @@ const inlineVariable = "CLUSTERD_CONTROL_FD"
 // InlineEnv is the environment entry that makes Inline say yes.
 const InlineEnv = inlineVariable + "=3"
 
+// ProbeEnv makes a program of ours end at once with ProbeCode. A binary tries its
+// embedded programs that way: they must run, and speak its version of Spec.
+const (
+	ProbeEnv  = probeVariable + "=1"
+	ProbeCode = 64 + specVersion
+)
+
+const probeVariable = "CLUSTERD_PROBE"
+
+// Probed says whether this program shall end at once with ProbeCode.
+func Probed() bool { return os.Getenv(probeVariable) != "" }
+
 // Killed is the wait status of a process that SIGKILL ended: what RunInline's
 // function returns when it was told to destroy the container.
 const Killed = int(syscall.SIGKILL)

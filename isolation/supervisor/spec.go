@@ -74,7 +74,8 @@ type Spec struct {
 // from one build; the version only makes a mixed-up installation fail clearly.
 //
 //	1  2026-11-22  first
-const specVersion = 1
+//	2  2026-11-22  programs that supervise themselves (RunInline)
+const specVersion = 2
 
 // Encode renders s for the control socket.
 func (s *Spec) Encode() []byte {

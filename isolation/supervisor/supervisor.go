@@ -52,6 +52,9 @@ const (
 // Main runs the supervisor and returns its exit code. Its arguments only
 // serve whoever reads a process list.
 func Main([]string) int {
+	if Probed() {
+		return ProbeCode
+	}
 	// The command gets a signal when the *thread* that forked it ends.
 	runtime.LockOSThread()
 	setName("supervisor")
