@@ -166,6 +166,7 @@ func (s *history) step() {
 			s.allocate(rapid.Bool().Draw(s.t, "all"))
 		},
 	}
+	kinds["quota2"] = kinds["quota"]
 	if len(s.frameworks) > 0 {
 		id := s.pick("framework", s.frameworks)
 		role := []string{s.pick("role", testRoles)}

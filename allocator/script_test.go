@@ -61,7 +61,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		if v := arg("region"); v != "" {
 			opts.Domain = testDomain(v)
 		}
-		s.a = newHierarchical(opts)
+		s.a, s.last = newHierarchical(opts), map[string]resources.Resources{}
 	case "framework", "update-framework":
 		f := Framework{
 			Roles: list("roles"), Suppressed: list("suppressed"), Active: true, MultiRole: true,
