@@ -98,7 +98,8 @@ type Limitation struct {
 // Termination says how a container ended.
 type Termination struct {
 	// StatusKnown says whether Status is known. It is not when the supervisor
-	// itself was killed, or the machine rebooted.
+	// itself was killed (for BuiltinCommandExecutor, which supervises itself:
+	// while no agent watched), or the machine rebooted.
 	StatusKnown bool
 	// Status is the wait status of the container's command, as wait(2) gives it.
 	Status int

@@ -544,7 +544,7 @@ func terminationOf(status ExitStatus, destroyed bool, limitations []Limitation) 
 	case destroyed:
 		t.Message = "Container was destroyed"
 	case !status.Known:
-		t.Message = "Exit status is unknown: the supervisor of the container was killed"
+		t.Message = "Exit status is unknown: what watches over the container was killed with it"
 	default:
 		t.Message = describeStatus(syscall.WaitStatus(status.Status))
 	}

@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	// supervisorFile holds the supervisor's process id, the tick it started at
-	// and the boot it belongs to. The agent writes it before anything of the
+	// supervisorFile holds the supervisor's process id, the tick it started at,
+	// the boot it belongs to and, when it is the container's command as well,
+	// which program of ours it is. The agent writes it before anything of the
 	// container runs.
 	supervisorFile = "supervisor"
 	// launchInfoFile says for humans what was started.
@@ -70,8 +71,6 @@ type launched struct {
 	// pidfd is pollable; nil for a container that ended before it was
 	// recovered.
 	pidfd *os.File
-	// child says that the supervisor is ours to reap.
-	child bool
 	// builtin is the program of ours that is its own supervisor, if it is one.
 	builtin Builtin
 	// ended is closed when no process is left; status is set before.
@@ -137,7 +136,7 @@ func (l *PosixLauncher) recover(id *mesos.ContainerID) error {
 	if _, ok := l.containers[Key(id)]; ok {
 		return ErrContainerExists
 	}
-	pid, alive := l.readSupervisor(c.dir)
+	pid, alive := l.readSupervisor(c)
 	c.pid, _ = readInt(filepath.Join(c.dir, supervisor.PIDFile))
 	l.containers[Key(id)] = c
 	if alive {
@@ -145,7 +144,7 @@ func (l *PosixLauncher) recover(id *mesos.ContainerID) error {
 		// The process may have ended, and another have got its id, before
 		// the descriptor held it.
 		if err == nil {
-			if _, still := l.readSupervisor(c.dir); still {
+			if _, still := l.readSupervisor(c); still {
 				c.supervisor, c.pidfd = pid, fd
 				l.wg.Go(func() { l.watch(c) })
 				return nil
@@ -155,19 +154,26 @@ func (l *PosixLauncher) recover(id *mesos.ContainerID) error {
 			return err
 		}
 	}
+	if pid != 0 {
+		l.reap(c, pid)
+	}
 	l.finish(c, false)
 	return nil
 }
 
-// readSupervisor reads who the supervisor is and says whether it lives.
-func (l *PosixLauncher) readSupervisor(dir string) (pid int, alive bool) {
-	b, err := os.ReadFile(filepath.Join(dir, supervisorFile))
+// readSupervisor reads who the supervisor is, and says whether it is there at
+// all (its id is 0 if not) and whether it lives (it may be a zombie).
+func (l *PosixLauncher) readSupervisor(c *launched) (pid int, alive bool) {
+	b, err := os.ReadFile(filepath.Join(c.dir, supervisorFile))
 	if err != nil {
 		return 0, false
 	}
 	f := strings.Fields(string(b))
-	if len(f) != 3 || f[2] != l.bootID {
+	if len(f) < 3 || f[2] != l.bootID {
 		return 0, false
+	}
+	if len(f) > 3 {
+		c.builtin = Builtin(f[3])
 	}
 	pid, err = strconv.Atoi(f[0])
 	start, err2 := strconv.ParseUint(f[1], 10, 64)
@@ -175,12 +181,15 @@ func (l *PosixLauncher) readSupervisor(dir string) (pid int, alive bool) {
 		return 0, false
 	}
 	p, ok := proctree.Read(pid)
-	return pid, ok && p.Start == start && p.State != 'Z'
+	if !ok || p.Start != start {
+		return 0, false
+	}
+	return pid, p.State != 'Z'
 }
 
 // Fork implements Launcher.
 func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID, builtin Builtin) (int, error) {
-	c := &launched{id: id, dir: runtimePath(l.dir, id), child: true, builtin: builtin, ended: make(chan struct{})}
+	c := &launched{id: id, dir: runtimePath(l.dir, id), builtin: builtin, ended: make(chan struct{})}
 	env := []string{"GOMAXPROCS=1"} // one thread does all the work
 	if builtin == BuiltinNone {
 		builtin = builtinSupervisor
@@ -272,7 +281,7 @@ func (l *PosixLauncher) fork(c *launched, program program, env []string) (err er
 	if !ok {
 		return fail(fmt.Errorf("start supervisor: read its start time: %w", os.ErrNotExist))
 	}
-	line := fmt.Sprintf("%d %d %s\n", pid, p.Start, l.bootID)
+	line := fmt.Sprintf("%d %d %s %s\n", pid, p.Start, l.bootID, c.builtin)
 	if err := os.WriteFile(filepath.Join(c.dir, supervisorFile), []byte(line), 0o644); err != nil {
 		return fail(fmt.Errorf("write down the supervisor: %w", err))
 	}
@@ -540,12 +549,17 @@ func (l *PosixLauncher) watch(c *launched) {
 	if err := waitPidfd(c.pidfd); err != nil {
 		return // closed: the containerizer stops watching
 	}
-	if c.child {
-		ws, ok := reap(c.supervisor, 0)
-		c.status = ExitStatus{Known: ok && c.builtin != BuiltinNone, Status: int(ws)}
-	}
+	l.reap(c, c.supervisor)
 	l.finish(c, true)
 	c.pidfd.Close()
+}
+
+// reap collects a supervisor that has ended, if it is a child of this process:
+// also one that an earlier launcher of this very process started. The wait
+// status of a program that supervises itself is the container's.
+func (l *PosixLauncher) reap(c *launched, pid int) {
+	ws, ok := reap(pid, syscall.WNOHANG)
+	c.status = ExitStatus{Known: ok && c.builtin != BuiltinNone, Status: int(ws)}
 }
 
 // finish takes note of a container whose supervisor has ended. Seen says that
