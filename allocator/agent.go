@@ -20,6 +20,7 @@ type agent struct {
 	blocked bool
 
 	shared  resources.Resources // part of info.Total
+	single  resources.Resources // the rest of it, in the order of an offer
 	held    []holding           // by role and framework, in order of arrival
 	orphans map[string]resources.Resources
 
@@ -44,6 +45,7 @@ type holding struct {
 func (a *agent) setTotal(total resources.Resources) {
 	a.info.Total = total
 	a.shared = total.Shared()
+	a.single = arrange(total.NonShared())
 	a.gpu = total.Scalar("gpus") > 0
 	a.stale = true
 }
@@ -61,10 +63,7 @@ func (a *agent) holding(l *leaf) resources.Resources {
 func (a *agent) available() resources.Resources {
 	if a.stale {
 		a.stale = false
-		a.free = a.info.Total
-		if !a.shared.Empty() {
-			a.free = a.free.NonShared()
-		}
+		a.free = a.single
 		for i := range a.held {
 			a.free = a.free.Sub(a.held[i].res)
 		}
@@ -146,6 +145,9 @@ func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources)
 	a.stale = true
 	if r.Empty() {
 		return
+	}
+	if a.orphans == nil {
+		a.orphans = make(map[string]resources.Resources)
 	}
 	a.orphans[framework] = r
 	for _, e := range r.Allocations() {

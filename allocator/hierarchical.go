@@ -292,7 +292,7 @@ func (h *hierarchical) AddAgent(id string, info Agent, used map[string]resources
 		panic(fmt.Sprintf("allocator: agent %q is there already", id))
 	}
 	h.lastSeq++
-	a := &agent{id: id, seq: h.lastSeq, orphans: make(map[string]resources.Resources)}
+	a := &agent{id: id, seq: h.lastSeq}
 	h.agents[id] = a
 	h.setAgent(a, info)
 	for _, fw := range slices.Sorted(maps.Keys(used)) {
