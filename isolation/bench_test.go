@@ -39,8 +39,8 @@ func BenchmarkTrue(b *testing.B) {
 				dir := b.TempDir()
 				each(b, workers, func(i int) {
 					config := &isolation.ContainerConfig{
-						ID: &mesos.ContainerID{Value: proto.String("c" + strconv.Itoa(i))}, Sandbox: dir,
-						Command: &mesos.CommandInfo{Value: proto.String("/bin/true"), Shell: proto.Bool(false)},
+						ID: &mesos.ContainerID{Value: new("c" + strconv.Itoa(i))}, Sandbox: dir,
+						Command: &mesos.CommandInfo{Value: new("/bin/true"), Shell: new(false)},
 						Stdout:  filepath.Join(dir, "o"), Stderr: filepath.Join(dir, "e"),
 					}
 					if err := m.Launch(b.Context(), config); err != nil {

@@ -27,7 +27,7 @@ var ErrInvalidVolume = errors.New("invalid persistent volume")
 func PersistentVolumePath(workDir string, volume *mesos.Resource) (string, error) {
 	id := volume.GetDisk().GetPersistence().GetId()
 	reservations := volume.GetReservations()
-	role := volume.GetRole() //nolint:staticcheck // the form before reservation refinement
+	role := volume.GetRole()
 	if len(reservations) > 0 {
 		role = reservations[len(reservations)-1].GetRole()
 	}

@@ -22,7 +22,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "supervisor" {
 		os.Exit(supervisor.Main(os.Args[1:]))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		os.RemoveAll(built.dir)
+		os.Exit(code)
+	}))
 }
 
 var built struct {
@@ -35,7 +38,7 @@ var built struct {
 func smallPrograms(tb testing.TB) *isolation.Programs {
 	tb.Helper()
 	built.once.Do(func() {
-		built.dir, built.err = os.MkdirTemp("", "isolation-programs-")
+		built.dir, built.err = os.MkdirTemp("", "isolation-programs-") //nolint:usetesting // shared by all tests; TestMain removes it
 		if built.err != nil {
 			return
 		}

@@ -83,26 +83,26 @@ func NewLauncher(name, runtimeDir string, programs *Programs, log zerolog.Logger
 // (src/slave/containerizer/mesos/containerizer.cpp, _usage).
 func addAllocation(stats *mesos.ResourceStatistics, config *ContainerConfig) {
 	if cpus, ok := scalarSum(config.Resources, "cpus"); ok {
-		stats.CpusSoftLimit = proto.Float64(cpus)
+		stats.CpusSoftLimit = new(cpus)
 	}
 	if limit, ok := config.Limits["cpus"]; ok {
 		cpus := limit.GetValue()
 		if math.IsInf(cpus, 1) {
 			cpus = float64(runtime.NumCPU())
 		}
-		stats.CpusLimit = proto.Float64(cpus)
+		stats.CpusLimit = new(cpus)
 	}
 	mem, ok := scalarSum(config.Resources, "mem")
 	if ok {
-		stats.MemSoftLimitBytes = proto.Uint64(megabytes(mem))
-		stats.MemLimitBytes = proto.Uint64(megabytes(mem))
+		stats.MemSoftLimitBytes = new(megabytes(mem))
+		stats.MemLimitBytes = new(megabytes(mem))
 	}
 	if limit, ok := config.Limits["mem"]; ok {
 		bytes := megabytes(limit.GetValue())
 		if math.IsInf(limit.GetValue(), 1) {
 			bytes = totalMemory()
 		}
-		stats.MemLimitBytes = proto.Uint64(bytes)
+		stats.MemLimitBytes = new(bytes)
 	}
 }
 
@@ -118,7 +118,7 @@ func totalMemory() uint64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return 0
 	}
-	return uint64(info.Totalram) * uint64(info.Unit)
+	return info.Totalram * uint64(info.Unit)
 }
 
 // scalarSum adds up a scalar resource over all roles, in thousandths as Mesos

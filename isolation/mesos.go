@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -186,9 +187,7 @@ func (m *Mesos) Launch(ctx context.Context, config *ContainerConfig) error {
 // launch takes the steps of a launch.
 func (m *Mesos) launch(ctx context.Context, c *container) error {
 	env := make(map[string]string, len(c.config.Env)+8)
-	for k, v := range c.config.Env {
-		env[k] = v
-	}
+	maps.Copy(env, c.config.Env)
 	var flags uintptr
 	for _, isolator := range m.isolators {
 		p, err := isolator.Prepare(ctx, c.config)
@@ -198,9 +197,7 @@ func (m *Mesos) launch(ctx context.Context, c *container) error {
 		if p == nil {
 			continue
 		}
-		for k, v := range p.Env {
-			env[k] = v
-		}
+		maps.Copy(env, p.Env)
 		flags |= p.CloneFlags
 	}
 	info, err := launchInfo(c.config, env)
@@ -334,7 +331,7 @@ func (m *Mesos) Usage(ctx context.Context, id *mesos.ContainerID) (*mesos.Resour
 	if err != nil {
 		return nil, err
 	}
-	stats := &mesos.ResourceStatistics{Timestamp: proto.Float64(float64(time.Now().UnixMicro()) / 1e6)}
+	stats := &mesos.ResourceStatistics{Timestamp: new(float64(time.Now().UnixMicro()) / 1e6)}
 	for _, isolator := range m.isolators {
 		if err := isolator.Usage(ctx, id, stats); err != nil {
 			return nil, fmt.Errorf("usage by isolator %s: %w", isolator.Name(), err)
@@ -353,7 +350,7 @@ func (m *Mesos) Status(ctx context.Context, id *mesos.ContainerID) (*mesos.Conta
 	}
 	status := &mesos.ContainerStatus{ContainerId: id}
 	if s, err := m.launcher.Status(id); err == nil && s.PID != 0 {
-		status.ExecutorPid = proto.Uint32(uint32(s.PID))
+		status.ExecutorPid = new(uint32(s.PID))
 	}
 	for _, isolator := range m.isolators {
 		if err := isolator.Status(ctx, id, status); err != nil {
@@ -416,7 +413,7 @@ func (m *Mesos) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 func (m *Mesos) Remove(_ context.Context, id *mesos.ContainerID) error {
 	c, err := m.get(id)
 	if err != nil {
-		return nil //nolint:nilerr // unknown is what it shall be
+		return nil
 	}
 	select {
 	case <-c.ended:

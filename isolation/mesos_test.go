@@ -85,7 +85,7 @@ func (s *spy) Cleanup(context.Context, *mesos.ContainerID) error { return s.note
 func script(t *testing.T, text string) *isolation.ContainerConfig {
 	t.Helper()
 	return &isolation.ContainerConfig{
-		ID: &mesos.ContainerID{Value: proto.String("c1")}, Sandbox: t.TempDir(),
+		ID: &mesos.ContainerID{Value: new("c1")}, Sandbox: t.TempDir(),
 		Command: &mesos.CommandInfo{Value: &text}, Env: map[string]string{"PATH": "/bin:/usr/bin", "A": "agent", "B": "agent"},
 	}
 }
@@ -95,7 +95,7 @@ func TestIsolatorsAreAsked(t *testing.T) {
 	m := newMesos(t, smallPrograms(t), t.TempDir(), t.TempDir(), first, second)
 	defer m.Close()
 	config := script(t, `echo "$A $B $C"`)
-	config.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: proto.String("C"), Value: proto.String("command")}}}
+	config.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("C"), Value: new("command")}}}
 	if err := m.Launch(t.Context(), config); err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +166,8 @@ func TestLimitation(t *testing.T) {
 func TestPersistentVolumePath(t *testing.T) {
 	volume := func(change func(*mesos.Resource)) *mesos.Resource {
 		r := isolationtest.Scalar("disk", 1)
-		r.Reservations = []*mesos.Resource_ReservationInfo{{Role: proto.String("a")}, {Role: proto.String("a/b")}}
-		r.Disk = &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String("id")}, Source: nil}
+		r.Reservations = []*mesos.Resource_ReservationInfo{{Role: new("a")}, {Role: new("a/b")}}
+		r.Disk = &mesos.Resource_DiskInfo{Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new("id")}, Source: nil}
 		change(r)
 		return r
 	}
@@ -183,17 +183,17 @@ func TestPersistentVolumePath(t *testing.T) {
 		want   string
 	}{
 		{"root disk", volume(func(*mesos.Resource) {}), "/work/volumes/roles/a b/id"},
-		{"old form", volume(func(r *mesos.Resource) { r.Reservations, r.Role = nil, proto.String("old") }), "/work/volumes/roles/old/id"},
+		{"old form", volume(func(r *mesos.Resource) { r.Reservations, r.Role = nil, new("old") }), "/work/volumes/roles/old/id"},
 		{"path", volume(source(path("/mnt/d"))), "/mnt/d/volumes/roles/a b/id"},
 		{"relative path", volume(source(path("d"))), "/work/d/volumes/roles/a b/id"},
-		{"mount", volume(source(&mesos.Resource_DiskInfo_Source{Type: mesos.Resource_DiskInfo_Source_MOUNT.Enum(), Mount: &mesos.Resource_DiskInfo_Source_Mount{Root: proto.String("/mnt/m")}})), "/mnt/m"},
+		{"mount", volume(source(&mesos.Resource_DiskInfo_Source{Type: mesos.Resource_DiskInfo_Source_MOUNT.Enum(), Mount: &mesos.Resource_DiskInfo_Source_Mount{Root: new("/mnt/m")}})), "/mnt/m"},
 		{"block", volume(source(&mesos.Resource_DiskInfo_Source{Type: mesos.Resource_DiskInfo_Source_BLOCK.Enum()})), ""},
 		{"mount without root", volume(source(&mesos.Resource_DiskInfo_Source{Type: mesos.Resource_DiskInfo_Source_MOUNT.Enum()})), ""},
 		{"no id", volume(func(r *mesos.Resource) { r.Disk.Persistence = nil }), ""},
-		{"id that leaves", volume(func(r *mesos.Resource) { r.Disk.Persistence.Id = proto.String("..") }), ""},
-		{"id with slash", volume(func(r *mesos.Resource) { r.Disk.Persistence.Id = proto.String("a/b") }), ""},
+		{"id that leaves", volume(func(r *mesos.Resource) { r.Disk.Persistence.Id = new("..") }), ""},
+		{"id with slash", volume(func(r *mesos.Resource) { r.Disk.Persistence.Id = new("a/b") }), ""},
 		{"unreserved", volume(func(r *mesos.Resource) { r.Reservations = nil }), ""},
-		{"role that leaves", volume(func(r *mesos.Resource) { r.Reservations, r.Role = nil, proto.String("..") }), ""},
+		{"role that leaves", volume(func(r *mesos.Resource) { r.Reservations, r.Role = nil, new("..") }), ""},
 	} {
 		got, err := isolation.PersistentVolumePath("/work", c.volume)
 		if got != c.want || (err == nil) != (c.want != "") || err != nil && !errors.Is(err, isolation.ErrInvalidVolume) {

@@ -40,8 +40,8 @@ func addCPU(stats *mesos.ResourceStatistics, supervisor proctree.Process, below 
 		user += p.User + p.ChildUser
 		system += p.System + p.ChildSystem
 	}
-	stats.CpusUserTimeSecs = proto.Float64(float64(user) / proctree.TicksPerSecond)
-	stats.CpusSystemTimeSecs = proto.Float64(float64(system) / proctree.TicksPerSecond)
+	stats.CpusUserTimeSecs = new(float64(user) / proctree.TicksPerSecond)
+	stats.CpusSystemTimeSecs = new(float64(system) / proctree.TicksPerSecond)
 }
 
 func addMem(stats *mesos.ResourceStatistics, _ proctree.Process, below []proctree.Process) {
@@ -49,7 +49,7 @@ func addMem(stats *mesos.ResourceStatistics, _ proctree.Process, below []proctre
 	for _, p := range below {
 		pages += p.ResidentPages
 	}
-	stats.MemRssBytes = proto.Uint64(pages * pageSize)
+	stats.MemRssBytes = new(pages * pageSize)
 }
 
 func (u *posixUsage) Name() string { return u.name }

@@ -137,7 +137,7 @@ func (l *PosixLauncher) recover(id *mesos.ContainerID) error {
 		return ErrContainerExists
 	}
 	pid, alive := l.readSupervisor(c)
-	c.pid, _ = readInt(filepath.Join(c.dir, supervisor.PIDFile))
+	c.pid = readInt(filepath.Join(c.dir, supervisor.PIDFile))
 	l.containers[Key(id)] = c
 	if alive {
 		fd, err := openPidfd(pid)
@@ -572,7 +572,7 @@ func (l *PosixLauncher) finish(c *launched, seen bool) {
 	if !ok && fileExists(filepath.Join(c.dir, launchInfoFile)) {
 		session := 0
 		if seen {
-			session, _ = readInt(filepath.Join(c.dir, supervisor.PIDFile))
+			session = readInt(filepath.Join(c.dir, supervisor.PIDFile))
 		}
 		l.killStrays(c, session)
 	}
@@ -681,13 +681,17 @@ func (l *PosixLauncher) get(id *mesos.ContainerID) (*launched, error) {
 	return c, nil
 }
 
-func readInt(path string) (int, bool) {
+// readInt reads a number from a file; 0 means that there is none.
+func readInt(path string) int {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return 0, false
+		return 0
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	return n, err == nil
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 func fileExists(path string) bool {

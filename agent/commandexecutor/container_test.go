@@ -40,7 +40,7 @@ func containerizer(tb testing.TB) isolation.Containerizer {
 func containerizerOn(tb testing.TB, runtimeDir string) isolation.Containerizer {
 	tb.Helper()
 	built.once.Do(func() {
-		built.dir, built.err = os.MkdirTemp("", "command-executor-")
+		built.dir, built.err = os.MkdirTemp("", "command-executor-") //nolint:usetesting // shared by all tests; TestMain removes it
 		if built.err != nil {
 			return
 		}
@@ -337,7 +337,7 @@ func newQuickAgent(b *testing.B) (address string) {
 		return fmt.Appendf(nil, "%d\n%s", len(m), m)
 	}
 	greeting := append(encode(&executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: &executor.Event_Subscribed{
-		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}}, FrameworkInfo: &mesos.FrameworkInfo{User: proto.String("u"), Name: proto.String("n")}, AgentInfo: &mesos.AgentInfo{Hostname: proto.String("h")},
+		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: new("e")}}, FrameworkInfo: &mesos.FrameworkInfo{User: new("u"), Name: new("n")}, AgentInfo: &mesos.AgentInfo{Hostname: new("h")},
 	}}), encode(launch(task("true")))...)
 	var streams sync.Map
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -393,7 +393,7 @@ func (e *executor) reap() {
 	for {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
-		if err == syscall.EINTR { //nolint:errorlint // Wait4 returns it bare
+		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil || pid <= 0 {

@@ -35,7 +35,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv("TEST_COMMAND_EXECUTOR") != "" {
 		os.Exit(commandexecutor.Main(commandexecutor.Options{DialTLS: tlsprobe.Dial}))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(built.dir)
+	os.Exit(code)
 }
 
 const patience = 30 * time.Second
@@ -86,7 +88,7 @@ func (a *agent) start() {
 	a.server = &http.Server{Handler: http.HandlerFunc(a.handle)}
 	server := a.server
 	a.mu.Unlock()
-	go server.Serve(l) //nolint:errcheck // ends with stop
+	go server.Serve(l)
 }
 
 // stop dies: no answer is finished, no connection survives.
@@ -163,12 +165,12 @@ func (a *agent) subscribe(w http.ResponseWriter, r *http.Request, call *executor
 	stream, drop := make(chan []byte, 100), make(chan struct{})
 	a.stream, a.drop = stream, drop
 	a.subscribes = append(a.subscribes, call)
-	framework := &mesos.FrameworkInfo{User: proto.String("u"), Name: proto.String("n")}
+	framework := &mesos.FrameworkInfo{User: new("u"), Name: new("n")}
 	for _, c := range a.capabilities {
 		framework.Capabilities = append(framework.Capabilities, &mesos.FrameworkInfo_Capability{Type: c.Enum()})
 	}
 	a.sendLocked(&executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: &executor.Event_Subscribed{
-		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: call.GetExecutorId()}, FrameworkInfo: framework, AgentInfo: &mesos.AgentInfo{Hostname: proto.String("h")},
+		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: call.GetExecutorId()}, FrameworkInfo: framework, AgentInfo: &mesos.AgentInfo{Hostname: new("h")},
 	}})
 	for _, u := range call.GetSubscribe().GetUnacknowledgedUpdates() {
 		a.take(u)
@@ -345,12 +347,12 @@ func (p *process) exit() int {
 
 func task(script string, change ...func(*mesos.TaskInfo)) *mesos.TaskInfo {
 	t := &mesos.TaskInfo{
-		Name: proto.String("n"), TaskId: &mesos.TaskID{Value: proto.String("t1")}, AgentId: &mesos.AgentID{Value: proto.String("a1")},
+		Name: new("n"), TaskId: &mesos.TaskID{Value: new("t1")}, AgentId: &mesos.AgentID{Value: new("a1")},
 		Resources: []*mesos.Resource{{
-			Name: proto.String("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(0.1)},
-			AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String("eng")},
+			Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: new(0.1)},
+			AllocationInfo: &mesos.Resource_AllocationInfo{Role: new("eng")},
 		}},
-		Command: &mesos.CommandInfo{Value: proto.String(script)},
+		Command: &mesos.CommandInfo{Value: new(script)},
 	}
 	for _, c := range change {
 		c(t)
@@ -363,9 +365,9 @@ func launch(t *mesos.TaskInfo) *executor.Event {
 }
 
 func kill(grace ...time.Duration) *executor.Event {
-	k := &executor.Event_Kill{TaskId: &mesos.TaskID{Value: proto.String("t1")}}
+	k := &executor.Event_Kill{TaskId: &mesos.TaskID{Value: new("t1")}}
 	if len(grace) > 0 {
-		k.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(grace[0]))}}
+		k.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: new(int64(grace[0]))}}
 	}
 	return &executor.Event{Type: executor.Event_KILL.Enum(), Kill: k}
 }
@@ -385,7 +387,7 @@ func compareStatus(t *testing.T, want, got *mesos.TaskStatus) {
 	if len(got.GetUuid()) != 16 || got.GetTimestamp() < 1e9 {
 		t.Errorf("uuid and timestamp: got %x, %v", got.GetUuid(), got.GetTimestamp())
 	}
-	want.TaskId, want.ExecutorId = &mesos.TaskID{Value: proto.String("t1")}, &mesos.ExecutorID{Value: proto.String("e")}
+	want.TaskId, want.ExecutorId = &mesos.TaskID{Value: new("t1")}, &mesos.ExecutorID{Value: new("e")}
 	want.Source = mesos.TaskStatus_SOURCE_EXECUTOR.Enum()
 	if diff := cmp.Diff(want, got, protocmp.Transform(), protocmp.IgnoreFields(&mesos.TaskStatus{}, "uuid", "timestamp")); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
@@ -434,7 +436,7 @@ func TestEnds(t *testing.T) {
 
 func TestCannotExecute(t *testing.T) {
 	a := newAgent(t)
-	p := a.startTask(task("/no/such", func(t *mesos.TaskInfo) { t.Command.Shell = proto.Bool(false) }))
+	p := a.startTask(task("/no/such", func(t *mesos.TaskInfo) { t.Command.Shell = new(false) }))
 	message := "Failed to execute '/no/such': no such file or directory"
 	compareStatus(t, &mesos.TaskStatus{State: mesos.TaskState_TASK_FAILED.Enum(), Message: &message}, a.awaitState(mesos.TaskState_TASK_FAILED))
 	if code := p.exit(); code != 0 {
@@ -449,8 +451,9 @@ func TestEnvironment(t *testing.T) {
 	a := newAgent(t)
 	p := a.startTask(task("env; ps -o sid= -p $$; echo $$", func(t *mesos.TaskInfo) {
 		t.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{
-			{Name: proto.String("FOO"), Value: proto.String("from task")}, {Name: proto.String("NEW"), Value: proto.String("new")},
-			{Name: proto.String("SECRET"), Type: mesos.Environment_Variable_SECRET.Enum()},
+			{Name: new("FOO"), Value: new("from task")},
+			{Name: new("NEW"), Value: new("new")},
+			{Name: new("SECRET"), Type: mesos.Environment_Variable_SECRET.Enum()},
 		}}
 	}), "FOO=from agent", "KEPT=kept", "MESOS_EXECUTOR_AUTHENTICATION_TOKEN=secret")
 	a.awaitState(mesos.TaskState_TASK_FINISHED)
@@ -486,7 +489,7 @@ func TestKill(t *testing.T) {
 	const stubborn = `trap "" TERM; echo $$ >pid; while :; do sleep 0.05; done`
 	policy := func(grace time.Duration) func(*mesos.TaskInfo) {
 		return func(t *mesos.TaskInfo) {
-			t.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(grace))}}
+			t.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: new(int64(grace))}}
 		}
 	}
 	for _, c := range []struct {
@@ -585,7 +588,7 @@ func TestMaxCompletionTime(t *testing.T) {
 	}))
 	got := a.awaitState(mesos.TaskState_TASK_FAILED)
 	compareStatus(t, &mesos.TaskStatus{
-		State: mesos.TaskState_TASK_FAILED.Enum(), Reason: mesos.TaskStatus_REASON_MAX_COMPLETION_TIME_REACHED.Enum(), Message: proto.String("Command terminated with signal Killed"),
+		State: mesos.TaskState_TASK_FAILED.Enum(), Reason: mesos.TaskStatus_REASON_MAX_COMPLETION_TIME_REACHED.Enum(), Message: new("Command terminated with signal Killed"),
 	}, got)
 	if diff := cmp.Diff([]mesos.TaskState{mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_RUNNING, mesos.TaskState_TASK_FAILED}, a.states()); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
@@ -598,7 +601,7 @@ func TestSecondTask(t *testing.T) {
 	p := a.startTask(task("while [ ! -e go ]; do sleep 0.02; done"))
 	a.awaitState(mesos.TaskState_TASK_RUNNING)
 	a.send(launch(task("true"))) // once more the same: ignored
-	a.send(launch(task("true", func(t *mesos.TaskInfo) { t.TaskId.Value = proto.String("t2") })))
+	a.send(launch(task("true", func(t *mesos.TaskInfo) { t.TaskId.Value = new("t2") })))
 	got := a.awaitState(mesos.TaskState_TASK_FAILED)
 	if want := `Attempted to run multiple tasks using a "command" executor`; got.GetTaskId().GetValue() != "t2" || got.GetMessage() != want {
 		t.Errorf("second task: got %v", got)
@@ -632,7 +635,7 @@ func TestAgentRestart(t *testing.T) {
 	a.mu.Unlock()
 	a.awaitSubscribe(2)
 	got := a.awaitState(mesos.TaskState_TASK_FAILED)
-	compareStatus(t, &mesos.TaskStatus{State: mesos.TaskState_TASK_FAILED.Enum(), Message: proto.String("Command exited with status 5")}, got)
+	compareStatus(t, &mesos.TaskStatus{State: mesos.TaskState_TASK_FAILED.Enum(), Message: new("Command exited with status 5")}, got)
 	if code := p.exit(); code != 0 {
 		t.Errorf("exit code: got %d", code)
 	}
@@ -822,13 +825,13 @@ func TestHealthCheckTypes(t *testing.T) {
 		check   *mesos.HealthCheck
 		healthy bool
 	}{
-		{"command", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: proto.String(`test "$A" = 1 && test -z "$B"`), Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: proto.String("A"), Value: proto.String("1")}}}}}, true},
-		{"command argv", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Shell: proto.Bool(false), Value: proto.String("test"), Arguments: []string{"test", "1", "=", "2"}}}, false},
-		{"command not there", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Shell: proto.Bool(false), Value: proto.String("/no/such")}}, false},
-		{"command timeout", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), TimeoutSeconds: proto.Float64(0.1), Command: &mesos.CommandInfo{Value: proto.String("sleep 1000")}}, false},
-		{"http", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpPort, Path: proto.String("/health?x=1")}}, true},
-		{"http redirect", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpPort, Path: proto.String("/redirect")}}, true},
-		{"https", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpsPort, Scheme: proto.String("https")}}, true},
+		{"command", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: new(`test "$A" = 1 && test -z "$B"`), Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("A"), Value: new("1")}}}}}, true},
+		{"command argv", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Shell: new(false), Value: new("test"), Arguments: []string{"test", "1", "=", "2"}}}, false},
+		{"command not there", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Shell: new(false), Value: new("/no/such")}}, false},
+		{"command timeout", &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), TimeoutSeconds: new(0.1), Command: &mesos.CommandInfo{Value: new("sleep 1000")}}, false},
+		{"http", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpPort, Path: new("/health?x=1")}}, true},
+		{"http redirect", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpPort, Path: new("/redirect")}}, true},
+		{"https", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &httpsPort, Scheme: new("https")}}, true},
 		{"http refused", &mesos.HealthCheck{Type: mesos.HealthCheck_HTTP.Enum(), Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &closedPort}}, false},
 		{"tcp", &mesos.HealthCheck{Type: mesos.HealthCheck_TCP.Enum(), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: &httpPort}}, true},
 		{"tcp refused", &mesos.HealthCheck{Type: mesos.HealthCheck_TCP.Enum(), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: &closedPort}}, false},
@@ -836,7 +839,7 @@ func TestHealthCheckTypes(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			a := newAgent(t)
-			c.check.DelaySeconds, c.check.IntervalSeconds, c.check.GracePeriodSeconds, c.check.ConsecutiveFailures = proto.Float64(0), proto.Float64(0.05), proto.Float64(0), proto.Uint32(1000)
+			c.check.DelaySeconds, c.check.IntervalSeconds, c.check.GracePeriodSeconds, c.check.ConsecutiveFailures = proto.Float64(0), new(0.05), proto.Float64(0), proto.Uint32(1000)
 			p := a.startTask(task("B=2 sleep 1000", func(t *mesos.TaskInfo) { t.HealthCheck = c.check }))
 			got := a.await("a health status", func(s *mesos.TaskStatus) bool { return s.Healthy != nil })
 			compareStatus(t, &mesos.TaskStatus{
@@ -856,7 +859,7 @@ func TestHTTPStatusCodes(t *testing.T) {
 			a := newAgent(t)
 			p := a.startTask(task("sleep 1000", func(t *mesos.TaskInfo) {
 				t.HealthCheck = &mesos.HealthCheck{
-					Type: mesos.HealthCheck_HTTP.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: proto.Float64(0.05), GracePeriodSeconds: proto.Float64(0), ConsecutiveFailures: proto.Uint32(1000),
+					Type: mesos.HealthCheck_HTTP.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: new(0.05), GracePeriodSeconds: proto.Float64(0), ConsecutiveFailures: proto.Uint32(1000),
 					Http: &mesos.HealthCheck_HTTPCheckInfo{Port: &port},
 				}
 			}))
@@ -875,9 +878,9 @@ func TestHealthCheckLife(t *testing.T) {
 	a := newAgent(t)
 	p := a.startTask(task("sleep 1000", func(t *mesos.TaskInfo) {
 		t.HealthCheck = &mesos.HealthCheck{
-			Type: mesos.HealthCheck_COMMAND.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: proto.Float64(0.02), GracePeriodSeconds: proto.Float64(1000), ConsecutiveFailures: proto.Uint32(3),
+			Type: mesos.HealthCheck_COMMAND.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: new(0.02), GracePeriodSeconds: proto.Float64(1000), ConsecutiveFailures: proto.Uint32(3),
 			// Fails until "up" is there; then each "down" takes one success away.
-			Command: &mesos.CommandInfo{Value: proto.String(`echo x >>checks; test -e up || exit 1; rm down1 2>/dev/null && exit 2; test ! -e down`)},
+			Command: &mesos.CommandInfo{Value: new(`echo x >>checks; test -e up || exit 1; rm down1 2>/dev/null && exit 2; test ! -e down`)},
 		}
 	}))
 	// Failures before the first success, within the grace period, do not count.
@@ -932,25 +935,25 @@ func TestChecks(t *testing.T) {
 		want  *mesos.CheckStatusInfo
 	}{
 		{
-			"command", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: proto.String("echo x >>checks; exit 7")}}},
+			"command", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: new("echo x >>checks; exit 7")}}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckStatusInfo_Command{}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_COMMAND), Command: &mesos.CheckStatusInfo_Command{ExitCode: proto.Int32(7)}},
 		},
 		{
-			"http", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_HTTP), Http: &mesos.CheckInfo_Http{Port: &httpPort, Path: proto.String("/x")}},
+			"http", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_HTTP), Http: &mesos.CheckInfo_Http{Port: &httpPort, Path: new("/x")}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_HTTP), Http: &mesos.CheckStatusInfo_Http{}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_HTTP), Http: &mesos.CheckStatusInfo_Http{StatusCode: proto.Uint32(418)}},
 		},
 		{
 			"tcp", &mesos.CheckInfo{Type: kind(mesos.CheckInfo_TCP), Tcp: &mesos.CheckInfo_Tcp{Port: &httpPort}},
 			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_TCP), Tcp: &mesos.CheckStatusInfo_Tcp{}},
-			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_TCP), Tcp: &mesos.CheckStatusInfo_Tcp{Succeeded: proto.Bool(true)}},
+			&mesos.CheckStatusInfo{Type: kind(mesos.CheckInfo_TCP), Tcp: &mesos.CheckStatusInfo_Tcp{Succeeded: new(true)}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := newAgent(t)
 			before := connections.Load()
-			c.check.DelaySeconds, c.check.IntervalSeconds = proto.Float64(0), proto.Float64(0.02)
+			c.check.DelaySeconds, c.check.IntervalSeconds = proto.Float64(0), new(0.02)
 			p := a.startTask(task("sleep 1000", func(t *mesos.TaskInfo) { t.Check = c.check }))
 			first := a.await("a check status", func(s *mesos.TaskStatus) bool {
 				return s.GetReason() == mesos.TaskStatus_REASON_TASK_CHECK_STATUS_UPDATED
@@ -980,8 +983,8 @@ func TestCheckChanges(t *testing.T) {
 	a := newAgent(t)
 	p := a.startTask(task("sleep 1000", func(t *mesos.TaskInfo) {
 		t.Check = &mesos.CheckInfo{
-			Type: mesos.CheckInfo_COMMAND.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: proto.Float64(0.02), TimeoutSeconds: proto.Float64(0.3),
-			Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: proto.String(`test -e hang && { echo $$ >hanging; sleep 1000; }; test -e one`)}},
+			Type: mesos.CheckInfo_COMMAND.Enum(), DelaySeconds: proto.Float64(0), IntervalSeconds: new(0.02), TimeoutSeconds: new(0.3),
+			Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: new(`test -e hang && { echo $$ >hanging; sleep 1000; }; test -e one`)}},
 		}
 	}))
 	code := func(want *int32) {
@@ -1010,7 +1013,7 @@ func TestStreamInPieces(t *testing.T) {
 	}
 	defer l.Close()
 	subscribed, err := proto.Marshal(&executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: &executor.Event_Subscribed{
-		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}}, FrameworkInfo: &mesos.FrameworkInfo{User: proto.String("u"), Name: proto.String("n")}, AgentInfo: &mesos.AgentInfo{Hostname: proto.String("h")},
+		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: new("e")}}, FrameworkInfo: &mesos.FrameworkInfo{User: new("u"), Name: new("n")}, AgentInfo: &mesos.AgentInfo{Hostname: new("h")},
 	}})
 	if err != nil {
 		t.Fatal(err)

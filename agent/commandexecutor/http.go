@@ -2,6 +2,7 @@ package commandexecutor
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -199,7 +200,8 @@ type agentAddress struct {
 const callTimeout = 30 * time.Second
 
 func (a agentAddress) dial() (net.Conn, error) {
-	return net.DialTimeout(a.network, a.address, callTimeout)
+	d := net.Dialer{Timeout: callTimeout}
+	return d.DialContext(context.Background(), a.network, a.address)
 }
 
 // request renders a call of the executor API.

@@ -35,7 +35,7 @@ func Containerizer(t *testing.T, newContainerizer NewContainerizer) {
 		t.Run(name, func(t *testing.T) {
 			ct := &containerizerTest{new: newContainerizer, workDir: t.TempDir(), stateDir: t.TempDir()}
 			ct.Containerizer = ct.new(t, ct.workDir, ct.stateDir)
-			t.Cleanup(func() { ct.Close() })
+			t.Cleanup(func() { _ = ct.Close() })
 			if orphans, err := ct.Recover(testContext(t), nil); err != nil || len(orphans) != 0 {
 				t.Fatalf("recover of nothing: got %v, %v", orphans, err)
 			}
@@ -140,7 +140,7 @@ func testLife(t *testing.T, ct *containerizerTest) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &mesos.ContainerStatus{ContainerId: config.ID, ExecutorPid: proto.Uint32(uint32(readPID(t, filepath.Join(config.Sandbox, "main.pid"))))}
+	want := &mesos.ContainerStatus{ContainerId: config.ID, ExecutorPid: new(uint32(readPID(t, filepath.Join(config.Sandbox, "main.pid"))))}
 	if diff := cmp.Diff(want, status, protocmp.Transform()); diff != "" {
 		t.Errorf("status (-want +got):\n%s", diff)
 	}
@@ -188,7 +188,7 @@ func testTerminations(t *testing.T, ct *containerizerTest) {
 func testEnvironment(t *testing.T, ct *containerizerTest) {
 	config := ct.config(t, `echo "$A $B ${HOME-unset}"`)
 	config.Env["A"], config.Env["B"] = "agent", "agent"
-	config.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: proto.String("B"), Value: proto.String("command")}}}
+	config.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("B"), Value: new("command")}}}
 	t.Setenv("HOME", "/agents/own")
 	ct.launch(t, config)
 	ct.wait(t, config)
@@ -199,7 +199,7 @@ func testEnvironment(t *testing.T, ct *containerizerTest) {
 
 func testFailedLaunch(t *testing.T, ct *containerizerTest) {
 	config := ct.config(t, "/no/such/program")
-	config.Command.Shell = proto.Bool(false)
+	config.Command.Shell = new(false)
 	if err := ct.Launch(testContext(t), config); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("launch: got %v, want %v", err, fs.ErrNotExist)
 	}
@@ -208,7 +208,7 @@ func testFailedLaunch(t *testing.T, ct *containerizerTest) {
 		t.Errorf("a failed launch left %v", orphans)
 	}
 	// The id is free again.
-	config.Command = &mesos.CommandInfo{Value: proto.String("exit 0")}
+	config.Command = &mesos.CommandInfo{Value: new("exit 0")}
 	ct.launch(t, config)
 	ct.wait(t, config)
 }
@@ -216,9 +216,9 @@ func testFailedLaunch(t *testing.T, ct *containerizerTest) {
 func testRefusedConfig(t *testing.T, ct *containerizerTest) {
 	for name, change := range map[string]func(*isolation.ContainerConfig){
 		"no id":            func(c *isolation.ContainerConfig) { c.ID = nil },
-		"empty id":         func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: proto.String("")} },
-		"id with a slash":  func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: proto.String("../x")} },
-		"id with a dot":    func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: proto.String("a.b")} },
+		"empty id":         func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: new("")} },
+		"id with a slash":  func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: new("../x")} },
+		"id with a dot":    func(c *isolation.ContainerConfig) { c.ID = &mesos.ContainerID{Value: new("a.b")} },
 		"nested":           func(c *isolation.ContainerConfig) { c.ID.Parent = newID() },
 		"relative sandbox": func(c *isolation.ContainerConfig) { c.Sandbox = "sandbox" },
 		"no command":       func(c *isolation.ContainerConfig) { c.Command = nil },
@@ -229,7 +229,7 @@ func testRefusedConfig(t *testing.T, ct *containerizerTest) {
 			c.ContainerInfo = &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum(), Mesos: &mesos.ContainerInfo_MesosInfo{Image: &mesos.Image{}}}
 		},
 		"secret": func(c *isolation.ContainerConfig) {
-			c.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: proto.String("S"), Type: mesos.Environment_Variable_SECRET.Enum()}}}
+			c.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("S"), Type: mesos.Environment_Variable_SECRET.Enum()}}}
 		},
 	} {
 		config := ct.config(t, "exit 0")
@@ -330,7 +330,7 @@ func testUnknownContainer(t *testing.T, ct *containerizerTest) {
 
 func testUsage(t *testing.T, ct *containerizerTest) {
 	config := ct.config(t, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo >burnt; "+waitForGo)
-	config.Limits = map[string]*mesos.Value_Scalar{"cpus": {Value: proto.Float64(2.5)}}
+	config.Limits = map[string]*mesos.Value_Scalar{"cpus": {Value: new(2.5)}}
 	ct.launch(t, config)
 	readFile(t, filepath.Join(config.Sandbox, "burnt"))
 	usage := func() *mesos.ResourceStatistics {
@@ -367,7 +367,7 @@ func testUsage(t *testing.T, ct *containerizerTest) {
 
 func volume(id, path string) *mesos.Resource {
 	r := Scalar("disk", 10)
-	r.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: proto.String("eng/dev")}}
+	r.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: new("eng/dev")}}
 	r.Disk = &mesos.Resource_DiskInfo{
 		Persistence: &mesos.Resource_DiskInfo_Persistence{Id: &id},
 		Volume:      &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: &path},

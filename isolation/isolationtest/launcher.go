@@ -10,10 +10,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
-
-	"github.com/google/go-cmp/cmp"
 )
 
 // NewLauncher makes a launcher on a runtime directory; the suite closes it.
@@ -31,7 +31,7 @@ func newLauncherTest(t *testing.T, newLauncher NewLauncher) *launcherTest {
 	t.Helper()
 	lt := &launcherTest{new: newLauncher, dir: t.TempDir(), sandbox: sandbox(t)}
 	lt.open(t)
-	t.Cleanup(func() { lt.Close() })
+	t.Cleanup(func() { _ = lt.Close() })
 	return lt
 }
 

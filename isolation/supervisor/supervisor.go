@@ -205,7 +205,7 @@ func start(spec *Spec) (pid int, what string, err error) {
 		attr.Sys.Credential = &syscall.Credential{Uid: spec.UID, Gid: spec.GID, Groups: spec.Groups}
 	}
 	pid, err = syscall.ForkExec(path, spec.Argv, attr)
-	if err == syscall.ENOEXEC {
+	if errors.Is(err, syscall.ENOEXEC) {
 		// execvp(3) hands a script without "#!" to the shell, and Mesos uses
 		// execvp (src/slave/containerizer/mesos/launch.cpp).
 		argv := append([]string{"sh", path}, tail(spec.Argv)...)

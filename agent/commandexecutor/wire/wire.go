@@ -443,7 +443,7 @@ func decodeCheck(b []byte, c *Check) (*Check, error) {
 
 // field is one field of a message.
 type field struct {
-	number protowire.Number
+	number int
 	varint uint64 // also the bits of a fixed one
 	bytes  []byte
 }
@@ -458,7 +458,7 @@ func fields(b []byte, f func(field) error) error {
 			return ErrMalformed
 		}
 		b = b[n:]
-		v := field{number: number}
+		v := field{number: int(number)}
 		switch typ {
 		case protowire.VarintType:
 			v.varint, n = protowire.ConsumeVarint(b)

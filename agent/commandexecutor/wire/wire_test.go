@@ -14,33 +14,33 @@ import (
 
 func taskInfo() *mesos.TaskInfo {
 	command := &mesos.CommandInfo{
-		Value: proto.String("echo hi"), Shell: proto.Bool(true), User: proto.String("u"),
+		Value: new("echo hi"), Shell: new(true), User: new("u"),
 		Arguments: []string{"a", "", "c d"},
-		Uris:      []*mesos.CommandInfo_URI{{Value: proto.String("http://x/y")}},
+		Uris:      []*mesos.CommandInfo_URI{{Value: new("http://x/y")}},
 		Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{
-			{Name: proto.String("A"), Value: proto.String("1")},
-			{Name: proto.String("S"), Type: mesos.Environment_Variable_SECRET.Enum(), Secret: &mesos.Secret{Type: mesos.Secret_VALUE.Enum()}},
-			{Name: proto.String("B"), Value: proto.String(""), Type: mesos.Environment_Variable_VALUE.Enum()},
+			{Name: new("A"), Value: new("1")},
+			{Name: new("S"), Type: mesos.Environment_Variable_SECRET.Enum(), Secret: &mesos.Secret{Type: mesos.Secret_VALUE.Enum()}},
+			{Name: new("B"), Value: new(""), Type: mesos.Environment_Variable_VALUE.Enum()},
 		}},
 	}
 	return &mesos.TaskInfo{
-		Name: proto.String("name"), TaskId: &mesos.TaskID{Value: proto.String("t1")},
-		AgentId: &mesos.AgentID{Value: proto.String("a1")},
+		Name: new("name"), TaskId: &mesos.TaskID{Value: new("t1")},
+		AgentId: &mesos.AgentID{Value: new("a1")},
 		Resources: []*mesos.Resource{
-			{Name: proto.String("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)}, AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String("eng/dev")}},
-			{Name: proto.String("mem"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)}, AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String("other")}},
+			{Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)}, AllocationInfo: &mesos.Resource_AllocationInfo{Role: new("eng/dev")}},
+			{Name: new("mem"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)}, AllocationInfo: &mesos.Resource_AllocationInfo{Role: new("other")}},
 		},
 		Command:           command,
 		KillPolicy:        &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(5e9)}},
 		MaxCompletionTime: &mesos.DurationInfo{Nanoseconds: proto.Int64(7e9)},
 		HealthCheck: &mesos.HealthCheck{
-			DelaySeconds: proto.Float64(0.5), IntervalSeconds: proto.Float64(0), ConsecutiveFailures: proto.Uint32(9), GracePeriodSeconds: proto.Float64(2.5),
+			DelaySeconds: new(0.5), IntervalSeconds: proto.Float64(0), ConsecutiveFailures: proto.Uint32(9), GracePeriodSeconds: new(2.5),
 			Type: mesos.HealthCheck_HTTP.Enum(),
-			Http: &mesos.HealthCheck_HTTPCheckInfo{Protocol: mesos.NetworkInfo_IPv6.Enum(), Scheme: proto.String("https"), Port: proto.Uint32(8443), Path: proto.String("/h"), Statuses: []uint32{200, 201}},
+			Http: &mesos.HealthCheck_HTTPCheckInfo{Protocol: mesos.NetworkInfo_IPv6.Enum(), Scheme: new("https"), Port: proto.Uint32(8443), Path: new("/h"), Statuses: []uint32{200, 201}},
 		},
 		Check: &mesos.CheckInfo{
 			Type: mesos.CheckInfo_COMMAND.Enum(), TimeoutSeconds: proto.Float64(1),
-			Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: proto.String("true"), Shell: proto.Bool(false)}},
+			Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: new("true"), Shell: new(false)}},
 		},
 		Limits: map[string]*mesos.Value_Scalar{"cpus": {Value: proto.Float64(2)}},
 		Data:   []byte{1, 2, 3},
@@ -84,7 +84,7 @@ func TestDecodeTask(t *testing.T) {
 // TestDefaults compares the defaults kept here with those of the contract.
 func TestDefaults(t *testing.T) {
 	task, err := DecodeTask(marshal(t, &mesos.TaskInfo{
-		Name: proto.String("n"), TaskId: &mesos.TaskID{Value: proto.String("t")}, AgentId: &mesos.AgentID{Value: proto.String("a")},
+		Name: new("n"), TaskId: &mesos.TaskID{Value: new("t")}, AgentId: &mesos.AgentID{Value: new("a")},
 		Command: &mesos.CommandInfo{}, HealthCheck: &mesos.HealthCheck{}, Check: &mesos.CheckInfo{},
 	}))
 	if err != nil {
@@ -113,10 +113,10 @@ func TestDecodeCheckTypes(t *testing.T) {
 		info *mesos.TaskInfo
 		want Check
 	}{
-		{"http", &mesos.TaskInfo{Check: &mesos.CheckInfo{Type: mesos.CheckInfo_HTTP.Enum(), Http: &mesos.CheckInfo_Http{Port: proto.Uint32(80), Path: proto.String("/x")}}}, Check{Type: CheckHTTP, Port: 80, Path: "/x"}},
+		{"http", &mesos.TaskInfo{Check: &mesos.CheckInfo{Type: mesos.CheckInfo_HTTP.Enum(), Http: &mesos.CheckInfo_Http{Port: proto.Uint32(80), Path: new("/x")}}}, Check{Type: CheckHTTP, Port: 80, Path: "/x"}},
 		{"tcp", &mesos.TaskInfo{Check: &mesos.CheckInfo{Type: mesos.CheckInfo_TCP.Enum(), Tcp: &mesos.CheckInfo_Tcp{Port: proto.Uint32(81)}}}, Check{Type: CheckTCP, Port: 81}},
 		{"health tcp", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_TCP.Enum(), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: proto.Uint32(82), Protocol: mesos.NetworkInfo_IPv6.Enum()}}}, Check{Type: CheckTCP, Port: 82, IPv6: true}},
-		{"health command", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: proto.String("x")}}}, Check{Type: CheckCommand, Command: &Command{Shell: true, HasValue: true, Value: "x"}}},
+		{"health command", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: new("x")}}}, Check{Type: CheckCommand, Command: &Command{Shell: true, HasValue: true, Value: "x"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(c.info)
@@ -145,13 +145,13 @@ func TestDecodeEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := &mesos.TaskID{Value: proto.String("t1")}
-	framework := &mesos.FrameworkInfo{User: proto.String("u"), Name: proto.String("n"), Capabilities: []*mesos.FrameworkInfo_Capability{
+	id := &mesos.TaskID{Value: new("t1")}
+	framework := &mesos.FrameworkInfo{User: new("u"), Name: new("n"), Capabilities: []*mesos.FrameworkInfo_Capability{
 		{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()}, {Type: mesos.FrameworkInfo_Capability_TASK_KILLING_STATE.Enum()},
 	}}
 	subscribed := &executor.Event_Subscribed{
-		ExecutorInfo:  &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}},
-		FrameworkInfo: framework, AgentInfo: &mesos.AgentInfo{Hostname: proto.String("h")},
+		ExecutorInfo:  &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: new("e")}},
+		FrameworkInfo: framework, AgentInfo: &mesos.AgentInfo{Hostname: new("h")},
 	}
 	plain := proto.Clone(subscribed).(*executor.Event_Subscribed)
 	plain.FrameworkInfo.Capabilities = plain.FrameworkInfo.Capabilities[:1]
@@ -168,7 +168,7 @@ func TestDecodeEvent(t *testing.T) {
 		{"kill now", &executor.Event{Type: executor.Event_KILL.Enum(), Kill: &executor.Event_Kill{TaskId: id, KillPolicy: &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(0)}}}}, &Event{Type: EventKill, TaskID: "t1", Grace: &grace}},
 		{"kill with empty policy", &executor.Event{Type: executor.Event_KILL.Enum(), Kill: &executor.Event_Kill{TaskId: id, KillPolicy: &mesos.KillPolicy{}}}, &Event{Type: EventKill, TaskID: "t1"}},
 		{"acknowledged", &executor.Event{Type: executor.Event_ACKNOWLEDGED.Enum(), Acknowledged: &executor.Event_Acknowledged{TaskId: id, Uuid: []byte{0, 1}}}, &Event{Type: EventAcknowledged, TaskID: "t1", UUID: []byte{0, 1}}},
-		{"error", &executor.Event{Type: executor.Event_ERROR.Enum(), Error: &executor.Event_Error{Message: proto.String("m")}}, &Event{Type: EventError, Message: "m"}},
+		{"error", &executor.Event{Type: executor.Event_ERROR.Enum(), Error: &executor.Event_Error{Message: new("m")}}, &Event{Type: EventError, Message: "m"}},
 		{"message", &executor.Event{Type: executor.Event_MESSAGE.Enum(), Message: &executor.Event_Message{Data: []byte("d")}}, &Event{Type: EventMessage}},
 		{"shutdown", &executor.Event{Type: executor.Event_SHUTDOWN.Enum()}, &Event{Type: EventShutdown}},
 		{"launch group", &executor.Event{Type: executor.Event_LAUNCH_GROUP.Enum()}, &Event{Type: EventLaunchGroup}},
@@ -212,31 +212,34 @@ func TestEncode(t *testing.T) {
 	}{
 		{"bare", Status{State: TaskStarting, Reason: NoReason}, &mesos.TaskStatus{State: mesos.TaskState_TASK_STARTING.Enum()}},
 		{
-			"full", Status{State: TaskFailed, Reason: ReasonMaxCompletionTime, Message: "m", Healthy: &yes, Check: &CheckStatus{Type: CheckHTTP, Has: true, Value: 404}},
+			"full",
+			Status{State: TaskFailed, Reason: ReasonMaxCompletionTime, Message: "m", Healthy: &yes, Check: &CheckStatus{Type: CheckHTTP, Has: true, Value: 404}},
 			&mesos.TaskStatus{
-				State: mesos.TaskState_TASK_FAILED.Enum(), Reason: mesos.TaskStatus_REASON_MAX_COMPLETION_TIME_REACHED.Enum(), Message: proto.String("m"), Healthy: proto.Bool(true),
+				State: mesos.TaskState_TASK_FAILED.Enum(), Reason: mesos.TaskStatus_REASON_MAX_COMPLETION_TIME_REACHED.Enum(), Message: new("m"), Healthy: new(true),
 				CheckStatus: &mesos.CheckStatusInfo{Type: mesos.CheckInfo_HTTP.Enum(), Http: &mesos.CheckStatusInfo_Http{StatusCode: proto.Uint32(404)}},
 			},
 		},
 		{
-			"no result yet", Status{State: TaskKilling, Reason: ReasonTaskCheckUpdated, Healthy: new(bool), Check: &CheckStatus{Type: CheckCommand}},
+			"no result yet",
+			Status{State: TaskKilling, Reason: ReasonTaskCheckUpdated, Healthy: new(bool), Check: &CheckStatus{Type: CheckCommand}},
 			&mesos.TaskStatus{
-				State: mesos.TaskState_TASK_KILLING.Enum(), Reason: mesos.TaskStatus_REASON_TASK_CHECK_STATUS_UPDATED.Enum(), Healthy: proto.Bool(false),
+				State: mesos.TaskState_TASK_KILLING.Enum(), Reason: mesos.TaskStatus_REASON_TASK_CHECK_STATUS_UPDATED.Enum(), Healthy: new(false),
 				CheckStatus: &mesos.CheckStatusInfo{Type: mesos.CheckInfo_COMMAND.Enum(), Command: &mesos.CheckStatusInfo_Command{}},
 			},
 		},
 		{
-			"tcp", Status{State: TaskKilled, Reason: ReasonHealthStatusUpdated, Check: &CheckStatus{Type: CheckTCP, Has: true, Value: 0}},
+			"tcp",
+			Status{State: TaskKilled, Reason: ReasonHealthStatusUpdated, Check: &CheckStatus{Type: CheckTCP, Has: true, Value: 0}},
 			&mesos.TaskStatus{
 				State: mesos.TaskState_TASK_KILLED.Enum(), Reason: mesos.TaskStatus_REASON_TASK_HEALTH_CHECK_STATUS_UPDATED.Enum(),
-				CheckStatus: &mesos.CheckStatusInfo{Type: mesos.CheckInfo_TCP.Enum(), Tcp: &mesos.CheckStatusInfo_Tcp{Succeeded: proto.Bool(false)}},
+				CheckStatus: &mesos.CheckStatusInfo{Type: mesos.CheckInfo_TCP.Enum(), Tcp: &mesos.CheckStatusInfo_Tcp{Succeeded: new(false)}},
 			},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.in.TaskID, c.in.Executor, c.in.UUID, c.in.Timestamp = "t", "e", []byte{9, 8}, 1.5
-			c.want.TaskId, c.want.ExecutorId = &mesos.TaskID{Value: proto.String("t")}, &mesos.ExecutorID{Value: proto.String("e")}
-			c.want.Uuid, c.want.Timestamp, c.want.Source = []byte{9, 8}, proto.Float64(1.5), mesos.TaskStatus_SOURCE_EXECUTOR.Enum()
+			c.want.TaskId, c.want.ExecutorId = &mesos.TaskID{Value: new("t")}, &mesos.ExecutorID{Value: new("e")}
+			c.want.Uuid, c.want.Timestamp, c.want.Source = []byte{9, 8}, new(1.5), mesos.TaskStatus_SOURCE_EXECUTOR.Enum()
 			status := EncodeStatus(&c.in)
 			compareCall(t, Update("f", "e", status), &executor.Call{
 				Type: executor.Call_UPDATE.Enum(), Update: &executor.Call_Update{Status: c.want},
@@ -255,7 +258,7 @@ func TestEncode(t *testing.T) {
 
 func compareCall(t *testing.T, b []byte, want *executor.Call) {
 	t.Helper()
-	want.FrameworkId, want.ExecutorId = &mesos.FrameworkID{Value: proto.String("f")}, &mesos.ExecutorID{Value: proto.String("e")}
+	want.FrameworkId, want.ExecutorId = &mesos.FrameworkID{Value: new("f")}, &mesos.ExecutorID{Value: new("e")}
 	got := &executor.Call{}
 	if err := proto.Unmarshal(b, got); err != nil {
 		t.Fatal(err)
