@@ -360,7 +360,7 @@ func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
 	ag.disconnectGen++
 	c.timers.add(c.now.Add(c.cfg.AgentPingTimeout), timer{kind: pingTimer, id: id, gen: ag.pingGen})
 	c.log(Info, "agent_registered", "agent_id", id, "hostname", ag.info.GetHostname(),
-		"ip", ag.ip, "resources", ag.total.String())
+		"ip", ag.ip)
 }
 
 // detach takes a registered agent out of the allocator before it joins anew, and
