@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
 )

@@ -11,7 +11,6 @@ import (
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 )

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"

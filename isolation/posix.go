@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation/proctree"
 )
