@@ -8,7 +8,7 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
-	"clusterd/internal/flags"
+	"clusterd/internal/units"
 )
 
 // What a command executor takes on top of its task, outside the offer
@@ -119,14 +119,14 @@ func (c *Core) environment(e *executorRun) map[string]string {
 	env["MESOS_CHECKPOINT"] = "0"
 	// Ours always speaks the HTTP API.
 	env["MESOS_HTTP_COMMAND_EXECUTOR"] = "1"
-	env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] = flags.FormatDuration(c.shutdownGrace(e))
+	env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] = units.FormatDuration(c.shutdownGrace(e))
 	if c.cfg.DomainSocket != "" {
 		env["MESOS_DOMAIN_SOCKET"] = c.cfg.DomainSocket
 	}
 	if e.fw.checkpoint() {
 		env["MESOS_CHECKPOINT"] = "1"
-		env["MESOS_RECOVERY_TIMEOUT"] = flags.FormatDuration(c.cfg.RecoveryTimeout)
-		env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = flags.FormatDuration(c.cfg.ExecutorReregistrationTimeout)
+		env["MESOS_RECOVERY_TIMEOUT"] = units.FormatDuration(c.cfg.RecoveryTimeout)
+		env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = units.FormatDuration(c.cfg.ExecutorReregistrationTimeout)
 	}
 	return env
 }

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"net/http"
-
 	"google.golang.org/protobuf/proto"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
@@ -15,17 +13,17 @@ import (
 // executor it answers the call.
 func (c *Core) find(req RequestID, call *executor.Call) *executorRun {
 	if !c.recovery.reconnect {
-		c.emit(Respond{req, http.StatusServiceUnavailable, "Agent has not finished recovery"})
+		c.emit(Respond{req, statusServiceUnavailable, "Agent has not finished recovery"})
 		return nil
 	}
 	fw, ok := c.frameworks.get(call.GetFrameworkId().GetValue())
 	if !ok {
-		c.emit(Respond{req, http.StatusBadRequest, "Framework cannot be found"})
+		c.emit(Respond{req, statusBadRequest, "Framework cannot be found"})
 		return nil
 	}
 	e, ok := fw.executors.get(call.GetExecutorId().GetValue())
 	if !ok {
-		c.emit(Respond{req, http.StatusBadRequest, "Executor cannot be found"})
+		c.emit(Respond{req, statusBadRequest, "Executor cannot be found"})
 		return nil
 	}
 	return e
@@ -40,18 +38,18 @@ func (c *Core) call(in Call) {
 		return
 	}
 	if e.state == execRegistering {
-		c.emit(Respond{in.Request, http.StatusForbidden, "Executor is not subscribed"})
+		c.emit(Respond{in.Request, statusForbidden, "Executor is not subscribed"})
 		return
 	}
 	switch in.Call.GetType() {
 	case executor.Call_UPDATE:
 		c.update(e.fw.id, in.Call.GetUpdate().GetStatus(), e)
-		c.emit(Respond{in.Request, http.StatusAccepted, ""})
+		c.emit(Respond{in.Request, statusAccepted, ""})
 	case executor.Call_MESSAGE:
 		c.executorMessage(e, in.Call.GetMessage().GetData())
-		c.emit(Respond{in.Request, http.StatusAccepted, ""})
+		c.emit(Respond{in.Request, statusAccepted, ""})
 	default:
-		c.emit(Respond{in.Request, http.StatusNotImplemented, "501 Not Implemented."})
+		c.emit(Respond{in.Request, statusNotImplemented, "501 Not Implemented."})
 	}
 }
 
@@ -186,3 +184,12 @@ func (c *Core) sendExitedExecutor(fw *mesos.FrameworkID, id *mesos.ExecutorID, s
 		},
 	}})
 }
+
+// The statuses of HTTP that calls of executors are answered with.
+const (
+	statusAccepted           = 202
+	statusBadRequest         = 400
+	statusForbidden          = 403
+	statusNotImplemented     = 501
+	statusServiceUnavailable = 503
+)

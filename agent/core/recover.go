@@ -10,7 +10,7 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
-	"clusterd/internal/flags"
+	"clusterd/internal/units"
 )
 
 // ErrIncompatible says that the agent's description differs from the kept one in
@@ -259,7 +259,7 @@ func (c *Core) reregistrationTimeout() {
 			e.pending = &verdict{
 				state:   lost(fw.info, mesos.TaskState_TASK_GONE),
 				reason:  mesos.TaskStatus_REASON_EXECUTOR_REREGISTRATION_TIMEOUT,
-				message: "Executor did not reregister within " + flags.FormatDuration(c.cfg.ExecutorReregistrationTimeout),
+				message: "Executor did not reregister within " + units.FormatDuration(c.cfg.ExecutorReregistrationTimeout),
 			}
 			c.emit(DestroyContainer{ContainerID: e.containerID})
 		}

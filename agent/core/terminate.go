@@ -4,7 +4,7 @@ import (
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/executor"
-	"clusterd/internal/flags"
+	"clusterd/internal/units"
 )
 
 // killTask is Slave::killTask. (Nothing is ever "pending" here: a task is with
@@ -141,7 +141,7 @@ func (c *Core) registrationTimeout(e *executorRun) {
 	e.pending = &verdict{
 		state:   mesos.TaskState_TASK_FAILED,
 		reason:  mesos.TaskStatus_REASON_EXECUTOR_REGISTRATION_TIMEOUT,
-		message: "Executor did not register within " + flags.FormatDuration(c.cfg.ExecutorRegistrationTimeout),
+		message: "Executor did not register within " + units.FormatDuration(c.cfg.ExecutorRegistrationTimeout),
 	}
 	c.emit(DestroyContainer{ContainerID: e.containerID})
 }

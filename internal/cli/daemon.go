@@ -26,6 +26,7 @@ import (
 	"clusterd/api/mesosjson"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
+	"clusterd/internal/units"
 	"clusterd/internal/version"
 	"clusterd/server"
 	"clusterd/server/core"
@@ -244,7 +245,7 @@ func coreOptions(v *flags.Values, c *core.Config) error {
 	c.MaxAgentPingTimeouts = v.Int("max_agent_ping_timeouts")
 	c.AgentReregisterTimeout = v.Duration("agent_reregister_timeout")
 	if text := v.String("agent_removal_rate_limit"); text != "" {
-		n, per, err := flags.ParseRate(text)
+		n, per, err := units.ParseRate(text)
 		if err != nil {
 			return fmt.Errorf("--agent_removal_rate_limit: %w", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"clusterd/internal/units"
 )
 
 // Notes shared by several flags.
@@ -103,7 +105,7 @@ func atLeast(n int64) func(Value) error {
 func between(low, high time.Duration) func(Value) error {
 	return func(v Value) error {
 		if v.d < low || v.d > high {
-			return fmt.Errorf("must be between %s and %s", FormatDuration(low), FormatDuration(high))
+			return fmt.Errorf("must be between %s and %s", units.FormatDuration(low), units.FormatDuration(high))
 		}
 		return nil
 	}
@@ -184,6 +186,6 @@ func zkURL(v Value) error {
 }
 
 func rate(v Value) error {
-	_, _, err := ParseRate(v.Text)
+	_, _, err := units.ParseRate(v.Text)
 	return err
 }

@@ -47,7 +47,7 @@ func masterFlags() []Flag {
 		{Name: "master_contender", Help: "Module that contends for leadership.", State: Replaced, Note: noteModules},
 		{Name: "master_detector", Help: "Module that detects the leader.", State: Replaced, Note: noteModules},
 
-		{Name: "agent_reregister_timeout", Type: Duration, Default: "10mins", Aliases: []string{"slave_reregister_timeout"}, Help: "How long agents have to come back before they are marked unreachable; at least 10mins.", Check: between(10*time.Minute, 100*365*day)},
+		{Name: "agent_reregister_timeout", Type: Duration, Default: "10mins", Aliases: []string{"slave_reregister_timeout"}, Help: "How long agents have to come back before they are marked unreachable; at least 10mins.", Check: between(10*time.Minute, 100*365*24*time.Hour)},
 		{Name: "recovery_agent_removal_limit", Type: Percent, Default: "100%", Aliases: []string{"recovery_slave_removal_limit"}, Help: "If more than this share of the agents does not return after a failover, the master exits rather than remove them.", State: Accepted},
 		{Name: "agent_removal_rate_limit", Aliases: []string{"slave_removal_rate_limit"}, Help: "How fast agents may be marked unreachable, such as 1/10mins.", Check: rate},
 		{Name: "agent_ping_timeout", Type: Duration, Default: "15secs", Aliases: []string{"slave_ping_timeout"}, Help: "Time an agent has to answer one ping.", Check: between(time.Second, 15*time.Minute)},

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"clusterd/internal/units"
 )
 
 // maxFileValue bounds a value read through file://.
@@ -68,13 +70,13 @@ func parseValue(f Flag, text string) (Value, error) {
 		}
 		v.Text = strconv.FormatFloat(v.f, 'g', -1, 64)
 	case Duration:
-		v.d, err = ParseDuration(text)
-		v.Text = FormatDuration(v.d)
+		v.d, err = units.ParseDuration(text)
+		v.Text = units.FormatDuration(v.d)
 	case Bytes:
-		v.by, err = ParseBytes(text)
-		v.Text = FormatBytes(v.by)
+		v.by, err = units.ParseBytes(text)
+		v.Text = units.FormatBytes(v.by)
 	case Percent:
-		v.f, err = ParsePercent(text)
+		v.f, err = units.ParsePercent(text)
 	case JSON:
 		v.Text, err = compactJSON(text)
 	case String, Path:
@@ -114,7 +116,7 @@ func readFileValue(path string) (string, error) {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}
 	if len(data) > maxFileValue {
-		return "", fmt.Errorf("read %s: larger than %s", path, FormatBytes(maxFileValue))
+		return "", fmt.Errorf("read %s: larger than %s", path, units.FormatBytes(maxFileValue))
 	}
 	return strings.TrimRight(string(data), "\r\n"), nil
 }

@@ -13,6 +13,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/flags"
 	"clusterd/internal/metrics"
+	"clusterd/internal/units"
 )
 
 // Common is what the endpoints need that master and agent serve alike.
@@ -106,7 +107,7 @@ func (c Common) snapshot(w http.ResponseWriter, r *http.Request) error {
 	if query.Has("timeout") {
 		text := query.Get("timeout")
 		var err error
-		if timeout, err = flags.ParseDuration(text); err != nil {
+		if timeout, err = units.ParseDuration(text); err != nil {
 			return BadRequest("Invalid timeout '%s': %v.\n", text, err)
 		}
 	}

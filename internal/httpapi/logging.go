@@ -9,7 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"clusterd/internal/flags"
+	"clusterd/internal/units"
 )
 
 // Verbosity is the level of debug output, glog's v: 0 shows none, 1 shows
@@ -96,7 +96,7 @@ func (v *Verbosity) toggle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || level != int64(int32(level)) {
 		return BadRequest("Failed to convert '%s' to number.\n", query.Get("level"))
 	}
-	d, err := flags.ParseDuration(query.Get("duration"))
+	d, err := units.ParseDuration(query.Get("duration"))
 	if err != nil {
 		return BadRequest("%v.\n", err)
 	}

@@ -1,4 +1,7 @@
-package flags
+// Package units reads and writes durations, bytes, percentages and rates in
+// Mesos's syntax (stout's Duration and Bytes). It is pure and may be imported by
+// everything, the cores included.
+package units
 
 import (
 	"fmt"
