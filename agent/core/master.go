@@ -229,6 +229,8 @@ func (c *Core) registered(m *clusterdv1.Registered) {
 		info := proto.CloneOf(c.info)
 		info.Id = m.GetAgentId()
 		c.info = info
+		// What an earlier agent left, if it was killed while it shut down.
+		c.persist(ForgetAgent{})
 	}
 	if known == "" || c.infoChanged {
 		c.infoChanged = false

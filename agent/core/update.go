@@ -240,7 +240,7 @@ func terminalMetric(s mesos.TaskState) string {
 
 // take makes the update durable, queues it for the framework and acknowledges it
 // to the executor. The shell writes the record before it does the rest.
-func (c *Core) take(fwID string, st *mesos.TaskStatus, e *executorRun, from *executorRun) {
+func (c *Core) take(fwID string, st *mesos.TaskStatus, e, from *executorRun) {
 	taskID := st.GetTaskId().GetValue()
 	if st.AgentId == nil {
 		st.AgentId = c.info.GetId()
