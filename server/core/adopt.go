@@ -102,10 +102,13 @@ func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
 	held := !removable(rec.State)
 	if cl := fw.cells[rec.ID]; cl != nil {
 		if cl.ag != ag {
-			// Two agents claim one task: the id was used again while the first was
-			// away. The one that the master launched counts.
+			// Two agents claim one task: the framework was told that it is lost, and
+			// used its id again elsewhere. The new one counts, the old one must end.
 			c.log(Warn, "task_on_two_agents", "framework_id", fw.id, "task_id", rec.ID,
 				"agent_id", ag.id, "other_agent_id", cl.ag.id)
+			if held {
+				ag.doubles = append(ag.doubles, taskRef{fw.id, rec.ID})
+			}
 			return
 		}
 		if !cl.rec.Terminal() && rec.Terminal() {

@@ -39,6 +39,7 @@ type agent struct {
 	pingGen, disconnectGen, removeGen uint64
 	removing                          bool // its being marked unreachable is scheduled
 	removeReason                      string
+	doubles                           []taskRef // tasks to kill: they live elsewhere by the same id
 }
 
 // link is one connection of an agent.
@@ -398,6 +399,13 @@ func (c *Core) briefAgent(ag *agent, msg *clusterdv1.RegisterAgent) {
 			c.sendKill(cl)
 		}
 	}
+	for _, ref := range ag.doubles {
+		c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_KillTask{KillTask: &clusterdv1.KillTask{
+			FrameworkId: &mesos.FrameworkID{Value: &ref.framework},
+			TaskId:      &mesos.TaskID{Value: &ref.task},
+		}}})
+	}
+	ag.doubles = nil
 }
 
 func (c *Core) shutdownFramework(ag *agent, frameworkID string) {

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -41,8 +39,11 @@ func (c *Core) taskUpdate(ag *agent, m *clusterdv1.UpdateTask) {
 	}
 	cl := fw.cells[s.GetTaskId().GetValue()]
 	if cl != nil && cl.ag != ag {
+		// An old task of an id that lives elsewhere by now. Its framework must not
+		// take this for the end of the new one; the agent must not wait for ever.
 		c.count("master/invalid_status_updates")
 		c.drop("update_task", "task of another agent", "agent_id", ag.id, "task_id", s.GetTaskId().GetValue())
+		c.acknowledgeTask(ag, fw.id, s.GetTaskId().GetValue(), s.Uuid)
 		return
 	}
 	valid := fw.connected()
@@ -101,12 +102,16 @@ func (c *Core) acknowledge(fw *framework, call *scheduler.Call_Acknowledge) {
 	if cl != nil && Terminal(cl.rec.StatusUpdateState) && cl.rec.StatusUpdateUUID == string(call.Uuid) {
 		c.forgetTask(cl, false)
 	}
+	c.acknowledgeTask(ag, fw.id, call.GetTaskId().GetValue(), call.Uuid)
+	c.count("master/valid_status_update_acknowledgements")
+}
+
+func (c *Core) acknowledgeTask(ag *agent, frameworkID, taskID string, uuid []byte) {
 	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_AcknowledgeTask{
 		AcknowledgeTask: &clusterdv1.AcknowledgeTask{
-			FrameworkId: &mesos.FrameworkID{Value: &fw.id},
-			TaskId:      &mesos.TaskID{Value: proto.String(call.GetTaskId().GetValue())},
-			Uuid:        call.Uuid,
+			FrameworkId: &mesos.FrameworkID{Value: &frameworkID},
+			TaskId:      &mesos.TaskID{Value: &taskID},
+			Uuid:        uuid,
 		},
 	}})
-	c.count("master/valid_status_update_acknowledgements")
 }
