@@ -213,6 +213,7 @@ func agentRemovedFlags() []Flag {
 
 func agentOwnFlags() []Flag {
 	return []Flag{
+		{Name: "join", List: true, Help: "Masters, if --master names none (host, host:port; comma list, repeatable).", Note: noteGossip},
 		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
 	}
 }

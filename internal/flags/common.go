@@ -13,11 +13,11 @@ import (
 
 // Notes shared by several flags.
 const (
-	noteZooKeeper = "clusterd needs no ZooKeeper: masters agree by Raft and find each other by gossip; see --join and --bootstrap_expect"
+	noteZooKeeper = "clusterd needs no ZooKeeper: the registry is a Raft log inside the master; --master=HOST:PORT is all that an agent needs"
 	noteModules   = "shared-library modules cannot be loaded; clusterd's variants are built in"
 	noteRaftLog   = "the registry is kept by Raft, which sizes its own quorum"
 	noteV0        = "only the v1 HTTP API is spoken, v0 drivers are not served"
-	noteJemalloc  = "there is no jemalloc; profiles are under /debug/pprof"
+	noteJemalloc  = "there is no jemalloc to profile"
 	noteGossip    = "nodes do not gossip yet"
 	noteCMesos    = "clusterd is one binary and needs no helper programs"
 )
@@ -28,10 +28,10 @@ func common() []Flag {
 		{Name: "help", Type: Bool, Default: "false", Help: "Print this help and exit."},
 		{Name: "version", Type: Bool, Default: "false", Help: "Print the version and exit."},
 		{Name: "quiet", Type: Bool, Default: "false", Help: "Log nothing to stderr."},
-		{Name: "log_dir", Type: Path, Help: "Directory for log files; the log is then also served by /files. Unset: stderr only."},
+		{Name: "log_dir", Type: Path, Help: "Directory of log files; unset: stderr only."},
 		{Name: "logbufsecs", Type: Int, Default: "0", Help: "Seconds of log to buffer before writing.", State: Accepted, Note: "the log is never buffered"},
 		{Name: "logging_level", Default: "INFO", Help: "Lowest severity to log: INFO, WARNING or ERROR.", Check: oneOf("INFO", "WARNING", "ERROR")},
-		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files.", State: Accepted},
+		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files.", State: Accepted, Note: "logs are not served by /files yet"},
 		{Name: "initialize_driver_logging", Type: Bool, Default: "true", Help: "Whether v0 drivers set up logging.", State: Replaced, Note: noteV0},
 		{Name: "memory_profiling", Type: Bool, Default: "false", Help: "Expose jemalloc's profiler.", State: Replaced, Note: noteJemalloc},
 		{Name: "advertise_ip", Help: "Address published for others to reach this node.", Check: validIP, Env: []string{"LIBPROCESS_ADVERTISE_IP"}},
@@ -51,7 +51,6 @@ func common() []Flag {
 		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
 
 		// Ours.
-		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
 		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Guarded},
 		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort, State: Accepted, Note: noteGossip},
 		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir.", State: Accepted},

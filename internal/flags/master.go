@@ -41,7 +41,7 @@ func masterFlags() []Flag {
 		{Name: "registry_gc_interval", Type: Duration, Default: "15mins", Help: "How often unreachable and gone agents are pruned.", Check: positive},
 		{Name: "registry_max_agent_age", Type: Duration, Default: "2weeks", Help: "How long unreachable and gone agents are remembered."},
 		{Name: "registry_max_agent_count", Type: Int, Default: "102400", Help: "How many unreachable and gone agents are remembered.", Check: atLeast(0)},
-		{Name: "log_auto_initialize", Type: Bool, Default: "true", Help: "Whether an empty replicated log initializes itself.", State: Replaced, Note: "a new cluster bootstraps once --bootstrap_expect masters see each other"},
+		{Name: "log_auto_initialize", Type: Bool, Default: "true", Help: "Whether an empty replicated log initializes itself.", State: Replaced, Note: "an empty --work_dir founds a new cluster"},
 		{Name: "quorum", Type: Int, Help: "Majority of the masters.", State: Replaced, Note: noteRaftLog, Check: atLeast(1)},
 		{Name: "zk", Help: "ZooKeeper URL for leader election.", State: Replaced, Note: noteZooKeeper, Check: zkURL},
 		{Name: "master_contender", Help: "Module that contends for leadership.", State: Replaced, Note: noteModules},
@@ -100,7 +100,8 @@ func masterSecurityFlags() []Flag {
 
 func masterOwnFlags() []Flag {
 	return []Flag{
-		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before a new cluster is formed.", Check: atLeast(1)},
+		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster.", State: Accepted, Note: noteGossip},
+		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before a new cluster is formed.", Check: atLeast(1), Note: "only 1 is taken: groups of several masters are not built yet"},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
 		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
 		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
