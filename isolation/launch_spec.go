@@ -136,4 +136,3 @@ func programName(info *LaunchInfo) string {
 	}
 	return info.Path
 }
-
