@@ -293,6 +293,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	})
 	a.post(core.Recovered{Statuses: statuses})
 	a.recovered.Store(true)
+	a.metrics.Gauge("slave/recovery_time_secs").Set(time.Since(a.started).Seconds())
 	a.wg.Go(a.gc.run)
 	a.wg.Go(func() {
 		if err := a.server.Serve(a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {

@@ -33,11 +33,10 @@ func (a *Agent) newServer() *http.Server {
 	rt.OnError = func(r *http.Request, err error) {
 		a.log.Debug().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request refused")
 	}
-	verbosity := a.opts.Verbosity
-	if verbosity == nil {
-		verbosity = httpapi.NewVerbosity(0)
+	if a.opts.Verbosity == nil {
+		a.opts.Verbosity = httpapi.NewVerbosity(0)
 	}
-	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: verbosity}.Register(rt)
+	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity}.Register(rt)
 	a.files.Register(rt, nil)
 	rt.Handle("/api/v1/executor", a.executorAPI)
 	rt.Handle("/api/v1", a.operatorAPI)

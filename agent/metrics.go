@@ -45,6 +45,7 @@ func (a *Agent) registerMetrics() {
 	}
 	a.metrics.CollectSystem()
 	a.metrics.GaugeFunc("slave/uptime_secs", func() float64 { return time.Since(a.started).Seconds() })
+	a.metrics.Gauge("slave/recovery_time_secs")
 	a.metrics.GaugeFunc("gc/path_removals_pending", func() float64 { return float64(a.gc.len()) })
 	a.metrics.GaugeFunc("slave/executor_directory_max_allowed_age_secs", func() float64 { return a.gc.maxAge().Seconds() })
 	a.metrics.Collect("agent", func(emit func(metrics.Sample)) {

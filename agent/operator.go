@@ -80,6 +80,16 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		for _, s := range a.metrics.Snapshot(timeout) {
 			res.GetMetrics.Metrics = append(res.GetMetrics.Metrics, &mesos.Metric{Name: strp(s.Name), Value: proto.Float64(s.Value)})
 		}
+	case agentv1.Call_GET_LOGGING_LEVEL:
+		res.Type = agentv1.Response_GET_LOGGING_LEVEL.Enum()
+		res.GetLoggingLevel = &agentv1.Response_GetLoggingLevel{Level: proto.Uint32(uint32(a.opts.Verbosity.Level()))}
+	case agentv1.Call_SET_LOGGING_LEVEL:
+		set := c.GetSetLoggingLevel()
+		if err := a.opts.Verbosity.Set(int(set.GetLevel()), time.Duration(set.GetDuration().GetNanoseconds())); err != nil {
+			return err
+		}
+		httpapi.WriteStatus(w, http.StatusOK)
+		return nil
 	case agentv1.Call_LIST_FILES:
 		infos, err := a.files.Browse(r.Context(), c.GetListFiles().GetPath(), "")
 		if err != nil {
