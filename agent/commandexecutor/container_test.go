@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 
@@ -118,6 +119,34 @@ func TestInContainer(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestTaskSeesNothingOfUs: the task inherits what the agent gave its container,
+// and neither files nor variables of the programs above it.
+func TestTaskSeesNothingOfUs(t *testing.T) {
+	c := containerizer(t)
+	a := newAgent(t)
+	_, p := startInContainer(t, c, a, "env | sort; ls /proc/self/fd | wc -l")
+	a.awaitState(mesos.TaskState_TASK_FINISHED)
+	lines := strings.Split(strings.TrimSpace(p.read("stdout")), "\n")
+	var names []string
+	for _, l := range lines[:len(lines)-1] {
+		switch name, _, _ := strings.Cut(l, "="); name {
+		case "PWD", "OLDPWD", "SHLVL", "_": // the shell's own
+		default:
+			names = append(names, name)
+		}
+	}
+	want := []string{
+		"CLUSTERD_CONTAINER_ID", "MESOS_AGENT_ENDPOINT", "MESOS_ALLOCATION_ROLE", "MESOS_CHECKPOINT", "MESOS_EXECUTOR_ID",
+		"MESOS_FRAMEWORK_ID", "MESOS_SANDBOX", "PATH",
+	}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+	if got := lines[len(lines)-1]; got != "4" { // 0, 1, 2 and that of ls
+		t.Errorf("open files: got %s, want 4", got)
 	}
 }
 
