@@ -193,6 +193,7 @@ func subscribeRaw(t testing.TB, s *Server, info *mesos.FrameworkInfo) *framework
 func subscribe(t testing.TB, s *Server, info *mesos.FrameworkInfo) *framework {
 	t.Helper()
 	f := subscribeRaw(t, s, info)
+	quit := make(chan struct{})
 	go func() {
 		defer close(f.done)
 		defer close(f.events)
@@ -206,10 +207,14 @@ func subscribe(t testing.TB, s *Server, info *mesos.FrameworkInfo) *framework {
 				t.Errorf("event %s: %v", record, err)
 				return
 			}
-			f.events <- ev
+			select {
+			case f.events <- ev:
+			case <-quit:
+				return
+			}
 		}
 	}()
-	t.Cleanup(func() { f.body.Close(); <-f.done })
+	t.Cleanup(func() { close(quit); f.body.Close(); <-f.done })
 	f.id = f.next(scheduler.Event_SUBSCRIBED).GetSubscribed().GetFrameworkId()
 	return f
 }
