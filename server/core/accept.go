@@ -41,7 +41,7 @@ func (c *Core) accept(fw *framework, call *scheduler.Call_Accept) {
 	}
 	offers, err := c.validateOffers(call.OfferIds, fw)
 	if len(call.OfferIds) == 0 {
-		err = fmt.Errorf("No offers specified")
+		err = invalidf("No offers specified")
 	}
 	if err != nil {
 		c.acceptInvalid(fw, call, err)
@@ -119,7 +119,7 @@ func (c *Core) prepare(fw *framework, ag *agent, role string, ops []*mesos.Offer
 		}
 		err := resources.ValidateAndUpgrade(op)
 		if err == nil && len(op.GetReserve().GetSource()) > 0 {
-			err = fmt.Errorf("Reservation updates are not yet implemented for the scheduler API.")
+			err = invalidf("Reservation updates are not yet implemented for the scheduler API.")
 		}
 		tasks, launch := launched(op)
 		switch {

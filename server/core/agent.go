@@ -236,7 +236,7 @@ func (c *Core) reregister(reg *registration) {
 		c.parked[id] = reg
 		return
 	}
-	known := info
+	var known *mesos.AgentInfo
 	ag := c.agent(id)
 	rec, isRecovered := c.recovered.Get(id)
 	switch {
@@ -351,7 +351,7 @@ func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
 	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: &clusterdv1.Registered{
 		AgentId:        &mesos.AgentID{Value: &ag.id},
 		MasterInfo:     c.cfg.MasterInfo,
-		PingTimeout:    &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(c.cfg.AgentPingTimeout) * int64(c.cfg.MaxAgentPingTimeouts))},
+		PingTimeout:    &mesos.DurationInfo{Nanoseconds: new(int64(c.cfg.AgentPingTimeout) * int64(c.cfg.MaxAgentPingTimeouts))},
 		ReconcileTasks: reconcile,
 	}}})
 	c.briefAgent(ag, msg)

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -300,14 +298,14 @@ func (c *Core) collectRegistry() {
 	old := func(m map[string]time.Time) []string { return c.expired(m) }
 	for _, id := range old(mapOf(c.unreachable.Scan)) {
 		if !c.busy[id] && c.registering[id] == nil {
-			prune.Unreachable = append(prune.Unreachable, &mesos.AgentID{Value: proto.String(id)})
+			prune.Unreachable = append(prune.Unreachable, &mesos.AgentID{Value: new(id)})
 		}
 	}
 	for _, id := range old(mapOf(c.gone.Scan)) {
-		prune.Gone = append(prune.Gone, &mesos.AgentID{Value: proto.String(id)})
+		prune.Gone = append(prune.Gone, &mesos.AgentID{Value: new(id)})
 	}
 	for _, id := range old(c.removed) {
-		prune.RemovedFrameworks = append(prune.RemovedFrameworks, &mesos.FrameworkID{Value: proto.String(id)})
+		prune.RemovedFrameworks = append(prune.RemovedFrameworks, &mesos.FrameworkID{Value: new(id)})
 	}
 	if len(prune.Unreachable)+len(prune.Gone)+len(prune.RemovedFrameworks) == 0 {
 		return

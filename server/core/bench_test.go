@@ -19,8 +19,8 @@ func reports(tb testing.TB, agents, tasksPerAgent int) (Recovered, [][]byte) {
 	tb.Helper()
 	var rec Recovered
 	framework := &mesos.FrameworkInfo{
-		Id: &mesos.FrameworkID{Value: proto.String("OLD-0000")}, User: proto.String("u"), Name: proto.String("f"),
-		Roles: []string{"eng"}, Checkpoint: proto.Bool(true), FailoverTimeout: proto.Float64(1e6),
+		Id: &mesos.FrameworkID{Value: new("OLD-0000")}, User: new("u"), Name: new("f"),
+		Roles: []string{"eng"}, Checkpoint: new(true), FailoverTimeout: new(1e6),
 		Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}},
 	}
 	rec.Frameworks = []RecoveredFramework{{Info: framework}}
@@ -67,14 +67,14 @@ func reregister(tb testing.TB, rec Recovered, messages [][]byte) *Core {
 func benchAgent(i, tasks int, framework *mesos.FrameworkInfo) *clusterdv1.RegisterAgent {
 	id := fmt.Sprintf("OLD-S%d", i)
 	m := registerMessage(id, fmt.Sprintf("host%d", i), "cpus:64;mem:262144;disk:1000000;ports:[31000-32000]")
-	m.Ip = proto.String(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255))
-	m.AgentInfo.Attributes = []*mesos.Attribute{{Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: proto.String("r1")}}}
+	m.Ip = new(fmt.Sprintf("10.%d.%d.%d", i>>16, i>>8&255, i&255))
+	m.AgentInfo.Attributes = []*mesos.Attribute{{Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new("r1")}}}
 	m.Frameworks = []*mesos.FrameworkInfo{framework}
 	for j := range tasks {
 		task := fmt.Sprintf("task-%d-%d-5f1f2d7e-0c4d-4c47-9a4e", i, j)
 		container := fmt.Sprintf("7d35c001-399d-4c3a-8750-%012d", i*1000+j)
 		p := &mesos.Task{
-			Name: proto.String("a task"), TaskId: &mesos.TaskID{Value: &task}, FrameworkId: framework.Id,
+			Name: new("a task"), TaskId: &mesos.TaskID{Value: &task}, FrameworkId: framework.Id,
 			AgentId: m.AgentInfo.Id, State: mesos.TaskState_TASK_RUNNING.Enum(),
 			Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 32)},
 		}
@@ -86,7 +86,7 @@ func benchAgent(i, tasks int, framework *mesos.FrameworkInfo) *clusterdv1.Regist
 				ContainerStatus: &mesos.ContainerStatus{
 					ContainerId: &mesos.ContainerID{Value: &container}, ExecutorPid: proto.Uint32(123),
 					NetworkInfos: []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{
-						Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: proto.String("127.0.0.1"),
+						Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: new("127.0.0.1"),
 					}}}},
 				},
 			})
@@ -149,7 +149,7 @@ func BenchmarkStatus(b *testing.B) {
 		uuid[0], uuid[1] = byte(i), byte(i>>8)
 		c.Handle(epoch.Add(time.Second), AgentMessage{Link: link, Message: &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{
 			UpdateTask: &clusterdv1.UpdateTask{
-				FrameworkId: &mesos.FrameworkID{Value: proto.String("OLD-0000")},
+				FrameworkId: &mesos.FrameworkID{Value: new("OLD-0000")},
 				Status: &mesos.TaskStatus{
 					TaskId: &mesos.TaskID{Value: &task}, State: mesos.TaskState_TASK_RUNNING.Enum(), Timestamp: proto.Float64(1), Uuid: uuid,
 				},

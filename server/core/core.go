@@ -17,7 +17,6 @@ package core
 import (
 	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"time"
@@ -35,43 +34,43 @@ import (
 type Core struct {
 	cfg   Config
 	alloc allocator.Allocator
-	rng   *rand.Rand
+	rng   uint64 // state of random
 	now   time.Time
 	out   []Effect
 	// stopped cores do nothing any more.
 	stopped bool
 
-	masterID                       string
-	nextFramework, nextAgent       int
-	nextOffer                      uint64 // offers and inverse offers share it
-	started                        time.Time
-	timers                         timers
-	frameworks                     btree.Map[string, *framework]
-	streams                        map[string]*framework
-	opening                        map[string]bool // streams that wait for the registry
-	completed                      []*Framework
-	removed                        map[string]time.Time // ids that may not come back
-	agents                         btree.Map[string, *agent]
-	links                          map[LinkID]*link
-	recovered                      btree.Map[string, RecoveredAgent]
-	unreachable                    btree.Map[string, time.Time]
-	gone                           btree.Map[string, time.Time]
-	unreachableTasks               map[string][]taskRef // by agent id
-	busy                           map[string]bool      // agents being removed or marked
-	parked                         map[string]*registration
-	registering                    map[string]*registration // by agent id
-	admitting                      map[string]*registration // by ip:port
-	addresses                      map[string]string        // ip:port -> agent id
-	offers                         map[string]*offer
-	inverse                        map[string]*inverseOffer
-	operations                     btree.Map[string, *operation]
-	weights                        btree.Map[string, float64]
-	quotas                         btree.Map[string, *quota.QuotaConfig]
-	proposals                      map[uint64]*proposal
-	queued                         map[string][]*proposal // by key; the first is under way
-	nextProposal                   uint64
-	limiter                        limiter
-	lastAllocation, nextAllocation time.Time
+	masterID                 string
+	nextFramework, nextAgent int
+	nextOffer                uint64 // offers and inverse offers share it
+	started                  time.Time
+	timers                   timers
+	frameworks               btree.Map[string, *framework]
+	streams                  map[string]*framework
+	opening                  map[string]bool // streams that wait for the registry
+	completed                []*Framework
+	removed                  map[string]time.Time // ids that may not come back
+	agents                   btree.Map[string, *agent]
+	links                    map[LinkID]*link
+	recovered                btree.Map[string, RecoveredAgent]
+	unreachable              btree.Map[string, time.Time]
+	gone                     btree.Map[string, time.Time]
+	unreachableTasks         map[string][]taskRef // by agent id
+	busy                     map[string]bool      // agents being removed or marked
+	parked                   map[string]*registration
+	registering              map[string]*registration // by agent id
+	admitting                map[string]*registration // by ip:port
+	addresses                map[string]string        // ip:port -> agent id
+	offers                   map[string]*offer
+	inverse                  map[string]*inverseOffer
+	operations               btree.Map[string, *operation]
+	weights                  btree.Map[string, float64]
+	quotas                   btree.Map[string, *quota.QuotaConfig]
+	proposals                map[uint64]*proposal
+	queued                   map[string][]*proposal // by key; the first is under way
+	nextProposal             uint64
+	limiter                  limiter
+	nextAllocation           time.Time
 
 	publish publisher
 }
@@ -136,7 +135,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		proposals:        map[uint64]*proposal{},
 		queued:           map[string][]*proposal{},
 	}
-	c.rng = rand.New(rand.NewPCG(cfg.Seed, hashString(c.masterID)))
+	c.rng = cfg.Seed ^ hashString(c.masterID)
 	c.limiter.limit = cfg.AgentRemovalRateLimit
 	c.publish.init(c)
 	for _, d := range rec.Unreachable {
@@ -376,11 +375,20 @@ func (c *Core) allocate() {
 	}
 }
 
+// random is the next number of a SplitMix64 sequence that begins at the seed.
+func (c *Core) random() uint64 {
+	c.rng += 0x9e3779b97f4a7c15
+	z := c.rng
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
 // newUUID makes a random UUID (version 4) of 16 bytes.
 func (c *Core) newUUID() string {
 	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], c.rng.Uint64())
-	binary.LittleEndian.PutUint64(b[8:], c.rng.Uint64())
+	binary.LittleEndian.PutUint64(b[:8], c.random())
+	binary.LittleEndian.PutUint64(b[8:], c.random())
 	b[6] = b[6]&0x0f | 0x40
 	b[8] = b[8]&0x3f | 0x80
 	return string(b[:])
@@ -407,5 +415,5 @@ func sortedKeys[V any](m map[string]V) []string {
 func seconds(t time.Time) float64 { return float64(t.UnixMicro()) / 1e6 }
 
 func timeInfo(t time.Time) *mesos.TimeInfo {
-	return &mesos.TimeInfo{Nanoseconds: proto.Int64(t.UnixNano())}
+	return &mesos.TimeInfo{Nanoseconds: new(t.UnixNano())}
 }

@@ -16,13 +16,14 @@ import (
 
 func multiRole(name string, timeout float64) *mesos.FrameworkInfo {
 	return &mesos.FrameworkInfo{
-		User: proto.String("u"), Name: &name, Roles: []string{"eng"}, Checkpoint: proto.Bool(true), FailoverTimeout: &timeout,
+		User: new("u"), Name: &name, Roles: []string{"eng"}, Checkpoint: new(true), FailoverTimeout: &timeout,
 		Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}},
 	}
 }
 
-// launch accepts the first offer on a stream with one task.
-func (h *harness) launch(stream, id string) {
+// launch accepts the newest offer on stream s with one task.
+func (h *harness) launch(id string) {
+	const stream = "s"
 	h.t.Helper()
 	offers := h.offersAfter(stream, 0)
 	if len(offers) == 0 {
@@ -35,7 +36,7 @@ func (h *harness) launch(stream, id string) {
 			Type: mesos.Offer_Operation_LAUNCH.Enum(),
 			Launch: &mesos.Offer_Operation_Launch{TaskInfos: []*mesos.TaskInfo{{
 				Name: &id, TaskId: &mesos.TaskID{Value: &id}, AgentId: o.AgentId,
-				Command: &mesos.CommandInfo{Value: proto.String("true")}, Resources: []*mesos.Resource{scalar("cpus", 1)},
+				Command: &mesos.CommandInfo{Value: new("true")}, Resources: []*mesos.Resource{scalar("cpus", 1)},
 			}}},
 		}}},
 	})
@@ -46,7 +47,7 @@ func TestViewIsImmutable(t *testing.T) {
 	h := newHarness(t, testConfig(), Recovered{})
 	h.subscribe("s", multiRole("f", 0))
 	h.register(1, registerMessage("", "a1", "cpus:4"))
-	h.launch("s", "t1")
+	h.launch("t1")
 	v := h.core.View()
 	before := describe(v)
 	if again := h.core.View(); again != v {
@@ -85,7 +86,7 @@ func TestViewsWhileTheCoreWorks(t *testing.T) {
 	}
 	for i := range 20 {
 		h.register(LinkID(i+1), registerMessage("", fmt.Sprintf("a%d", i), "cpus:4;ports:[1-9]"))
-		h.launch("s", fmt.Sprintf("t%d", i))
+		h.launch(fmt.Sprintf("t%d", i))
 		views <- h.core.View()
 	}
 	close(views)
@@ -96,13 +97,13 @@ func TestViewsWhileTheCoreWorks(t *testing.T) {
 func TestTaskOnTwoAgents(t *testing.T) {
 	h := newHarness(t, testConfig(), Recovered{})
 	info := multiRole("f", 0)
-	info.Checkpoint = proto.Bool(false)
+	info.Checkpoint = new(false)
 	id := h.subscribe("s", info)
 	first := h.register(1, registerMessage("", "a1", "cpus:4"))
-	h.launch("s", "t1")
+	h.launch("t1")
 	h.feed(LinkClosed{Link: 1}) // t1 is lost
 	h.register(2, registerMessage("", "a2", "cpus:4"))
-	h.launch("s", "t1")
+	h.launch("t1")
 
 	back := registerMessage(first, "a1", "cpus:4")
 	stored := proto.CloneOf(info)
@@ -111,7 +112,7 @@ func TestTaskOnTwoAgents(t *testing.T) {
 	used := scalar("cpus", 1)
 	allocateTo("eng", []*mesos.Resource{used})
 	back.Tasks = []*mesos.Task{{
-		Name: proto.String("t1"), TaskId: &mesos.TaskID{Value: proto.String("t1")}, FrameworkId: stored.Id,
+		Name: new("t1"), TaskId: &mesos.TaskID{Value: new("t1")}, FrameworkId: stored.Id,
 		AgentId: &mesos.AgentID{Value: &first}, State: mesos.TaskState_TASK_RUNNING.Enum(), Resources: []*mesos.Resource{used},
 	}}
 	h.register(3, back)
@@ -126,7 +127,7 @@ func TestTaskOnTwoAgents(t *testing.T) {
 	h.agentSays(3, &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
 		FrameworkId: stored.Id,
 		Status: &mesos.TaskStatus{
-			TaskId: &mesos.TaskID{Value: proto.String("t1")}, State: mesos.TaskState_TASK_KILLED.Enum(), Uuid: make([]byte, 16),
+			TaskId: &mesos.TaskID{Value: new("t1")}, State: mesos.TaskState_TASK_KILLED.Enum(), Uuid: make([]byte, 16),
 		},
 	}}})
 	for _, e := range h.streams["s"][events:] {

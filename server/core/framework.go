@@ -164,7 +164,7 @@ func (c *Core) subscribe(in Subscribe) {
 		c.count("master/messages_reregister_framework")
 	}
 	if in.Principal != nil && info.Principal == nil {
-		info.Principal = proto.String(in.Principal.Value)
+		info.Principal = new(in.Principal.Value)
 	}
 	if err := c.validateSubscription(sub); err != nil {
 		c.refuse(in, err)
@@ -213,7 +213,7 @@ func errorEvent(message string) *scheduler.Event {
 // framework does, so that no crash makes it unknown.
 func (c *Core) subscribeNew(in Subscribe, sub *scheduler.Call_Subscribe) {
 	info := sub.FrameworkInfo
-	info.Id = &mesos.FrameworkID{Value: proto.String(fmt.Sprintf("%s-%04d", c.masterID, c.nextFramework))}
+	info.Id = &mesos.FrameworkID{Value: new(fmt.Sprintf("%s-%04d", c.masterID, c.nextFramework))}
 	c.nextFramework++
 	fw := c.newFramework(info)
 	fw.admitted = true
@@ -290,7 +290,7 @@ func (c *Core) connect(fw *framework, in Subscribe) {
 		Type: scheduler.Event_SUBSCRIBED.Enum(),
 		Subscribed: &scheduler.Event_Subscribed{
 			FrameworkId:              &mesos.FrameworkID{Value: &fw.id},
-			HeartbeatIntervalSeconds: proto.Float64(c.cfg.HeartbeatInterval.Seconds()),
+			HeartbeatIntervalSeconds: new(c.cfg.HeartbeatInterval.Seconds()),
 			MasterInfo:               c.cfg.MasterInfo,
 		},
 	})

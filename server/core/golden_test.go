@@ -81,8 +81,8 @@ type golden struct {
 
 func (g *golden) subscribe() {
 	info := &mesos.FrameworkInfo{
-		User: proto.String("root"), Name: proto.String("golden"), Roles: []string{"golden"},
-		FailoverTimeout: proto.Float64(60), Checkpoint: proto.Bool(true),
+		User: new("root"), Name: new("golden"), Roles: []string{"golden"},
+		FailoverTimeout: proto.Float64(60), Checkpoint: new(true),
 	}
 	for _, c := range []mesos.FrameworkInfo_Capability_Type{
 		mesos.FrameworkInfo_Capability_MULTI_ROLE, mesos.FrameworkInfo_Capability_PARTITION_AWARE,
@@ -95,11 +95,11 @@ func (g *golden) subscribe() {
 
 func (g *golden) register() {
 	m := registerMessage("", "localhost", "ports:[31000-32000];cpus:4;mem:2048;disk:10000")
-	m.Ip = proto.String("127.0.0.1")
+	m.Ip = new("127.0.0.1")
 	m.AgentInfo.Port = proto.Int32(15051)
 	m.AgentInfo.Attributes = []*mesos.Attribute{
-		{Name: proto.String("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: proto.String("r1")}},
-		{Name: proto.String("level"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(3)}},
+		{Name: new("rack"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new("r1")}},
+		{Name: new("level"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(3)}},
 	}
 	g.h.register(1, m)
 }

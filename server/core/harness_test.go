@@ -1,8 +1,11 @@
 package core
 
 import (
+	"flag"
 	"fmt"
+	"os"
 	"strings"
+	"testing"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -44,7 +47,7 @@ type harness struct {
 func testConfig() Config {
 	return Config{
 		MasterInfo: &mesos.MasterInfo{
-			Id:   proto.String("M"),
+			Id:   new("M"),
 			Ip:   proto.Uint32(16777343),
 			Port: proto.Uint32(5050),
 		},
@@ -198,19 +201,19 @@ func registerMessage(id, host, text string) *clusterdv1.RegisterAgent {
 		panic(err)
 	}
 	info := &mesos.AgentInfo{
-		Hostname:  proto.String(host),
+		Hostname:  new(host),
 		Port:      proto.Int32(5051),
 		Resources: r.Proto(),
 	}
 	if id != "" {
-		info.Id = &mesos.AgentID{Value: proto.String(id)}
+		info.Id = &mesos.AgentID{Value: new(id)}
 	}
 	return &clusterdv1.RegisterAgent{
 		LinkVersion:  proto.Uint32(1),
 		AgentInfo:    info,
-		BuildVersion: proto.String("1.0.0"),
+		BuildVersion: new("1.0.0"),
 		Capabilities: allCapabilities(),
-		Ip:           proto.String("10.0.0." + strings.TrimLeft(host, "abcdefghijklmnopqrstuvwxyz")),
+		Ip:           new("10.0.0." + strings.TrimLeft(host, "abcdefghijklmnopqrstuvwxyz")),
 	}
 }
 
@@ -292,4 +295,13 @@ func jsonText(m proto.Message) string {
 // agentText prints the member that is set.
 func agentText(m *clusterdv1.MasterMessage) string {
 	return jsonText(m)
+}
+
+// TestMain keeps rapid from leaving files in testdata: a failure prints its seed,
+// which is enough to see it again.
+func TestMain(m *testing.M) {
+	if err := flag.Set("rapid.nofailfile", "true"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
 }

@@ -37,19 +37,17 @@ type recordedInput struct {
 
 // fakeAgent does what an agent does, at once or later. It outlives masters.
 type fakeAgent struct {
-	w             *world
-	host          string
-	id            string
-	link          LinkID // 0: none
-	heard         int    // messages of the link that it has acted on
-	tasks         map[string]*fakeTask
-	executors     map[string]*clusterdv1.AgentExecutor
-	infos         map[string]*mesos.FrameworkInfo
-	checkpointed  resources.Resources
-	dead          bool
-	nextUUID      int
-	shuttingDown  map[string]bool
-	reregisterDue bool
+	w            *world
+	host         string
+	id           string
+	link         LinkID // 0: none
+	heard        int    // messages of the link that it has acted on
+	tasks        map[string]*fakeTask
+	executors    map[string]*clusterdv1.AgentExecutor
+	infos        map[string]*mesos.FrameworkInfo
+	checkpointed resources.Resources
+	dead         bool
+	nextUUID     int
 }
 
 type fakeTask struct {
@@ -111,7 +109,7 @@ func cloneInput(in Input) Input {
 func (w *world) failover(t failer) {
 	w.masters++
 	cfg := testConfig()
-	cfg.MasterInfo.Id = proto.String(fmt.Sprintf("M%d", w.masters))
+	cfg.MasterInfo.Id = new(fmt.Sprintf("M%d", w.masters))
 	w.start(t, cfg, w.h.recover())
 	for _, a := range w.agents {
 		a.link, a.heard = 0, 0
@@ -273,10 +271,10 @@ func (a *fakeAgent) update(t *fakeTask, state mesos.TaskState) {
 	copy(uuid, fmt.Sprintf("%s-%d", a.host, a.nextUUID))
 	t.state = state
 	s := &mesos.TaskStatus{
-		TaskId:    &mesos.TaskID{Value: proto.String(t.id)},
+		TaskId:    &mesos.TaskID{Value: new(t.id)},
 		State:     state.Enum(),
 		Source:    mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
-		AgentId:   &mesos.AgentID{Value: proto.String(a.id)},
+		AgentId:   &mesos.AgentID{Value: new(a.id)},
 		Timestamp: proto.Float64(1),
 		Uuid:      uuid,
 	}
@@ -293,7 +291,7 @@ func (a *fakeAgent) resend(t *fakeTask) {
 		return
 	}
 	a.w.h.agentSays(a.link, &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
-		FrameworkId: &mesos.FrameworkID{Value: proto.String(t.fw)},
+		FrameworkId: &mesos.FrameworkID{Value: new(t.fw)},
 		Status:      proto.CloneOf(t.pending[0]),
 		LatestState: t.state.Enum(),
 	}}})
@@ -360,7 +358,7 @@ func (f *fakeFramework) subscribe() {
 	f.stream = fmt.Sprintf("stream-%d", w.nextStream)
 	f.heard, f.offers = 0, nil
 	if id := w.h.subscribe(f.stream, f.info); id != "" {
-		f.info.Id = &mesos.FrameworkID{Value: proto.String(id)}
+		f.info.Id = &mesos.FrameworkID{Value: new(id)}
 	}
 }
 
@@ -392,6 +390,7 @@ func (f *fakeFramework) listen() {
 			if strings.Contains(e.Error.GetMessage(), "removed") {
 				f.ended = true
 			}
+		default:
 		}
 	}
 	if f.stream != "" && f.w.h.closed[f.stream] {
@@ -399,9 +398,9 @@ func (f *fakeFramework) listen() {
 	}
 }
 
-func (f *fakeFramework) call(c *scheduler.Call) Respond {
-	c.FrameworkId = &mesos.FrameworkID{Value: proto.String(f.id())}
-	return f.w.h.call(f.stream, c)
+func (f *fakeFramework) call(c *scheduler.Call) {
+	c.FrameworkId = &mesos.FrameworkID{Value: new(f.id())}
+	f.w.h.call(f.stream, c)
 }
 
 // settle lets everybody act on what they have heard until nothing moves.
@@ -460,10 +459,10 @@ func (w *world) addFramework(t *rapid.T) {
 		return
 	}
 	info := &mesos.FrameworkInfo{
-		User:            proto.String("u"),
-		Name:            proto.String(fmt.Sprintf("f%d", len(w.frameworks))),
-		FailoverTimeout: proto.Float64(rapid.SampledFrom([]float64{0, 100, 1000}).Draw(t, "failover")),
-		Checkpoint:      proto.Bool(rapid.Bool().Draw(t, "checkpoint")),
+		User:            new("u"),
+		Name:            new(fmt.Sprintf("f%d", len(w.frameworks))),
+		FailoverTimeout: new(rapid.SampledFrom([]float64{0, 100, 1000}).Draw(t, "failover")),
+		Checkpoint:      new(rapid.Bool().Draw(t, "checkpoint")),
 	}
 	caps := rapid.SampledFrom([][]mesos.FrameworkInfo_Capability_Type{
 		nil,
@@ -476,7 +475,7 @@ func (w *world) addFramework(t *rapid.T) {
 	if caps != nil {
 		info.Roles = rapid.SampledFrom([][]string{{"eng"}, {"eng", "ops"}, {"ops/web"}}).Draw(t, "roles")
 	} else {
-		info.Role = proto.String("eng")
+		info.Role = new("eng")
 	}
 	f := &fakeFramework{w: w, info: info, launched: map[string]mesos.TaskState{}, agentOf: map[string]string{}}
 	w.frameworks = append(w.frameworks, f)
@@ -485,7 +484,7 @@ func (w *world) addFramework(t *rapid.T) {
 
 // scalar makes a resource.
 func scalar(name string, v float64) *mesos.Resource {
-	return &mesos.Resource{Name: proto.String(name), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &v}}
+	return &mesos.Resource{Name: new(name), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &v}}
 }
 
 func (w *world) accept(t *rapid.T) {
@@ -515,8 +514,8 @@ func (w *world) task(t *rapid.T, f *fakeFramework, o *mesos.Offer) *mesos.TaskIn
 	f.launched[id] = mesos.TaskState_TASK_STAGING
 	f.agentOf[id] = o.AgentId.GetValue()
 	ti := &mesos.TaskInfo{
-		Name:    proto.String(id),
-		TaskId:  &mesos.TaskID{Value: proto.String(id)},
+		Name:    new(id),
+		TaskId:  &mesos.TaskID{Value: new(id)},
 		AgentId: o.AgentId,
 		Resources: []*mesos.Resource{
 			scalar("cpus", rapid.SampledFrom([]float64{0.5, 1, 3, 9}).Draw(t, "cpus")),
@@ -525,8 +524,8 @@ func (w *world) task(t *rapid.T, f *fakeFramework, o *mesos.Offer) *mesos.TaskIn
 	}
 	if port := rapid.IntRange(0, 11).Draw(t, "port"); port < 10 {
 		ti.Resources = append(ti.Resources, &mesos.Resource{
-			Name: proto.String("ports"), Type: mesos.Value_RANGES.Enum(),
-			Ranges: &mesos.Value_Ranges{Range: []*mesos.Value_Range{{Begin: proto.Uint64(uint64(1000 + port)), End: proto.Uint64(uint64(1000 + port))}}},
+			Name: new("ports"), Type: mesos.Value_RANGES.Enum(),
+			Ranges: &mesos.Value_Ranges{Range: []*mesos.Value_Range{{Begin: new(uint64(1000 + port)), End: new(uint64(1000 + port))}}},
 		})
 	}
 	return ti
@@ -544,21 +543,21 @@ func (w *world) operation(t *rapid.T, f *fakeFramework, o *mesos.Offer) *mesos.O
 	volume := func() *mesos.Resource {
 		v := reserved(scalar("disk", 10))
 		v.Disk = &mesos.Resource_DiskInfo{
-			Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String(fmt.Sprintf("v%d", rapid.IntRange(0, 3).Draw(t, "volume")))},
-			Volume:      &mesos.Volume{ContainerPath: proto.String("data"), Mode: mesos.Volume_RW.Enum()},
+			Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new(fmt.Sprintf("v%d", rapid.IntRange(0, 3).Draw(t, "volume")))},
+			Volume:      &mesos.Volume{ContainerPath: new("data"), Mode: mesos.Volume_RW.Enum()},
 		}
 		return v
 	}
 	switch rapid.IntRange(0, 7).Draw(t, "operation") {
 	case 0, 1:
 		ti := w.task(t, f, o)
-		ti.Command = &mesos.CommandInfo{Value: proto.String("true")}
+		ti.Command = &mesos.CommandInfo{Value: new("true")}
 		return &mesos.Offer_Operation{Type: mesos.Offer_Operation_LAUNCH.Enum(), Launch: &mesos.Offer_Operation_Launch{TaskInfos: []*mesos.TaskInfo{ti}}}
 	case 2:
 		ti := w.task(t, f, o)
 		ti.Executor = &mesos.ExecutorInfo{
-			ExecutorId: &mesos.ExecutorID{Value: proto.String(fmt.Sprintf("e%d", rapid.IntRange(0, 1).Draw(t, "executor")))},
-			Command:    &mesos.CommandInfo{Value: proto.String("exec")},
+			ExecutorId: &mesos.ExecutorID{Value: new(fmt.Sprintf("e%d", rapid.IntRange(0, 1).Draw(t, "executor")))},
+			Command:    &mesos.CommandInfo{Value: new("exec")},
 			Resources:  []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 32)},
 		}
 		return &mesos.Offer_Operation{Type: mesos.Offer_Operation_LAUNCH.Enum(), Launch: &mesos.Offer_Operation_Launch{TaskInfos: []*mesos.TaskInfo{ti}}}
@@ -566,15 +565,15 @@ func (w *world) operation(t *rapid.T, f *fakeFramework, o *mesos.Offer) *mesos.O
 		g := &mesos.Offer_Operation_LaunchGroup{
 			Executor: &mesos.ExecutorInfo{
 				Type:        mesos.ExecutorInfo_DEFAULT.Enum(),
-				ExecutorId:  &mesos.ExecutorID{Value: proto.String("default")},
-				FrameworkId: &mesos.FrameworkID{Value: proto.String(f.id())},
+				ExecutorId:  &mesos.ExecutorID{Value: new("default")},
+				FrameworkId: &mesos.FrameworkID{Value: new(f.id())},
 				Resources:   []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 32), scalar("disk", 5)},
 			},
 			TaskGroup: &mesos.TaskGroupInfo{},
 		}
 		for range rapid.IntRange(1, 2).Draw(t, "group") {
 			ti := w.task(t, f, o)
-			ti.Command = &mesos.CommandInfo{Value: proto.String("true")}
+			ti.Command = &mesos.CommandInfo{Value: new("true")}
 			g.TaskGroup.Tasks = append(g.TaskGroup.Tasks, ti)
 		}
 		return &mesos.Offer_Operation{Type: mesos.Offer_Operation_LAUNCH_GROUP.Enum(), LaunchGroup: g}
@@ -625,7 +624,7 @@ func (w *world) frameworkCall(t *rapid.T) {
 		}})
 	case 6:
 		f.call(&scheduler.Call{Type: scheduler.Call_ACCEPT.Enum(), Accept: &scheduler.Call_Accept{
-			OfferIds: []*mesos.OfferID{{Value: proto.String("nosuch")}},
+			OfferIds: []*mesos.OfferID{{Value: new("nosuch")}},
 		}})
 	case 7:
 		f.acknowledge()
@@ -787,7 +786,7 @@ func (w *world) accountFor(t *rapid.T, f *fakeFramework) {
 	for _, id := range sortedKeys(f.launched) {
 		agent := f.agentOf[id]
 		f.call(&scheduler.Call{Type: scheduler.Call_RECONCILE.Enum(), Reconcile: &scheduler.Call_Reconcile{
-			Tasks: []*scheduler.Call_Reconcile_Task{{TaskId: &mesos.TaskID{Value: proto.String(id)}, AgentId: &mesos.AgentID{Value: &agent}}},
+			Tasks: []*scheduler.Call_Reconcile_Task{{TaskId: &mesos.TaskID{Value: new(id)}, AgentId: &mesos.AgentID{Value: &agent}}},
 		}})
 		f.listen()
 		running := false

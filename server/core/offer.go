@@ -269,7 +269,8 @@ func (c *Core) decline(fw *framework, call *scheduler.Call_Decline) {
 func quotaOf(q interface {
 	GetGuarantees() map[string]*mesos.Value_Scalar
 	GetLimits() map[string]*mesos.Value_Scalar
-}) *allocator.Quota {
+},
+) *allocator.Quota {
 	return &allocator.Quota{
 		Guarantees: resources.QuantitiesFromProto(q.GetGuarantees()),
 		Limits:     resources.LimitsFromProto(q.GetLimits()),

@@ -148,7 +148,7 @@ func (a *acceptance) validate(op *mesos.Offer_Operation) error {
 	}
 	if id := op.GetId().GetValue(); op.Id != nil {
 		if _, known := a.fw.operationIDs[id]; known {
-			return fmt.Errorf("Operation has duplicate ID: %s; on agent %s", id, a.ag)
+			return invalidf("Operation has duplicate ID: %s; on agent %s", id, a.ag)
 		}
 	}
 	return nil

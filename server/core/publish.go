@@ -1,7 +1,9 @@
 package core
 
 import (
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -69,17 +71,17 @@ func (p *publisher) operation(uuid string, op *Operation) {
 // capabilities returns the sorted set of capabilities that an agent announced.
 func (p *publisher) capabilities(caps []*mesos.AgentInfo_Capability) []mesos.AgentInfo_Capability_Type {
 	var set []mesos.AgentInfo_Capability_Type
-	key := ""
+	var key strings.Builder
 	for _, cp := range caps {
 		set = append(set, cp.GetType())
-		key += cp.GetType().String() + ","
+		key.WriteString(cp.GetType().String() + ",")
 	}
-	if have, ok := p.capabilitySets[key]; ok {
+	if have, ok := p.capabilitySets[key.String()]; ok {
 		return have
 	}
 	// A bound on what agents can make the master keep; there are about ten sets.
 	if len(p.capabilitySets) < 1000 {
-		p.capabilitySets[key] = set
+		p.capabilitySets[key.String()] = set
 	}
 	return set
 }
@@ -132,9 +134,7 @@ func (c *Core) View() *View {
 	counts.AgentsUnreachable = c.unreachable.Len()
 	counts.OutstandingOffers = len(c.offers)
 	counts.Tasks = map[mesos.TaskState]int{}
-	for s, n := range p.tasks {
-		counts.Tasks[s] = n
-	}
+	maps.Copy(counts.Tasks, p.tasks)
 	p.last = &View{
 		Serial:              p.serial,
 		Taken:               c.now,

@@ -1,7 +1,7 @@
 package core
 
 import (
-	"google.golang.org/protobuf/proto"
+	"slices"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -10,7 +10,7 @@ import (
 
 // addTask makes a task known. If it holds its resources they count as used; the
 // allocator has them as the framework's already, or is told by the caller.
-func (c *Core) addTask(rec *Task, fw *framework, ag *agent, held bool) *cell {
+func (c *Core) addTask(rec *Task, fw *framework, ag *agent, held bool) {
 	cl := &cell{rec: rec, fw: fw, ag: ag, index: len(ag.cells), held: held}
 	ag.cells = append(ag.cells, cl)
 	fw.cells[rec.ID] = cl
@@ -21,7 +21,6 @@ func (c *Core) addTask(rec *Task, fw *framework, ag *agent, held bool) *cell {
 		c.touchAgent(ag)
 	}
 	c.touchFramework(fw)
-	return cl
 }
 
 // setTask replaces the record of a task.
@@ -123,8 +122,7 @@ func (c *Core) compactUnreachable(fw *framework) {
 	}
 	seen := map[string]bool{}
 	var order []string
-	for i := len(fw.unreachableOrder) - 1; i >= 0; i-- {
-		id := fw.unreachableOrder[i]
+	for _, id := range slices.Backward(fw.unreachableOrder) {
 		if _, ok := fw.unreachable.Get(id); ok && !seen[id] {
 			seen[id] = true
 			order = append(order, id)
@@ -151,19 +149,19 @@ type update struct {
 // acknowledgement.
 func (c *Core) status(u update) *mesos.TaskStatus {
 	s := &mesos.TaskStatus{
-		TaskId:          &mesos.TaskID{Value: proto.String(u.task)},
+		TaskId:          &mesos.TaskID{Value: new(u.task)},
 		State:           u.state.Enum(),
 		Source:          mesos.TaskStatus_SOURCE_MASTER.Enum(),
 		Reason:          u.reason.Enum(),
-		Message:         proto.String(u.message),
-		Timestamp:       proto.Float64(seconds(c.now)),
+		Message:         new(u.message),
+		Timestamp:       new(seconds(c.now)),
 		UnreachableTime: u.unreachable,
 	}
 	if u.agent != "" {
-		s.AgentId = &mesos.AgentID{Value: proto.String(u.agent)}
+		s.AgentId = &mesos.AgentID{Value: new(u.agent)}
 	}
 	if u.executor != "" {
-		s.ExecutorId = &mesos.ExecutorID{Value: proto.String(u.executor)}
+		s.ExecutorId = &mesos.ExecutorID{Value: new(u.executor)}
 	}
 	if u.of == nil {
 		return s
@@ -174,7 +172,7 @@ func (c *Core) status(u update) *mesos.TaskStatus {
 	}
 	s.ContainerStatus = last.ContainerStatus()
 	if last.HasHealth {
-		s.Healthy = proto.Bool(last.Healthy)
+		s.Healthy = new(last.Healthy)
 	}
 	if last.Full != nil {
 		s.CheckStatus = last.Full.CheckStatus

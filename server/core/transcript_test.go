@@ -173,7 +173,7 @@ func mustUnmarshalPartial(t *testing.T, d *datadriven.TestData, m *clusterdv1.Re
 func (h *harness) failover(cfg Config) *harness {
 	h.t.Helper()
 	cfg.MasterInfo = proto.CloneOf(cfg.MasterInfo)
-	cfg.MasterInfo.Id = proto.String("N")
+	cfg.MasterInfo.Id = new("N")
 	next := newHarness(h.t, cfg, Recovered{})
 	next.log, next.now = h.log, h.now
 	next.core = New(cfg, h.recover(), allocator.New(allocator.DefaultOptions()), h.now)

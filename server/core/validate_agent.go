@@ -1,9 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
-
 	"google.golang.org/protobuf/proto"
 
 	"clusterd/allocator/resources"
@@ -32,7 +29,7 @@ func readResources(rs []*mesos.Resource) (resources.Resources, error) {
 func (r *registration) validate() error {
 	info := r.msg.GetAgentInfo()
 	if info == nil {
-		return errors.New("'agent_info' must be set")
+		return invalidf("'agent_info' must be set")
 	}
 	if info.Id != nil {
 		if err := validateID(info.Id.GetValue()); err != nil {
@@ -40,7 +37,7 @@ func (r *registration) validate() error {
 		}
 	}
 	if r.msg.GetIp() == "" {
-		return errors.New("'ip' must be set")
+		return invalidf("'ip' must be set")
 	}
 	total, err := readResources(info.Resources)
 	if err != nil {
@@ -75,10 +72,10 @@ func (r *registration) validateFrameworks() (map[string]bool, error) {
 		}
 		id := f.GetId().GetValue()
 		if id == "" {
-			return nil, errors.New("Framework has no FrameworkID")
+			return nil, invalidf("Framework has no FrameworkID")
 		}
 		if ids[id] {
-			return nil, fmt.Errorf("Framework has a duplicate FrameworkID: '%s'", id)
+			return nil, invalidf("Framework has a duplicate FrameworkID: '%s'", id)
 		}
 		ids[id] = true
 	}
@@ -89,7 +86,7 @@ func (r *registration) validateExecutors(frameworks map[string]bool) (map[string
 	keys := map[string]bool{}
 	for _, e := range r.msg.Executors {
 		if e.GetExecutorInfo() == nil {
-			return nil, errors.New("Executor has no ExecutorInfo")
+			return nil, invalidf("Executor has no ExecutorInfo")
 		}
 		if err := validateExecutorInfo(e.ExecutorInfo); err != nil {
 			return nil, err
@@ -99,10 +96,10 @@ func (r *registration) validateExecutors(frameworks map[string]bool) (map[string
 		}
 		framework, id := e.GetFrameworkId().GetValue(), e.ExecutorInfo.GetExecutorId().GetValue()
 		if !frameworks[framework] {
-			return nil, fmt.Errorf("Executor has an invalid FrameworkID '%s'", framework)
+			return nil, invalidf("Executor has an invalid FrameworkID '%s'", framework)
 		}
 		if key := executorKey(framework, id); keys[key] {
-			return nil, fmt.Errorf("Framework '%s' has a duplicate ExecutorID '%s'", framework, id)
+			return nil, invalidf("Framework '%s' has a duplicate ExecutorID '%s'", framework, id)
 		}
 		keys[executorKey(framework, id)] = true
 	}
@@ -117,22 +114,22 @@ func (r *registration) validateTasks(frameworks, executors map[string]bool) erro
 			return within("Task has an invalid TaskID: ", err)
 		}
 		if have := t.GetAgentId().GetValue(); have != agentID {
-			return fmt.Errorf("Task has an invalid AgentID '%s'", have)
+			return invalidf("Task has an invalid AgentID '%s'", have)
 		}
 		framework := t.GetFrameworkId().GetValue()
 		// One that has ended holds nothing: the agent may know no more of its
 		// framework than that the master asked for it (reconcile_tasks).
 		if !frameworks[framework] && !Terminal(t.GetState()) {
-			return fmt.Errorf("Task has an invalid FrameworkID '%s'", framework)
+			return invalidf("Task has an invalid FrameworkID '%s'", framework)
 		}
 		if key := framework + "\x00" + t.GetTaskId().GetValue(); seen[key] {
-			return fmt.Errorf("Framework '%s' has a duplicate TaskID '%s'", framework, t.GetTaskId().GetValue())
+			return invalidf("Framework '%s' has a duplicate TaskID '%s'", framework, t.GetTaskId().GetValue())
 		} else {
 			seen[key] = true
 		}
 		if t.ExecutorId != nil && t.GetState() == mesos.TaskState_TASK_RUNNING &&
 			!executors[executorKey(framework, t.ExecutorId.GetValue())] {
-			return fmt.Errorf("Task has an invalid ExecutorID '%s'", t.ExecutorId.GetValue())
+			return invalidf("Task has an invalid ExecutorID '%s'", t.ExecutorId.GetValue())
 		}
 		if _, err := readResources(t.Resources); err != nil {
 			return within("Task uses invalid resources: ", err)
@@ -144,10 +141,10 @@ func (r *registration) validateTasks(frameworks, executors map[string]bool) erro
 func (r *registration) validateOperations() error {
 	for _, op := range r.msg.Operations {
 		if len(op.GetUuid().GetValue()) != 16 {
-			return errors.New("Operation has an invalid UUID")
+			return invalidf("Operation has an invalid UUID")
 		}
 		if op.Info == nil || op.LatestStatus == nil {
-			return errors.New("Operation has no info or no status")
+			return invalidf("Operation has no info or no status")
 		}
 		if err := resources.ValidateAndUpgrade(op.Info); err != nil {
 			return within("Operation uses invalid resources: ", err)

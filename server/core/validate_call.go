@@ -1,9 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
-
 	"clusterd/api/mesos/v1/scheduler"
 )
 
@@ -13,14 +10,14 @@ import (
 // src/master/validation.cpp, scheduler::call::validate).
 func ValidateCall(call *scheduler.Call) error {
 	if call == nil || call.Type == nil {
-		return errors.New("Expecting 'type' to be present")
+		return invalidf("Expecting 'type' to be present")
 	}
 	if call.GetType() == scheduler.Call_SUBSCRIBE {
 		if call.Subscribe == nil {
 			return missing("subscribe")
 		}
 		if call.GetFrameworkId().GetValue() != call.Subscribe.GetFrameworkInfo().GetId().GetValue() {
-			return errors.New("'framework_id' differs from 'subscribe.framework_info.id'")
+			return invalidf("'framework_id' differs from 'subscribe.framework_info.id'")
 		}
 		return nil
 	}
@@ -39,14 +36,14 @@ func ValidatePrincipal(call *scheduler.Call, principal *Principal) error {
 		return nil
 	}
 	if principal.Value != info.GetPrincipal() {
-		return fmt.Errorf("Authenticated principal '%s' does not match principal '%s' set in `FrameworkInfo`",
+		return invalidf("Authenticated principal '%s' does not match principal '%s' set in `FrameworkInfo`",
 			principal.Value, info.GetPrincipal())
 	}
 	return nil
 }
 
 func missing(member string) error {
-	return fmt.Errorf("Expecting '%s' to be present", member)
+	return invalidf("Expecting '%s' to be present", member)
 }
 
 // validateMember checks that the member that belongs to the call's type is set.
@@ -92,7 +89,7 @@ func validateMember(call *scheduler.Call) error {
 			return missing("update_framework")
 		}
 		if call.GetFrameworkId().GetValue() != call.UpdateFramework.GetFrameworkInfo().GetId().GetValue() {
-			return errors.New("'framework_id' differs from 'update_framework.framework_info.id'")
+			return invalidf("'framework_id' differs from 'update_framework.framework_info.id'")
 		}
 	default: // SUBSCRIBE is checked before; the others have no member.
 	}
@@ -105,7 +102,7 @@ func validateMember(call *scheduler.Call) error {
 // validateUUID checks the length, which is all that can be wrong with one.
 func validateUUID(uuid []byte) error {
 	if len(uuid) != 16 {
-		return errors.New("Not a valid UUID")
+		return invalidf("Not a valid UUID")
 	}
 	return nil
 }

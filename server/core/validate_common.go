@@ -1,7 +1,6 @@
 package core
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -9,23 +8,31 @@ import (
 	mesos "clusterd/api/mesos/v1"
 )
 
-// The texts of the errors in the validate files go to clients, word for word as
-// Mesos says them; that is why they are capitalised.
+// invalid is what is wrong with something that a client sent. The text goes to
+// the client, word for word as Mesos says it; hence the capitals.
+type invalid string
+
+// Error implements error.
+func (e invalid) Error() string { return string(e) }
+
+func invalidf(format string, args ...any) error {
+	return invalid(fmt.Sprintf(format, args...))
+}
 
 // validateID checks an id that may become a directory's name (Mesos:
 // src/common/validation.cpp).
 func validateID(id string) error {
 	switch {
 	case id == "":
-		return errors.New("ID must not be empty")
+		return invalidf("ID must not be empty")
 	case len(id) > 255:
-		return errors.New("ID must not be greater than 255 characters")
+		return invalidf("ID must not be greater than 255 characters")
 	case id == "." || id == "..":
-		return fmt.Errorf("'%s' is disallowed", id)
+		return invalidf("'%s' is disallowed", id)
 	}
 	for i := range len(id) {
 		if b := id[i]; b < 0x20 || b == 0x7f || b == '/' || b == '\\' {
-			return fmt.Errorf("'%s' contains invalid characters", id)
+			return invalidf("'%s' contains invalid characters", id)
 		}
 	}
 	return nil
@@ -58,17 +65,17 @@ func validateSecret(s *mesos.Secret) error {
 	switch s.GetType() {
 	case mesos.Secret_REFERENCE:
 		if s.Reference == nil {
-			return errors.New("Secret of type REFERENCE must have the 'reference' field set")
+			return invalidf("Secret of type REFERENCE must have the 'reference' field set")
 		}
 		if s.Value != nil {
-			return fmt.Errorf("Secret '%s' of type REFERENCE must not have the 'value' field set", s.Reference.GetName())
+			return invalidf("Secret '%s' of type REFERENCE must not have the 'value' field set", s.Reference.GetName())
 		}
 	case mesos.Secret_VALUE:
 		if s.Value == nil {
-			return errors.New("Secret of type VALUE must have the 'value' field set")
+			return invalidf("Secret of type VALUE must have the 'value' field set")
 		}
 		if s.Reference != nil {
-			return errors.New("Secret of type VALUE must not have the 'reference' field set")
+			return invalidf("Secret of type VALUE must not have the 'reference' field set")
 		}
 	default:
 	}
@@ -89,27 +96,27 @@ func validateVariable(v *mesos.Environment_Variable) error {
 	switch v.GetType() {
 	case mesos.Environment_Variable_SECRET:
 		if v.Secret == nil {
-			return fmt.Errorf("Environment variable '%s' of type 'SECRET' must have a secret set", name)
+			return invalidf("Environment variable '%s' of type 'SECRET' must have a secret set", name)
 		}
 		if v.Value != nil {
-			return fmt.Errorf("Environment variable '%s' of type 'SECRET' must not have a value set", name)
+			return invalidf("Environment variable '%s' of type 'SECRET' must not have a value set", name)
 		}
 		if err := validateSecret(v.Secret); err != nil {
-			return fmt.Errorf("Environment variable '%s' specifies an invalid secret: %w", name, err)
+			return invalidf("Environment variable '%s' specifies an invalid secret: %s", name, err)
 		}
 		if strings.ContainsRune(string(v.Secret.GetValue().GetData()), 0) {
-			return fmt.Errorf("Environment variable '%s' specifies a secret containing null bytes, "+
+			return invalidf("Environment variable '%s' specifies a secret containing null bytes, "+
 				"which is not allowed in the environment", name)
 		}
 	case mesos.Environment_Variable_VALUE:
 		if v.Value == nil {
-			return fmt.Errorf("Environment variable '%s' of type 'VALUE' must have a value set", name)
+			return invalidf("Environment variable '%s' of type 'VALUE' must have a value set", name)
 		}
 		if v.Secret != nil {
-			return fmt.Errorf("Environment variable '%s' of type 'VALUE' must not have a secret set", name)
+			return invalidf("Environment variable '%s' of type 'VALUE' must not have a secret set", name)
 		}
 	default:
-		return errors.New("Environment variable of type 'UNKNOWN' is not allowed")
+		return invalidf("Environment variable of type 'UNKNOWN' is not allowed")
 	}
 	return nil
 }
@@ -126,14 +133,14 @@ func validateVolume(v *mesos.Volume) error {
 		}
 	}
 	if set != 1 {
-		return errors.New("Only one of them should be set: 'host_path', 'image' and 'source'")
+		return invalidf("Only one of them should be set: 'host_path', 'image' and 'source'")
 	}
 	if v.Source == nil {
 		return nil
 	}
 	unset := func(absent bool, field, kind string) error {
 		if absent {
-			return fmt.Errorf("'source.%s' is not set for %s volume", field, kind)
+			return invalidf("'source.%s' is not set for %s volume", field, kind)
 		}
 		return nil
 	}
@@ -152,7 +159,7 @@ func validateVolume(v *mesos.Volume) error {
 		}
 		return unset(s.CsiVolume.GetStaticProvisioning() == nil, "csi_volume.static_provisioning", "CSI")
 	default:
-		return errors.New("'source.type' is unknown")
+		return invalidf("'source.type' is unknown")
 	}
 }
 
@@ -166,11 +173,11 @@ func validateContainer(c *mesos.ContainerInfo) error {
 		return nil
 	}
 	if c.Docker == nil {
-		return errors.New("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo")
+		return invalidf("DockerInfo 'docker' is not set for DOCKER typed ContainerInfo")
 	}
 	for _, p := range c.Docker.Parameters {
 		if p.GetKey() == "name" {
-			return errors.New("Parameter in DockerInfo must not be 'name'")
+			return invalidf("Parameter in DockerInfo must not be 'name'")
 		}
 	}
 	return nil
@@ -180,7 +187,7 @@ func validateContainer(c *mesos.ContainerInfo) error {
 func validateSeconds(names []string, values ...*float64) error {
 	for i, v := range values {
 		if v != nil && (*v < 0 || math.IsNaN(*v)) {
-			return fmt.Errorf("Expecting '%s' to be non-negative", names[i])
+			return invalidf("Expecting '%s' to be non-negative", names[i])
 		}
 	}
 	return nil
@@ -196,35 +203,35 @@ func commandKind(cmd *mesos.CommandInfo) string {
 
 func validateHealthCheck(h *mesos.HealthCheck) error {
 	if h.Type == nil {
-		return errors.New("HealthCheck must specify 'type'")
+		return invalidf("HealthCheck must specify 'type'")
 	}
 	switch h.GetType() {
 	case mesos.HealthCheck_COMMAND:
 		if h.Command == nil {
-			return errors.New("Expecting 'command' to be set for COMMAND health check")
+			return invalidf("Expecting 'command' to be set for COMMAND health check")
 		}
 		if h.Command.Value == nil {
-			return errors.New("Command health check must contain " + commandKind(h.Command))
+			return invalidf("Command health check must contain %s", commandKind(h.Command))
 		}
 		if err := validateCommand(h.Command); err != nil {
 			return within("Health check's `CommandInfo` is invalid: ", err)
 		}
 	case mesos.HealthCheck_HTTP:
 		if h.Http == nil {
-			return errors.New("Expecting 'http' to be set for HTTP health check")
+			return invalidf("Expecting 'http' to be set for HTTP health check")
 		}
 		if s := h.Http.GetScheme(); h.Http.Scheme != nil && s != "http" && s != "https" {
-			return fmt.Errorf("Unsupported HTTP health check scheme: '%s'", s)
+			return invalidf("Unsupported HTTP health check scheme: '%s'", s)
 		}
 		if h.Http.Path != nil && !strings.HasPrefix(h.Http.GetPath(), "/") {
-			return fmt.Errorf("The path '%s' of HTTP health check must start with '/'", h.Http.GetPath())
+			return invalidf("The path '%s' of HTTP health check must start with '/'", h.Http.GetPath())
 		}
 	case mesos.HealthCheck_TCP:
 		if h.Tcp == nil {
-			return errors.New("Expecting 'tcp' to be set for TCP health check")
+			return invalidf("Expecting 'tcp' to be set for TCP health check")
 		}
 	default:
-		return errors.New("'UNKNOWN' is not a valid health check type")
+		return invalidf("'UNKNOWN' is not a valid health check type")
 	}
 	return validateSeconds(
 		[]string{"delay_seconds", "grace_period_seconds", "interval_seconds", "timeout_seconds"},
@@ -233,33 +240,33 @@ func validateHealthCheck(h *mesos.HealthCheck) error {
 
 func validateCheck(c *mesos.CheckInfo) error {
 	if c.Type == nil {
-		return errors.New("CheckInfo must specify 'type'")
+		return invalidf("CheckInfo must specify 'type'")
 	}
 	switch c.GetType() {
 	case mesos.CheckInfo_COMMAND:
 		if c.Command == nil {
-			return errors.New("Expecting 'command' to be set for COMMAND check")
+			return invalidf("Expecting 'command' to be set for COMMAND check")
 		}
 		cmd := c.Command.GetCommand()
 		if cmd == nil || cmd.Value == nil {
-			return errors.New("Command check must contain " + commandKind(cmd))
+			return invalidf("Command check must contain %s", commandKind(cmd))
 		}
 		if err := validateCommand(cmd); err != nil {
 			return within("Check's `CommandInfo` is invalid: ", err)
 		}
 	case mesos.CheckInfo_HTTP:
 		if c.Http == nil {
-			return errors.New("Expecting 'http' to be set for HTTP check")
+			return invalidf("Expecting 'http' to be set for HTTP check")
 		}
 		if c.Http.Path != nil && !strings.HasPrefix(c.Http.GetPath(), "/") {
-			return fmt.Errorf("The path '%s' of HTTP check must start with '/'", c.Http.GetPath())
+			return invalidf("The path '%s' of HTTP check must start with '/'", c.Http.GetPath())
 		}
 	case mesos.CheckInfo_TCP:
 		if c.Tcp == nil {
-			return errors.New("Expecting 'tcp' to be set for TCP check")
+			return invalidf("Expecting 'tcp' to be set for TCP check")
 		}
 	default:
-		return errors.New("'UNKNOWN' is not a valid check type")
+		return invalidf("'UNKNOWN' is not a valid check type")
 	}
 	return validateSeconds(
 		[]string{"delay_seconds", "interval_seconds", "timeout_seconds"},

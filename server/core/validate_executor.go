@@ -1,9 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
-
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
@@ -21,7 +18,7 @@ func validateExecutorInfo(e *mesos.ExecutorInfo) error {
 		return err
 	}
 	if e.GetShutdownGracePeriod().GetNanoseconds() < 0 {
-		return errors.New("ExecutorInfo's 'shutdown_grace_period' must be non-negative")
+		return invalidf("ExecutorInfo's 'shutdown_grace_period' must be non-negative")
 	}
 	if err := validateCommand(e.Command); err != nil {
 		return within("Executor's `CommandInfo` is invalid: ", err)
@@ -33,20 +30,20 @@ func validateExecutorType(e *mesos.ExecutorInfo) error {
 	switch e.GetType() {
 	case mesos.ExecutorInfo_DEFAULT:
 		if e.Command != nil {
-			return errors.New("'ExecutorInfo.command' must not be set for 'DEFAULT' executor")
+			return invalidf("'ExecutorInfo.command' must not be set for 'DEFAULT' executor")
 		}
 		if e.Container == nil {
 			return nil
 		}
 		if e.Container.GetType() != mesos.ContainerInfo_MESOS {
-			return errors.New("'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor")
+			return invalidf("'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor")
 		}
 		if e.Container.GetMesos().GetImage() != nil {
-			return errors.New("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor")
+			return invalidf("'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor")
 		}
 	case mesos.ExecutorInfo_CUSTOM:
 		if e.Command == nil {
-			return errors.New("'ExecutorInfo.command' must be set for 'CUSTOM' executor")
+			return invalidf("'ExecutorInfo.command' must be set for 'CUSTOM' executor")
 		}
 	default:
 	}
@@ -59,10 +56,10 @@ func (c *Core) validateExecutor(e *mesos.ExecutorInfo, fw *framework, ag *agent)
 		return err
 	}
 	if e.FrameworkId == nil {
-		return errors.New("'ExecutorInfo.framework_id' must be set")
+		return invalidf("'ExecutorInfo.framework_id' must be set")
 	}
 	if id := e.FrameworkId.GetValue(); id != fw.id {
-		return fmt.Errorf("ExecutorInfo has an invalid FrameworkID (Actual: %s vs Expected: %s)", id, fw.id)
+		return invalidf("ExecutorInfo has an invalid FrameworkID (Actual: %s vs Expected: %s)", id, fw.id)
 	}
 	if err := validateExecutorResources(e); err != nil {
 		return err
@@ -70,7 +67,7 @@ func (c *Core) validateExecutor(e *mesos.ExecutorInfo, fw *framework, ag *agent)
 	have := ag.executor(fw.id, e.GetExecutorId().GetValue())
 	if have != nil && !sameExecutor(have.Info, e) {
 		const line = "------------------------------------------------------------\n"
-		return fmt.Errorf("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n"+
+		return invalidf("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID.\n"+
 			line+"Existing ExecutorInfo:\n%s\n"+line+"ExecutorInfo:\n%s\n"+line,
 			prototext.Format(have.Info), prototext.Format(e))
 	}

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"regexp"
 	"slices"
@@ -52,7 +50,7 @@ func validateFrameworkInfo(info *mesos.FrameworkInfo) error {
 	}
 	// A Duration of Mesos holds 292 years of nanoseconds.
 	if t := info.GetFailoverTimeout(); math.IsNaN(t) || math.Abs(t)*1e9 > math.MaxInt64 {
-		return fmt.Errorf("The framework failover_timeout (%s) is invalid", strconv.FormatFloat(t, 'g', -1, 64))
+		return invalidf("The framework failover_timeout (%s) is invalid", strconv.FormatFloat(t, 'g', -1, 64))
 	}
 	return nil
 }
@@ -60,12 +58,12 @@ func validateFrameworkInfo(info *mesos.FrameworkInfo) error {
 func validateRoles(info *mesos.FrameworkInfo) error {
 	if !hasCapability(info, mesos.FrameworkInfo_Capability_MULTI_ROLE) {
 		if len(info.GetRoles()) > 0 {
-			return errors.New("'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable")
+			return invalidf("'FrameworkInfo.roles' must not be set when the framework is not MULTI_ROLE capable")
 		}
 		return within("'FrameworkInfo.role' is not a valid role: ", resources.ValidateRole(info.GetRole()))
 	}
 	if info.Role != nil {
-		return errors.New("'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable")
+		return invalidf("'FrameworkInfo.role' must not be set when the framework is MULTI_ROLE capable")
 	}
 	seen := map[string]int{}
 	var twice []string
@@ -76,7 +74,7 @@ func validateRoles(info *mesos.FrameworkInfo) error {
 	}
 	if len(twice) > 0 {
 		slices.Sort(twice)
-		return fmt.Errorf("'FrameworkInfo.roles' contains duplicate items: %s", setText(twice))
+		return invalidf("'FrameworkInfo.roles' contains duplicate items: %s", setText(twice))
 	}
 	for _, role := range info.GetRoles() {
 		if err := resources.ValidateRole(role); err != nil {
@@ -89,11 +87,11 @@ func validateRoles(info *mesos.FrameworkInfo) error {
 func validateOfferFilters(f *mesos.OfferFilters) error {
 	for _, q := range f.GetMinAllocatableResources().GetQuantities() {
 		if len(q.GetQuantities()) == 0 {
-			return errors.New("Resource quantities must contain at least one quantity")
+			return invalidf("Resource quantities must contain at least one quantity")
 		}
 		for _, name := range sortedKeys(q.Quantities) {
 			if err := validateScalarInput(q.Quantities[name].GetValue()); err != nil {
-				return fmt.Errorf("Invalid resource quantity for '%s': %w", name, err)
+				return invalidf("Invalid resource quantity for '%s': %s", name, err)
 			}
 		}
 	}
@@ -103,13 +101,13 @@ func validateOfferFilters(f *mesos.OfferFilters) error {
 func validateScalarInput(v float64) error {
 	switch {
 	case math.IsInf(v, 0):
-		return errors.New("Infinite values not supported")
+		return invalidf("Infinite values not supported")
 	case math.IsNaN(v):
-		return errors.New("NaN not supported")
+		return invalidf("NaN not supported")
 	case v != 0 && math.Abs(v) < 0x1p-1022:
-		return errors.New("Subnormal values not supported")
+		return invalidf("Subnormal values not supported")
 	case v < 0:
-		return errors.New("Negative values not supported")
+		return invalidf("Negative values not supported")
 	}
 	return nil
 }
@@ -127,13 +125,13 @@ func (c *Core) validateFramework(info *mesos.FrameworkInfo) error {
 		}
 	}
 	if len(unknown) > 0 {
-		return fmt.Errorf("Roles %s are not present in the master's --roles", setText(unknown))
+		return invalidf("Roles %s are not present in the master's --roles", setText(unknown))
 	}
 	if info.GetUser() == "root" && !c.cfg.RootSubmissions {
-		return errors.New("User 'root' is not allowed to run frameworks without --root_submissions set")
+		return invalidf("User 'root' is not allowed to run frameworks without --root_submissions set")
 	}
 	if _, removed := c.removed[info.GetId().GetValue()]; removed {
-		return errors.New("Framework has been removed")
+		return invalidf("Framework has been removed")
 	}
 	return nil
 }
@@ -155,11 +153,11 @@ func validateOptions(roles, suppressed []string, constraints *scheduler.OfferCon
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		return fmt.Errorf("Suppressed roles %s are not contained in the set of roles", setText(unknown))
+		return invalidf("Suppressed roles %s are not contained in the set of roles", setText(unknown))
 	}
 	for _, role := range sortedKeys(constraints.GetRoleConstraints()) {
 		if !slices.Contains(roles, role) {
-			return fmt.Errorf("Offer constraints specify `role_constraints` for a role '%s'"+
+			return invalidf("Offer constraints specify `role_constraints` for a role '%s'"+
 				"not contained in the set of roles", role)
 		}
 	}
@@ -171,17 +169,17 @@ func validateConstraints(constraints *scheduler.OfferConstraints) error {
 	for _, role := range sortedKeys(constraints.GetRoleConstraints()) {
 		groups := constraints.RoleConstraints[role].GetGroups()
 		if len(groups) == 0 {
-			return fmt.Errorf("'OfferConstraints::role_constraints' has an empty "+
+			return invalidf("'OfferConstraints::role_constraints' has an empty "+
 				"'RoleConstraints::groups' for role %s", role)
 		}
 		for _, g := range groups {
 			if len(g.GetAttributeConstraints()) == 0 {
-				return fmt.Errorf("'OfferConstraints::RoleConstraints::groups' for role %s"+
+				return invalidf("'OfferConstraints::RoleConstraints::groups' for role %s"+
 					"contains an empty RoleConstraints::Group", role)
 			}
 			for _, a := range g.AttributeConstraints {
 				if err := validateConstraint(a); err != nil {
-					return fmt.Errorf("A role %s has an invalid 'AttributeConstraint': %w", role, err)
+					return invalidf("A role %s has an invalid 'AttributeConstraint': %s", role, err)
 				}
 			}
 		}
@@ -193,16 +191,16 @@ func validateConstraint(a *scheduler.AttributeConstraint) error {
 	switch s := a.GetSelector().GetSelector().(type) {
 	case *scheduler.AttributeConstraint_Selector_PseudoattributeType_:
 		if s.PseudoattributeType == scheduler.AttributeConstraint_Selector_UNKNOWN {
-			return errors.New("Unknown pseudoattribute type")
+			return invalidf("Unknown pseudoattribute type")
 		}
 	case *scheduler.AttributeConstraint_Selector_AttributeName:
 	default:
-		return errors.New("Exactly one of 'AttributeConstraint::Selector::name' or " +
+		return invalidf("Exactly one of 'AttributeConstraint::Selector::name' or " +
 			"'AttributeConstraint::Selector::pseudoattribute_type' must be set")
 	}
 	switch p := a.GetPredicate().GetPredicate().(type) {
 	case nil:
-		return errors.New("Unknown predicate type")
+		return invalidf("Unknown predicate type")
 	case *scheduler.AttributeConstraint_Predicate_TextMatches_:
 		return validateRegex(p.TextMatches.GetRegex())
 	case *scheduler.AttributeConstraint_Predicate_TextNotMatches_:
@@ -213,10 +211,10 @@ func validateConstraint(a *scheduler.AttributeConstraint) error {
 
 func validateRegex(regex string) error {
 	if len(regex) > maxRegexLength {
-		return fmt.Errorf("Regex of %d characters is too complex: the maximum is %d", len(regex), maxRegexLength)
+		return invalidf("Regex of %d characters is too complex: the maximum is %d", len(regex), maxRegexLength)
 	}
 	if _, err := regexp.Compile(regex); err != nil {
-		return fmt.Errorf("Failed to construct regex from pattern '%s': %w", regex, err)
+		return invalidf("Failed to construct regex from pattern '%s': %s", regex, err)
 	}
 	return nil
 }
@@ -224,14 +222,14 @@ func validateRegex(regex string) error {
 // validateUpdate checks that members that cannot change do not change.
 func validateUpdate(old, info *mesos.FrameworkInfo) error {
 	if (old.Principal == nil) != (info.Principal == nil) || old.GetPrincipal() != info.GetPrincipal() {
-		return errors.New("Changing framework's principal is not allowed.")
+		return invalidf("Changing framework's principal is not allowed.")
 	}
 	if old.GetUser() != info.GetUser() {
-		return fmt.Errorf("Updating 'FrameworkInfo.user' is unsupported; attempted to update from '%s' to '%s'",
+		return invalidf("Updating 'FrameworkInfo.user' is unsupported; attempted to update from '%s' to '%s'",
 			old.GetUser(), info.GetUser())
 	}
 	if old.GetCheckpoint() != info.GetCheckpoint() {
-		return fmt.Errorf("Updating 'FrameworkInfo.checkpoint' is unsupported; attempted to update from '%t' to '%t'",
+		return invalidf("Updating 'FrameworkInfo.checkpoint' is unsupported; attempted to update from '%t' to '%t'",
 			old.GetCheckpoint(), info.GetCheckpoint())
 	}
 	return nil

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,17 +16,17 @@ func (c *Core) validateGroup(g *mesos.Offer_Operation_LaunchGroup, fw *framework
 	// Mesos does not ask; without the check a group of nothing but an executor,
 	// or one with the same task twice, would be launched.
 	if len(tasks) == 0 {
-		return errors.New("Task group has no tasks")
+		return invalidf("Task group has no tasks")
 	}
 	seen := map[string]bool{}
 	for _, t := range tasks {
 		id := t.GetTaskId().GetValue()
 		err := validateGroupTask(t, fw, ag)
 		if err == nil && seen[id] {
-			err = fmt.Errorf("Task has duplicate ID: %s", id)
+			err = invalidf("Task has duplicate ID: %s", id)
 		}
 		if err != nil {
-			return fmt.Errorf("Task '%s' is invalid: %w", id, err)
+			return invalidf("Task '%s' is invalid: %s", id, err)
 		}
 		seen[id] = true
 	}
@@ -43,21 +41,21 @@ func validateGroupTask(t *mesos.TaskInfo, fw *framework, ag *agent) error {
 		return err
 	}
 	if t.Executor == nil {
-		return errors.New("'TaskInfo.executor' must be set")
+		return invalidf("'TaskInfo.executor' must be set")
 	}
 	if t.Container != nil {
 		kind := t.GetHealthCheck().GetType()
 		if len(t.Container.NetworkInfos) > 0 && t.HealthCheck != nil &&
 			(kind == mesos.HealthCheck_HTTP || kind == mesos.HealthCheck_TCP) {
-			return errors.New("HTTP and TCP health checks are not supported for " +
+			return invalidf("HTTP and TCP health checks are not supported for " +
 				"nested containers not joining parent's network")
 		}
 		if t.Container.GetType() == mesos.ContainerInfo_DOCKER {
-			return errors.New("Docker ContainerInfo is not supported on the task")
+			return invalidf("Docker ContainerInfo is not supported on the task")
 		}
 	}
 	if len(t.Limits) > 0 && sharesCgroups(t.Container) {
-		return errors.New("Resource limits may only be set for tasks within a task group when " +
+		return invalidf("Resource limits may only be set for tasks within a task group when " +
 			"the 'share_cgroups' field is set to 'false'.")
 	}
 	return nil
@@ -69,16 +67,16 @@ func (c *Core) validateGroupExecutor(tasks []*mesos.TaskInfo, e *mesos.ExecutorI
 	}
 	switch {
 	case e.Type == nil:
-		return errors.New("'ExecutorInfo.type' must be set")
+		return invalidf("'ExecutorInfo.type' must be set")
 	case e.GetType() == mesos.ExecutorInfo_UNKNOWN:
-		return errors.New("Unknown executor type")
+		return invalidf("Unknown executor type")
 	case e.Container != nil && e.Container.GetType() == mesos.ContainerInfo_DOCKER:
-		return errors.New("Docker ContainerInfo is not supported on the executor")
+		return invalidf("Docker ContainerInfo is not supported on the executor")
 	}
 	id := e.GetExecutorId().GetValue()
 	for _, t := range tasks {
 		if t.Executor != e && !sameExecutor(t.Executor, e) {
-			return fmt.Errorf("The `ExecutorInfo` of task '%s' is different from executor '%s'",
+			return invalidf("The `ExecutorInfo` of task '%s' is different from executor '%s'",
 				t.GetTaskId().GetValue(), id)
 		}
 	}
@@ -97,7 +95,7 @@ func (c *Core) validateGroupExecutor(tasks []*mesos.TaskInfo, e *mesos.ExecutorI
 		total = total.Add(own)
 	}
 	if !offered.Contains(total) {
-		return fmt.Errorf("Total resources %s required by task group and its executor are more than available %s",
+		return invalidf("Total resources %s required by task group and its executor are more than available %s",
 			total, offered)
 	}
 	return nil
@@ -113,15 +111,15 @@ func validateGroupMinimum(id string, r resources.Resources) error {
 		return value
 	}
 	if r.Scalar("cpus") < minExecutorCPUs {
-		return fmt.Errorf("Executor '%s' uses less CPUs (%s) than the minimum required (0.01)", id,
+		return invalidf("Executor '%s' uses less CPUs (%s) than the minimum required (0.01)", id,
 			used("cpus", strconv.FormatFloat(r.CPUs(), 'g', -1, 64)))
 	}
 	if r.Scalar("mem") < minExecutorMem {
-		return fmt.Errorf("Executor '%s' uses less memory (%s) than the minimum required (32MB)", id,
+		return invalidf("Executor '%s' uses less memory (%s) than the minimum required (32MB)", id,
 			used("mem", strconv.FormatFloat(r.Mem(), 'g', -1, 64)+"MB"))
 	}
 	if !slices.Contains(names, "disk") {
-		return fmt.Errorf("Executor '%s' uses no disk", id)
+		return invalidf("Executor '%s' uses no disk", id)
 	}
 	return nil
 }
@@ -151,7 +149,7 @@ func validateGroupResources(tasks []*mesos.TaskInfo, own resources.Resources) (r
 		for _, p := range parts[1:] {
 			texts = append(texts, p.String())
 		}
-		return total, fmt.Errorf("There are overlapping resources in the task group's task resources "+
+		return total, invalidf("There are overlapping resources in the task group's task resources "+
 			"[ %s ] and/or executor resources %s", strings.Join(texts, ", "), own)
 	}
 	return total, nil
@@ -161,9 +159,9 @@ func validateGroupResources(tasks []*mesos.TaskInfo, own resources.Resources) (r
 // and those that it gets, agree on share_cgroups.
 func validateGroupCgroups(tasks []*mesos.TaskInfo, e *mesos.ExecutorInfo, fw *framework, ag *agent) error {
 	if setsShareCgroups(e.Container) {
-		return errors.New("The 'share_cgroups' field cannot be set to 'true' on executor containers")
+		return invalidf("The 'share_cgroups' field cannot be set to 'true' on executor containers")
 	}
-	differs := errors.New("If set, the value of 'share_cgroups' must be the same for all " +
+	differs := invalidf("If set, the value of 'share_cgroups' must be the same for all " +
 		"tasks in each task group and under a single executor")
 	want := sharesCgroups(tasks[0].Container)
 	for _, t := range tasks[1:] {

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"fmt"
-
 	mesos "clusterd/api/mesos/v1"
 )
 
@@ -17,25 +15,25 @@ func (c *Core) validateOffers(ids []*mesos.OfferID, fw *framework) ([]*offer, er
 	for _, id := range ids {
 		o := c.offers[id.GetValue()]
 		if o == nil {
-			return nil, fmt.Errorf("Offer %s is no longer valid", id.GetValue())
+			return nil, invalidf("Offer %s is no longer valid", id.GetValue())
 		}
 		offers = append(offers, o)
 	}
 	for _, o := range offers {
 		if o.FrameworkID != fw.id {
-			return nil, fmt.Errorf("Offer %s has invalid framework %s while framework %s is expected",
+			return nil, invalidf("Offer %s has invalid framework %s while framework %s is expected",
 				o.ID, o.FrameworkID, fw.id)
 		}
 	}
 	for _, o := range offers {
 		if o.Role != offers[0].Role {
-			return nil, fmt.Errorf("Aggregated offers must be allocated to the same role. Offer %s uses role '%s"+
+			return nil, invalidf("Aggregated offers must be allocated to the same role. Offer %s uses role '%s"+
 				" but another is using role '%s", o.ID, o.Role, offers[0].Role)
 		}
 	}
 	for _, o := range offers {
 		if o.AgentID != offers[0].AgentID {
-			return nil, fmt.Errorf("Aggregated offers must belong to one single agent. Offer %s uses agent %s and agent %s",
+			return nil, invalidf("Aggregated offers must belong to one single agent. Offer %s uses agent %s and agent %s",
 				o.ID, o.AgentID, offers[0].AgentID)
 		}
 	}
@@ -46,7 +44,7 @@ func validateUniqueOffers(ids []*mesos.OfferID) error {
 	seen := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		if seen[id.GetValue()] {
-			return fmt.Errorf("Duplicate offer %s in offer list", id.GetValue())
+			return invalidf("Duplicate offer %s in offer list", id.GetValue())
 		}
 		seen[id.GetValue()] = true
 	}

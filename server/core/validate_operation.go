@@ -1,7 +1,6 @@
 package core
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -33,7 +32,7 @@ func validateOperation(op *mesos.Offer_Operation, fw *framework, ag *agent) erro
 	case mesos.Offer_Operation_DESTROY_DISK:
 		return validateDestroyDisk(op.DestroyDisk)
 	default:
-		return errors.New("Unknown offer operation")
+		return invalidf("Unknown offer operation")
 	}
 }
 
@@ -46,7 +45,7 @@ func validateReserve(op *mesos.Offer_Operation_Reserve, fw *framework, ag *agent
 	}
 	for _, r := range op.Resources {
 		if !dynamicallyReserved(r) {
-			return fmt.Errorf("Resource %s is not dynamically reserved", resources.Text(r))
+			return invalidf("Resource %s is not dynamically reserved", resources.Text(r))
 		}
 		role := reservationRole(r)
 		if err := validateReservationCapability("Resource", "reserved", r, ag); err != nil {
@@ -57,11 +56,11 @@ func validateReserve(op *mesos.Offer_Operation_Reserve, fw *framework, ag *agent
 		}
 		allocated := r.GetAllocationInfo().GetRole()
 		if allocated != role {
-			return fmt.Errorf("A reserve operation was attempted for a resource with role '%s', but "+
+			return invalidf("A reserve operation was attempted for a resource with role '%s', but "+
 				"the resource was allocated to role '%s'", role, allocated)
 		}
 		if !fw.hasRole(allocated) {
-			return fmt.Errorf("A reserve operation was attempted for a resource allocated to role '%s', "+
+			return invalidf("A reserve operation was attempted for a resource allocated to role '%s', "+
 				"but the framework only has roles '%s'", allocated, setText(fw.roles))
 		}
 	}
@@ -74,11 +73,11 @@ func validateReservationPrincipal(r *mesos.Resource, fw *framework) error {
 	}
 	principal, last := fw.info.GetPrincipal(), r.Reservations[len(r.Reservations)-1]
 	if last.Principal == nil {
-		return fmt.Errorf("A reserve operation was attempted by principal '%s', but there is a "+
+		return invalidf("A reserve operation was attempted by principal '%s', but there is a "+
 			"reserved resource in the request with no principal set", principal)
 	}
 	if last.GetPrincipal() != principal {
-		return fmt.Errorf("A reserve operation was attempted by authenticated principal '%s', which does not match a "+
+		return invalidf("A reserve operation was attempted by authenticated principal '%s', which does not match a "+
 			"reserved resource in the request with principal '%s'", principal, last.GetPrincipal())
 	}
 	return nil
@@ -107,10 +106,10 @@ func validateUnreserve(op *mesos.Offer_Operation_Unreserve) error {
 	}
 	for _, r := range op.Resources {
 		if !dynamicallyReserved(r) {
-			return fmt.Errorf("Resource %s is not dynamically reserved", resources.Text(r))
+			return invalidf("Resource %s is not dynamically reserved", resources.Text(r))
 		}
 		if r.GetDisk().GetPersistence() != nil {
-			return fmt.Errorf("A dynamically reserved persistent volume %s cannot be unreserved directly. "+
+			return invalidf("A dynamically reserved persistent volume %s cannot be unreserved directly. "+
 				"Please destroy the persistent volume first then unreserve the resource", resources.Text(r))
 		}
 	}
@@ -136,7 +135,7 @@ func validateCreate(op *mesos.Offer_Operation_Create, fw *framework, ag *agent) 
 	}
 	for _, v := range op.Volumes {
 		if v.Shared != nil && !fw.can(mesos.FrameworkInfo_Capability_SHARED_RESOURCES) {
-			return fmt.Errorf("Create volume operation for '%s' has been attempted by framework '%s' "+
+			return invalidf("Create volume operation for '%s' has been attempted by framework '%s' "+
 				"with no SHARED_RESOURCES capability", resources.Text(v), fw.id)
 		}
 		if err := validateReservationCapability("Volume", "created", v, ag); err != nil {
@@ -155,11 +154,11 @@ func validateVolumePrincipal(v *mesos.Resource, fw *framework) error {
 	}
 	principal, p := fw.info.GetPrincipal(), v.Disk.Persistence
 	if p.Principal == nil {
-		return fmt.Errorf("Create volume operation attempted by principal '%s', but there is a volume in the "+
+		return invalidf("Create volume operation attempted by principal '%s', but there is a volume in the "+
 			"operation with no principal set in 'disk.persistence'", principal)
 	}
 	if p.GetPrincipal() != principal {
-		return fmt.Errorf("Create volume operation attempted by authenticated principal '%s', which does not match "+
+		return invalidf("Create volume operation attempted by authenticated principal '%s', which does not match "+
 			"a volume in the operation with principal '%s' set in 'disk.persistence'", principal, p.GetPrincipal())
 	}
 	return nil
@@ -184,12 +183,12 @@ func validateDestroy(op *mesos.Offer_Operation_Destroy, ag *agent) error {
 	for i := range volumes.Len() {
 		it := volumes.At(i)
 		if it.ProviderID() == "" && !ag.total.Contains(it.AsResources()) {
-			return errors.New("Persistent volumes not found")
+			return invalidf("Persistent volumes not found")
 		}
 	}
 	for i := range volumes.Len() {
 		if used.Contains(volumes.At(i).AsResources()) {
-			return errors.New("Persistent volumes in use")
+			return invalidf("Persistent volumes in use")
 		}
 	}
 	return nil
@@ -204,16 +203,16 @@ func validateGrow(op *mesos.Offer_Operation_GrowVolume, ag *agent) error {
 		return within("Invalid resource in the 'GrowVolume.addition' field: ", err)
 	}
 	if resources.ToMilli(addition.GetScalar().GetValue()) <= 0 {
-		return errors.New("The size of 'GrowVolume.addition' field must be greater than zero")
+		return invalidf("The size of 'GrowVolume.addition' field must be greater than zero")
 	}
 	if volume.ProviderId != nil {
-		return errors.New("Growing a volume from a resource provider is not supported")
+		return invalidf("Growing a volume from a resource provider is not supported")
 	}
 	if err := validatePersistentVolumes([]*mesos.Resource{volume}); err != nil {
 		return within("Invalid persistent volume in the 'GrowVolume.volume' field: ", err)
 	}
 	if volume.Shared != nil {
-		return errors.New("Growing a shared persistent volume is not supported")
+		return invalidf("Growing a shared persistent volume is not supported")
 	}
 	bare := proto.CloneOf(volume)
 	if bare.Disk.Source != nil {
@@ -222,10 +221,10 @@ func validateGrow(op *mesos.Offer_Operation_GrowVolume, ag *agent) error {
 		bare.Disk = nil
 	}
 	if sum, err := resources.FromProto([]*mesos.Resource{bare, addition}); err != nil || sum.Len() != 1 {
-		return errors.New("Incompatible resources in the 'GrowVolume.volume' and 'GrowVolume.addition' fields")
+		return invalidf("Incompatible resources in the 'GrowVolume.volume' and 'GrowVolume.addition' fields")
 	}
 	if !ag.can(mesos.AgentInfo_Capability_RESIZE_VOLUME) {
-		return fmt.Errorf("Volume %s cannot be grown on an agent without RESIZE_VOLUME capability", resources.Text(volume))
+		return invalidf("Volume %s cannot be grown on an agent without RESIZE_VOLUME capability", resources.Text(volume))
 	}
 	return nil
 }
@@ -237,25 +236,25 @@ func validateShrink(op *mesos.Offer_Operation_ShrinkVolume, ag *agent) error {
 	}
 	subtract := op.GetSubtract().GetValue()
 	if err := validateScalarInput(subtract); err != nil || resources.ToMilli(subtract) <= 0 {
-		return errors.New("Value of 'ShrinkVolume.subtract' must be greater than zero")
+		return invalidf("Value of 'ShrinkVolume.subtract' must be greater than zero")
 	}
 	if resources.ToMilli(volume.GetScalar().GetValue()) <= resources.ToMilli(subtract) {
-		return errors.New("Value of 'ShrinkVolume.subtract' must be smaller than the size of 'ShrinkVolume.volume'")
+		return invalidf("Value of 'ShrinkVolume.subtract' must be smaller than the size of 'ShrinkVolume.volume'")
 	}
 	if volume.ProviderId != nil {
-		return errors.New("Shrinking a volume from a resource provider is not supported")
+		return invalidf("Shrinking a volume from a resource provider is not supported")
 	}
 	if volume.GetDisk().GetSource().GetType() == mesos.Resource_DiskInfo_Source_MOUNT {
-		return errors.New("Shrinking a volume on a MOUNT disk is not supported")
+		return invalidf("Shrinking a volume on a MOUNT disk is not supported")
 	}
 	if err := validatePersistentVolumes([]*mesos.Resource{volume}); err != nil {
 		return within("Invalid persistent volume in the 'ShrinkVolume.volume' field: ", err)
 	}
 	if volume.Shared != nil {
-		return errors.New("Shrinking a shared persistent volume is not supported")
+		return invalidf("Shrinking a shared persistent volume is not supported")
 	}
 	if !ag.can(mesos.AgentInfo_Capability_RESIZE_VOLUME) {
-		return fmt.Errorf("Volume %s cannot be shrunk on an agent without RESIZE_VOLUME capability", resources.Text(volume))
+		return invalidf("Volume %s cannot be shrunk on an agent without RESIZE_VOLUME capability", resources.Text(volume))
 	}
 	return nil
 }
@@ -266,20 +265,20 @@ func validateCreateDisk(op *mesos.Offer_Operation_CreateDisk) error {
 		return within("Invalid resource: ", err)
 	}
 	if source.ProviderId == nil {
-		return errors.New("'source' is not managed by a resource provider")
+		return invalidf("'source' is not managed by a resource provider")
 	}
 	if source.GetDisk().GetSource().GetType() != mesos.Resource_DiskInfo_Source_RAW {
-		return errors.New("'source' is not a RAW disk resource")
+		return invalidf("'source' is not a RAW disk resource")
 	}
 	if t := op.GetTargetType(); t != mesos.Resource_DiskInfo_Source_MOUNT && t != mesos.Resource_DiskInfo_Source_BLOCK {
-		return errors.New("'target_type' is neither MOUNT or BLOCK")
+		return invalidf("'target_type' is neither MOUNT or BLOCK")
 	}
 	profile := source.Disk.Source.Profile != nil
 	if profile && op.TargetProfile != nil {
-		return errors.New("'target_profile' must not be set when 'source' has a profile")
+		return invalidf("'target_profile' must not be set when 'source' has a profile")
 	}
 	if !profile && op.TargetProfile == nil {
-		return errors.New("'target_profile' must be set when 'source' has no profile")
+		return invalidf("'target_profile' must be set when 'source' has no profile")
 	}
 	return nil
 }
@@ -290,18 +289,18 @@ func validateDestroyDisk(op *mesos.Offer_Operation_DestroyDisk) error {
 		return within("Invalid resource: ", err)
 	}
 	if source.ProviderId == nil {
-		return errors.New("'source' is not managed by a resource provider")
+		return invalidf("'source' is not managed by a resource provider")
 	}
 	switch source.GetDisk().GetSource().GetType() {
 	case mesos.Resource_DiskInfo_Source_MOUNT, mesos.Resource_DiskInfo_Source_BLOCK, mesos.Resource_DiskInfo_Source_RAW:
 	default:
-		return errors.New("'source' is neither a MOUNT, BLOCK or RAW disk resource")
+		return invalidf("'source' is neither a MOUNT, BLOCK or RAW disk resource")
 	}
 	if source.Disk.Source.Id == nil {
-		return errors.New("'source' is not backed by a CSI volume")
+		return invalidf("'source' is not backed by a CSI volume")
 	}
 	if source.Disk.Persistence != nil {
-		return fmt.Errorf("A disk resource containing a persistent volume %s cannot be destroyed directly. "+
+		return invalidf("A disk resource containing a persistent volume %s cannot be destroyed directly. "+
 			"Please destroy the persistent volume first then destroy the disk resource", resources.Text(source))
 	}
 	return nil

@@ -1,8 +1,6 @@
 package core
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -30,7 +28,7 @@ func validateResources(rs []*mesos.Resource) error {
 		}
 	}
 	if gpus%1000 != 0 {
-		return errors.New("Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer")
+		return invalidf("Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer")
 	}
 	for _, r := range rs {
 		if err := validateDisk(r); err != nil {
@@ -39,7 +37,7 @@ func validateResources(rs []*mesos.Resource) error {
 	}
 	for _, r := range rs {
 		if r.Revocable != nil && dynamicallyReserved(r) {
-			return fmt.Errorf("Invalid ReservationInfo: Dynamically reserved resource %s "+
+			return invalidf("Invalid ReservationInfo: Dynamically reserved resource %s "+
 				"cannot be created from revocable resources", resources.Text(r))
 		}
 	}
@@ -64,19 +62,19 @@ func validateDisk(r *mesos.Resource) error {
 	case d == nil:
 		return nil
 	case d.Persistence == nil && d.Volume != nil:
-		return errors.New("Non-persistent volume not supported")
+		return invalidf("Non-persistent volume not supported")
 	case d.Persistence == nil && d.Source == nil:
-		return errors.New("DiskInfo is set but empty")
+		return invalidf("DiskInfo is set but empty")
 	case d.Persistence == nil:
 		return nil
 	case r.Revocable != nil:
-		return errors.New("Persistent volumes cannot be created from revocable resources")
+		return invalidf("Persistent volumes cannot be created from revocable resources")
 	case len(r.Reservations) == 0:
-		return errors.New("Persistent volumes cannot be created from unreserved resources")
+		return invalidf("Persistent volumes cannot be created from unreserved resources")
 	case d.Volume == nil:
-		return errors.New("Expecting 'volume' to be set for persistent volume")
+		return invalidf("Expecting 'volume' to be set for persistent volume")
 	case d.Volume.HostPath != nil:
-		return errors.New("Expecting 'host_path' to be unset for persistent volume")
+		return invalidf("Expecting 'host_path' to be unset for persistent volume")
 	}
 	return within("Invalid persistence ID for persistent volume: ", validateID(d.Persistence.GetId()))
 }
@@ -89,7 +87,7 @@ func validateUniquePersistence(r resources.Resources) error {
 		it := volumes.At(i)
 		key := [2]string{it.ReservationRole(), it.PersistenceID()}
 		if seen[key] {
-			return fmt.Errorf("Persistence ID '%s' is not unique", it.PersistenceID())
+			return invalidf("Persistence ID '%s' is not unique", it.PersistenceID())
 		}
 		seen[key] = true
 	}
@@ -101,10 +99,10 @@ func validateSingleAllocation(rs []*mesos.Resource) error {
 	role := ""
 	for i, r := range rs {
 		if r.GetAllocationInfo().GetRole() == "" {
-			return errors.New("The resources are not allocated to a role")
+			return invalidf("The resources are not allocated to a role")
 		}
 		if have := r.AllocationInfo.GetRole(); i > 0 && have != role {
-			return fmt.Errorf("The resources have multiple allocation roles ('%s' and '%s') "+
+			return invalidf("The resources have multiple allocation roles ('%s' and '%s') "+
 				"but only one allocation role is allowed", have, role)
 		}
 		role = r.AllocationInfo.GetRole()
@@ -117,7 +115,7 @@ func validateRevocable(r resources.Resources) error {
 	for _, name := range r.Names() {
 		same := r.Get(name)
 		if n := same.Revocable().Len(); n > 0 && n < same.Len() {
-			return fmt.Errorf("Cannot use both revocable and non-revocable '%s' at the same time", name)
+			return invalidf("Cannot use both revocable and non-revocable '%s' at the same time", name)
 		}
 	}
 	return nil
@@ -139,22 +137,22 @@ func validateSingleProvider(rs []*mesos.Resource) error {
 	case len(ids) == 0 && agent, len(ids) == 1 && !agent:
 		return nil
 	case agent:
-		return errors.New("Some resources have a resource provider and some do not")
+		return invalidf("Some resources have a resource provider and some do not")
 	}
-	return fmt.Errorf("The resources have multiple resource providers: %s", strings.Join(ids, ", "))
+	return invalidf("The resources have multiple resource providers: %s", strings.Join(ids, ", "))
 }
 
 func validatePersistentVolumes(rs []*mesos.Resource) error {
 	for _, r := range rs {
 		switch {
 		case r.Disk == nil:
-			return fmt.Errorf("Resource %s does not have DiskInfo", resources.Text(r))
+			return invalidf("Resource %s does not have DiskInfo", resources.Text(r))
 		case r.Disk.Persistence == nil:
-			return errors.New("'persistence' is not set in DiskInfo")
+			return invalidf("'persistence' is not set in DiskInfo")
 		case r.Disk.Volume == nil:
-			return errors.New("Expecting 'volume' to be set for persistent volume")
+			return invalidf("Expecting 'volume' to be set for persistent volume")
 		case r.Disk.Volume.GetMode() == mesos.Volume_RO:
-			return errors.New("Read-only persistent volume not supported")
+			return invalidf("Read-only persistent volume not supported")
 		}
 	}
 	return nil

@@ -1,10 +1,9 @@
 package core
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -20,7 +19,7 @@ func (c *Core) validateTask(t *mesos.TaskInfo, fw *framework, ag *agent, offered
 		return err
 	}
 	if !sharesCgroups(t.Container) {
-		return errors.New("Only tasks in a task group may have 'share_cgroups' set to 'false'")
+		return invalidf("Only tasks in a task group may have 'share_cgroups' set to 'false'")
 	}
 	return nil
 }
@@ -34,19 +33,19 @@ func validateTaskInfo(t *mesos.TaskInfo, fw *framework, ag *agent) error {
 		func() error { return validateUniqueTask(id, fw) },
 		func() error {
 			if have := t.GetAgentId().GetValue(); have != ag.id {
-				return fmt.Errorf("Task uses invalid agent %s while agent %s is expected", have, ag.id)
+				return invalidf("Task uses invalid agent %s while agent %s is expected", have, ag.id)
 			}
 			return nil
 		},
 		func() error {
 			if t.GetKillPolicy().GetGracePeriod().GetNanoseconds() < 0 {
-				return errors.New("Task's 'kill_policy.grace_period' must be non-negative")
+				return invalidf("Task's 'kill_policy.grace_period' must be non-negative")
 			}
 			return nil
 		},
 		func() error {
 			if t.GetMaxCompletionTime().GetNanoseconds() < 0 {
-				return errors.New("Task's `max_completion_time` must be non-negative")
+				return invalidf("Task's `max_completion_time` must be non-negative")
 			}
 			return nil
 		},
@@ -71,17 +70,17 @@ func validateTaskInfo(t *mesos.TaskInfo, fw *framework, ag *agent) error {
 
 func validateUniqueTask(id string, fw *framework) error {
 	if _, ok := fw.cells[id]; ok {
-		return fmt.Errorf("Task has duplicate ID: %s", id)
+		return invalidf("Task has duplicate ID: %s", id)
 	}
 	if _, ok := fw.unreachable.Get(id); ok {
-		return fmt.Errorf("Task reuses the ID of an unreachable task: %s", id)
+		return invalidf("Task reuses the ID of an unreachable task: %s", id)
 	}
 	return nil
 }
 
 func validateTaskResources(t *mesos.TaskInfo) error {
 	if len(t.Resources) == 0 {
-		return errors.New("Task uses no resources")
+		return invalidf("Task uses no resources")
 	}
 	if err := validateResources(t.Resources); err != nil {
 		return within("Task uses invalid resources: ", err)
@@ -105,11 +104,11 @@ func validateLimits(t *mesos.TaskInfo, ag *agent) error {
 		return nil
 	}
 	if !ag.can(mesos.AgentInfo_Capability_TASK_RESOURCE_LIMITS) {
-		return errors.New("Agent is not capable of handling task resource limits")
+		return invalidf("Agent is not capable of handling task resource limits")
 	}
 	for name := range t.Limits {
 		if name != "cpus" && name != "mem" {
-			return errors.New("Only cpus and mem may be included in a task's resource limits")
+			return invalidf("Only cpus and mem may be included in a task's resource limits")
 		}
 	}
 	r, err := resources.FromProto(t.Resources)
@@ -119,18 +118,18 @@ func validateLimits(t *mesos.TaskInfo, ag *agent) error {
 	has := func(name string) bool { return slices.Contains(r.Names(), name) }
 	if l, ok := t.Limits["cpus"]; ok {
 		if !has("cpus") {
-			return errors.New("When a CPU limit is specified, a CPU request must also be specified")
+			return invalidf("When a CPU limit is specified, a CPU request must also be specified")
 		}
 		if v := l.GetValue(); math.IsNaN(v) || v < r.CPUs() {
-			return errors.New("The cpu limit must be greater than or equal to the cpu request")
+			return invalidf("The cpu limit must be greater than or equal to the cpu request")
 		}
 	}
 	if l, ok := t.Limits["mem"]; ok {
 		if !has("mem") {
-			return errors.New("When a memory limit is specified, a memory request must also be specified")
+			return invalidf("When a memory limit is specified, a memory request must also be specified")
 		}
 		if v := l.GetValue(); math.IsNaN(v) || v < r.Mem() {
-			return errors.New("The memory limit must be greater than or equal to the memory request")
+			return invalidf("The memory limit must be greater than or equal to the memory request")
 		}
 	}
 	return nil
@@ -139,7 +138,7 @@ func validateLimits(t *mesos.TaskInfo, ag *agent) error {
 // validateTaskExecutor checks a task together with the executor that it names.
 func (c *Core) validateTaskExecutor(t *mesos.TaskInfo, fw *framework, ag *agent, offered resources.Resources) error {
 	if (t.Executor != nil) == (t.Command != nil) {
-		return errors.New("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
+		return invalidf("Task should have at least one (but not both) of CommandInfo or ExecutorInfo present")
 	}
 	task, err := resources.FromProto(t.Resources)
 	if err != nil {
@@ -166,7 +165,7 @@ func (c *Core) validateTaskExecutor(t *mesos.TaskInfo, fw *framework, ag *agent,
 		}
 	}
 	if !offered.Contains(total) {
-		return fmt.Errorf("Total resources %s required by task and its executor is more than available %s",
+		return invalidf("Total resources %s required by task and its executor is more than available %s",
 			total, offered)
 	}
 	return nil
@@ -175,18 +174,18 @@ func (c *Core) validateTaskExecutor(t *mesos.TaskInfo, fw *framework, ag *agent,
 // validateCustomExecutor checks an executor that a task of a LAUNCH brings.
 func validateCustomExecutor(e *mesos.ExecutorInfo) error {
 	if e.Type != nil && e.GetType() != mesos.ExecutorInfo_CUSTOM {
-		return errors.New("'ExecutorInfo.type' must be 'CUSTOM'")
+		return invalidf("'ExecutorInfo.type' must be 'CUSTOM'")
 	}
 	if e.Command == nil {
-		return errors.New("'ExecutorInfo.command' must be set")
+		return invalidf("'ExecutorInfo.command' must be set")
 	}
 	for _, r := range e.Resources {
 		if r.Shared != nil {
-			return fmt.Errorf("Executor resources %s should not contain any shared resources", resourcesText(e.Resources))
+			return invalidf("Executor resources %s should not contain any shared resources", resourcesText(e.Resources))
 		}
 	}
 	if setsShareCgroups(e.Container) {
-		return errors.New("The 'share_cgroups' field cannot be set to 'true' on executor containers")
+		return invalidf("The 'share_cgroups' field cannot be set to 'true' on executor containers")
 	}
 	return nil
 }
@@ -198,7 +197,7 @@ func validateTogether(t *mesos.TaskInfo, task, executor resources.Resources) err
 		return within("Task and its executor use invalid resources: ", err)
 	}
 	if overlapping(task, executor) {
-		return fmt.Errorf("There are overlapping resources in the task resources %s and executor resources %s",
+		return invalidf("There are overlapping resources in the task resources %s and executor resources %s",
 			task, executor)
 	}
 	total := task.Add(executor)
@@ -219,12 +218,12 @@ func (c *Core) warnSmallExecutor(t *mesos.TaskInfo, r resources.Resources) {
 
 // resourcesText writes resources one after the other, as they came.
 func resourcesText(rs []*mesos.Resource) string {
-	text := ""
+	var text strings.Builder
 	for i, r := range rs {
 		if i > 0 {
-			text += "; "
+			text.WriteString("; ")
 		}
-		text += resources.Text(r)
+		text.WriteString(resources.Text(r))
 	}
-	return text
+	return text.String()
 }

@@ -18,7 +18,7 @@ func fixture(t *testing.T) (*Core, *framework, *agent) {
 	t.Helper()
 	h := newHarness(t, testConfig(), Recovered{})
 	h.subscribe("s", &mesos.FrameworkInfo{
-		User: proto.String("u"), Name: proto.String("f"), Roles: []string{"eng"},
+		User: new("u"), Name: new("f"), Roles: []string{"eng"},
 		Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}},
 	})
 	h.register(1, registerMessage("", "a1", "cpus:8;mem:4096;disk:1000;ports:[1000-1010];gpus:2"))
@@ -94,15 +94,23 @@ func TestValidateTask(t *testing.T) {
 		{"no resources", base + `,"resources":[]}`, "Task uses no resources"},
 		{"negative", base + `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":-1}}]}`, "Task uses invalid resources: Invalid resources: "},
 		{"half a gpu", base + `,"resources":[{"name":"gpus","type":"SCALAR","scalar":{"value":0.5}}]}`, "Task uses invalid resources: Invalid 'gpus' resource: The 'gpus' resource must be an unsigned integer"},
-		{"volume of nobody", base + `,"resources":[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"persistence":{"id":"v"},"volume":{"container_path":"p","mode":"RW"}}}]}`,
-			"Task uses invalid resources: Invalid DiskInfo: Persistent volumes cannot be created from unreserved resources"},
-		{"volume without persistence", base + `,"resources":[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"volume":{"container_path":"p","mode":"RW"}}}]}`,
-			"Task uses invalid resources: Invalid DiskInfo: Non-persistent volume not supported"},
+		{
+			"volume of nobody", base + `,"resources":[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"persistence":{"id":"v"},"volume":{"container_path":"p","mode":"RW"}}}]}`,
+			"Task uses invalid resources: Invalid DiskInfo: Persistent volumes cannot be created from unreserved resources",
+		},
+		{
+			"volume without persistence", base + `,"resources":[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{"volume":{"container_path":"p","mode":"RW"}}}]}`,
+			"Task uses invalid resources: Invalid DiskInfo: Non-persistent volume not supported",
+		},
 		{"empty disk", base + `,"resources":[{"name":"disk","type":"SCALAR","scalar":{"value":1},"disk":{}}]}`, "Task uses invalid resources: Invalid DiskInfo: DiskInfo is set but empty"},
-		{"two roles", base + `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"a"}},{"name":"mem","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"b"}}]}`,
-			"Invalid task resources: The resources have multiple allocation roles ('b' and 'a') but only one allocation role is allowed"},
-		{"revocable and not", base + `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},{"name":"cpus","type":"SCALAR","scalar":{"value":1},"revocable":{}}]}`,
-			"Task mixes revocable and non-revocable resources: Cannot use both revocable and non-revocable 'cpus' at the same time"},
+		{
+			"two roles", base + `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"a"}},{"name":"mem","type":"SCALAR","scalar":{"value":1},"allocation_info":{"role":"b"}}]}`,
+			"Invalid task resources: The resources have multiple allocation roles ('b' and 'a') but only one allocation role is allowed",
+		},
+		{
+			"revocable and not", base + `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},{"name":"cpus","type":"SCALAR","scalar":{"value":1},"revocable":{}}]}`,
+			"Task mixes revocable and non-revocable resources: Cannot use both revocable and non-revocable 'cpus' at the same time",
+		},
 		{"same volume twice", base + `,"resources":[` + volumeJSON("v", "p") + `,` + volumeJSON("v", "q") + `]}`, "Task uses duplicate persistence ID: Persistence ID 'v' is not unique"},
 		{"environment", base + `,"command":{"value":"x","environment":{"variables":[{"name":"A"}]}}}`, "Task's `CommandInfo` is invalid: Environment variable 'A' of type 'VALUE' must have a value set"},
 		{"secret", base + `,"command":{"value":"x","environment":{"variables":[{"name":"A","type":"SECRET","value":"x"}]}}}`, "Task's `CommandInfo` is invalid: Environment variable 'A' of type 'SECRET' must have a secret set"},
@@ -179,8 +187,10 @@ func TestValidateGroup(t *testing.T) {
 		{"same id", group(groupExecutor, task("t1", ""), task("t1", "")), "Task 't1' is invalid: Task has duplicate ID: t1"},
 		{"bad task", group(groupExecutor, task("t1", ""), task("..", "")), "Task '..' is invalid: '..' is disallowed"},
 		{"docker task", group(groupExecutor, task("t1", `,"container":{"type":"DOCKER","docker":{"image":"i"}}`)), "Task 't1' is invalid: Docker ContainerInfo is not supported on the task"},
-		{"http health", group(groupExecutor, task("t1", `,"container":{"type":"MESOS","network_infos":[{}]},"health_check":{"type":"HTTP","http":{"port":1}}`)),
-			"Task 't1' is invalid: HTTP and TCP health checks are not supported for nested containers not joining parent's network"},
+		{
+			"http health", group(groupExecutor, task("t1", `,"container":{"type":"MESOS","network_infos":[{}]},"health_check":{"type":"HTTP","http":{"port":1}}`)),
+			"Task 't1' is invalid: HTTP and TCP health checks are not supported for nested containers not joining parent's network",
+		},
 		{"limits", group(groupExecutor, task("t1", `,"limits":{"cpus":{"value":2}}`)), "Task 't1' is invalid: Resource limits may only be set for tasks within a task group when"},
 		{"limits of its own", group(with(fresh), task("t1", `,"limits":{"cpus":{"value":2}}`+isolated)), ""},
 		{"no type", group(with(fresh+`,"type":null`), task("t1", "")), "'ExecutorInfo.type' must be set"},
@@ -188,16 +198,20 @@ func TestValidateGroup(t *testing.T) {
 		{"docker executor", group(with(`,"container":{"type":"DOCKER","docker":{"image":"i"}}`), task("t1", "")), "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor"},
 		{"another executor", group(groupExecutor, task("t1", `,"executor":`+with(`,"name":"x"`))), "The `ExecutorInfo` of task 't1' is different from executor 'e'"},
 		{"no cpus", group(with(fresh+`,"resources":[{"name":"mem","type":"SCALAR","scalar":{"value":32}}]`), task("t1", "")), "Executor 'new' uses less CPUs (None) than the minimum required (0.01)"},
-		{"little memory", group(with(fresh+`,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},{"name":"mem","type":"SCALAR","scalar":{"value":31}}]`), task("t1", "")),
-			"Executor 'new' uses less memory (31MB) than the minimum required (32MB)"},
+		{
+			"little memory", group(with(fresh+`,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},{"name":"mem","type":"SCALAR","scalar":{"value":31}}]`), task("t1", "")),
+			"Executor 'new' uses less memory (31MB) than the minimum required (32MB)",
+		},
 		{"no disk", group(with(fresh+`,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1}},{"name":"mem","type":"SCALAR","scalar":{"value":32}}]`), task("t1", "")), "Executor 'new' uses no disk"},
 		{"too much", group(groupExecutor, task("t1", ""), task("t2", `,"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":7.5}}]`)), "Total resources cpus(allocated: eng):8.5 required by task group and its executor are more than available"},
 		{"mixed cgroups", group(with(fresh), task("t1", ""), task("t2", isolated)), "If set, the value of 'share_cgroups' must be the same for all tasks"},
 		{"other cgroups than the executor's", group(groupExecutor, task("t1", isolated)), "If set, the value of 'share_cgroups' must be the same for all tasks"},
-		{"overlapping ports", group(groupExecutor,
-			task("t1", `,"resources":[{"name":"ports","type":"RANGES","ranges":{"range":[{"begin":1000,"end":1000}]}}]`),
-			task("t2", `,"resources":[{"name":"ports","type":"RANGES","ranges":{"range":[{"begin":1000,"end":1000}]}}]`)),
-			"There are overlapping resources in the task group's task resources"},
+		{
+			"overlapping ports", group(groupExecutor,
+				task("t1", `,"resources":[{"name":"ports","type":"RANGES","ranges":{"range":[{"begin":1000,"end":1000}]}}]`),
+				task("t2", `,"resources":[{"name":"ports","type":"RANGES","ranges":{"range":[{"begin":1000,"end":1000}]}}]`)),
+			"There are overlapping resources in the task group's task resources",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -221,21 +235,29 @@ func TestValidateOperation(t *testing.T) {
 	tests := []struct{ name, op, want string }{
 		{"reserve", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,` + reserved + `}]}}`, ""},
 		{"reserve unreserved", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `}]}}`, "Resource cpus(allocated: eng):1 is not dynamically reserved"},
-		{"reserve for a role of others", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,"allocation_info":{"role":"ops"},"reservations":[{"type":"DYNAMIC","role":"ops"}]}]}}`,
-			"A reserve operation was attempted for a resource allocated to role 'ops', but the framework only has roles '{ eng }'"},
+		{
+			"reserve for a role of others", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,"allocation_info":{"role":"ops"},"reservations":[{"type":"DYNAMIC","role":"ops"}]}]}}`,
+			"A reserve operation was attempted for a resource allocated to role 'ops', but the framework only has roles '{ eng }'",
+		},
 		{"reserve revocable", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,"revocable":{},` + reserved + `}]}}`, "Invalid resources: Invalid"},
-		{"reserve of two providers", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,` + reserved + `},{` + cpus + `,"provider_id":{"value":"p"},` + reserved + `}]}}`,
-			"Invalid resources: Some resources have a resource provider and some do not"},
+		{
+			"reserve of two providers", `{"type":"RESERVE","reserve":{"resources":[{` + cpus + `,` + reserved + `},{` + cpus + `,"provider_id":{"value":"p"},` + reserved + `}]}}`,
+			"Invalid resources: Some resources have a resource provider and some do not",
+		},
 		{"unreserve", `{"type":"UNRESERVE","unreserve":{"resources":[{` + cpus + `,` + reserved + `}]}}`, ""},
 		{"unreserve static", `{"type":"UNRESERVE","unreserve":{"resources":[{` + cpus + `,"reservations":[{"type":"STATIC","role":"eng"}]}]}}`, "Resource "},
 		{"unreserve a volume", `{"type":"UNRESERVE","unreserve":{"resources":[` + vol("") + `]}}`, "A dynamically reserved persistent volume "},
 		{"create", `{"type":"CREATE","create":{"volumes":[` + vol("") + `]}}`, ""},
 		{"create no volume", `{"type":"CREATE","create":{"volumes":[` + disk + `}]}}`, "Not a persistent volume: Resource "},
 		{"create read-only", `{"type":"CREATE","create":{"volumes":[` + disk + `,"disk":{"persistence":{"id":"v"},"volume":{"container_path":"p","mode":"RO"}}}]}}`, "Not a persistent volume: Read-only persistent volume not supported"},
-		{"create with host path", `{"type":"CREATE","create":{"volumes":[` + disk + `,"disk":{"persistence":{"id":"v"},"volume":{"container_path":"p","host_path":"/x","mode":"RW"}}}]}}`,
-			"Invalid resources: Invalid DiskInfo: Expecting 'host_path' to be unset for persistent volume"},
-		{"create with a bad id", `{"type":"CREATE","create":{"volumes":[` + disk + `,"disk":{"persistence":{"id":"a/b"},"volume":{"container_path":"p","mode":"RW"}}}]}}`,
-			"Invalid resources: Invalid DiskInfo: Invalid persistence ID for persistent volume: 'a/b' contains invalid characters"},
+		{
+			"create with host path", `{"type":"CREATE","create":{"volumes":[` + disk + `,"disk":{"persistence":{"id":"v"},"volume":{"container_path":"p","host_path":"/x","mode":"RW"}}}]}}`,
+			"Invalid resources: Invalid DiskInfo: Expecting 'host_path' to be unset for persistent volume",
+		},
+		{
+			"create with a bad id", `{"type":"CREATE","create":{"volumes":[` + disk + `,"disk":{"persistence":{"id":"a/b"},"volume":{"container_path":"p","mode":"RW"}}}]}}`,
+			"Invalid resources: Invalid DiskInfo: Invalid persistence ID for persistent volume: 'a/b' contains invalid characters",
+		},
 		{"create what is there", `{"type":"CREATE","create":{"volumes":[` + volumeJSON("there", "p") + `]}}`, "Persistence ID 'there' is not unique"},
 		{"create shared", `{"type":"CREATE","create":{"volumes":[` + vol(`,"shared":{}`) + `]}}`, "Create volume operation for '"},
 		{"destroy", `{"type":"DESTROY","destroy":{"volumes":[` + volumeJSON("there", "p") + `]}}`, ""},
@@ -271,7 +293,7 @@ func TestValidateOperation(t *testing.T) {
 
 func TestValidateOperationPrincipal(t *testing.T) {
 	_, fw, ag := fixture(t)
-	fw.info.Principal = proto.String("p")
+	fw.info.Principal = new("p")
 	reserve := func(principal string) *mesos.Offer_Operation {
 		op := parse[mesos.Offer_Operation](t, `{"type":"RESERVE","reserve":{"resources":[{"name":"cpus","type":"SCALAR","scalar":{"value":1},
 		 "reservations":[{"type":"DYNAMIC","role":"eng"`+principal+`}]}]}}`)
@@ -305,15 +327,17 @@ func TestValidateFrameworkInfo(t *testing.T) {
 		{"bad id", `{"user":"u","name":"f","id":{"value":"a/b"}}`, "'a/b' contains invalid characters"},
 		{"timeout", `{"user":"u","name":"f","failover_timeout":1e20}`, "The framework failover_timeout (1e+20) is invalid"},
 		{"empty quantities", `{"user":"u","name":"f","offer_filters":{"*":{"min_allocatable_resources":{"quantities":[{}]}}}}`, "Resource quantities must contain at least one quantity"},
-		{"negative quantity", `{"user":"u","name":"f","offer_filters":{"*":{"min_allocatable_resources":{"quantities":[{"quantities":{"cpus":{"value":-1}}}]}}}}`,
-			"Invalid resource quantity for 'cpus': Negative values not supported"},
+		{
+			"negative quantity", `{"user":"u","name":"f","offer_filters":{"*":{"min_allocatable_resources":{"quantities":[{"quantities":{"cpus":{"value":-1}}}]}}}}`,
+			"Invalid resource quantity for 'cpus': Negative values not supported",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			wantError(t, validateFrameworkInfo(parse[mesos.FrameworkInfo](t, tt.info)), tt.want)
 		})
 	}
-	info := &mesos.FrameworkInfo{FailoverTimeout: proto.Float64(math.NaN())}
+	info := &mesos.FrameworkInfo{FailoverTimeout: new(math.NaN())}
 	wantError(t, validateFrameworkInfo(info), "The framework failover_timeout (NaN) is invalid")
 }
 

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/tidwall/btree"
-	"google.golang.org/protobuf/proto"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -285,12 +284,12 @@ func offerProto(o *Offer, info *mesos.AgentInfo, ip string, executors []*mesos.E
 // agentURL is where a client finds the agent's HTTP API.
 func agentURL(info *mesos.AgentInfo, ip string) *mesos.URL {
 	return &mesos.URL{
-		Scheme: proto.String("http"),
+		Scheme: new("http"),
 		Address: &mesos.Address{
 			Hostname: info.Hostname,
 			Ip:       &ip,
-			Port:     proto.Int32(info.GetPort()),
+			Port:     new(info.GetPort()),
 		},
-		Path: proto.String("/slave(1)"),
+		Path: new("/slave(1)"),
 	}
 }
