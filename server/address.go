@@ -3,11 +3,15 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"google.golang.org/protobuf/proto"
 
@@ -104,6 +108,24 @@ func ownIP(ctx context.Context) (net.IP, error) {
 		}
 	}
 	return best, nil
+}
+
+// deadPeerAfter is how long a peer may leave what it was sent unacknowledged.
+const deadPeerAfter = 75 * time.Second
+
+// noticeDeadPeers makes connections fail whose peer's machine is gone. A stream
+// is written to at every heartbeat, so that the kernel's keepalive never runs, and
+// its retransmissions would go on for a quarter of an hour while the dead
+// scheduler holds its offers. Connections inherit the option from the listener.
+func noticeDeadPeers(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadPeerAfter.Milliseconds()))
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
+	}
+	return nil
 }
 
 // hostPort is where a client is sent to reach a master.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
@@ -357,5 +358,24 @@ func TestMasterInfo(t *testing.T) {
 	info, err := masterInfo(t.Context(), &opts, "id", &net.TCPAddr{IP: net.IPv4zero, Port: 5050})
 	if err != nil || net.ParseIP(info.GetAddress().GetIp()).IsUnspecified() {
 		t.Errorf("listening everywhere, it advertises %v, %v", info, err)
+	}
+}
+
+// A scheduler whose machine is gone must not look connected for long.
+func TestConnectionsNoticeDeadPeers(t *testing.T) {
+	s := startMaster(t)
+	raw, err := s.listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got int
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		got, failed = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+	}); err != nil || failed != nil {
+		t.Fatal(err, failed)
+	}
+	if got != int(deadPeerAfter.Milliseconds()) {
+		t.Errorf("TCP_USER_TIMEOUT is %d ms", got)
 	}
 }

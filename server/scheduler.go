@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -39,6 +40,9 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = core.ValidatePrincipal(call, principal)
 	}
+	if err == nil {
+		err = checkItems(call)
+	}
 	if err != nil {
 		return httpapi.BadRequest("Failed to validate scheduler::Call: %v", err)
 	}
@@ -62,6 +66,24 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return a.write(w)
+}
+
+// MaxItems is how many tasks or operations one call may name. Each causes an
+// event, and a stream's queue holds that many; a few bytes on the wire are a
+// kilobyte of event.
+const MaxItems = 1 << 18
+
+// checkItems refuses a call that names more than MaxItems.
+func checkItems(call *scheduler.Call) error {
+	n := len(call.GetReconcile().GetTasks()) + len(call.GetReconcileOperations().GetOperations()) +
+		len(call.GetAccept().GetOperations())
+	for _, op := range call.GetAccept().GetOperations() {
+		n += len(op.GetLaunch().GetTaskInfos()) + len(op.GetLaunchGroup().GetTaskGroup().GetTasks())
+	}
+	if n > MaxItems {
+		return fmt.Errorf("the call names %d tasks and operations, at most %d are taken", n, MaxItems)
+	}
+	return nil
 }
 
 // decodeCall reads a call, whose body must arrive in time.

@@ -79,7 +79,8 @@ func New(opts Options) (*Server, error) {
 	s := &Server{opts: opts, log: opts.Logger, metrics: opts.Metrics, start: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	var err error
-	s.listener, err = new(net.ListenConfig).Listen(s.ctx, "tcp", net.JoinHostPort(opts.IP, strconv.Itoa(opts.Port)))
+	lc := net.ListenConfig{Control: noticeDeadPeers}
+	s.listener, err = lc.Listen(s.ctx, "tcp", net.JoinHostPort(opts.IP, strconv.Itoa(opts.Port)))
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}

@@ -28,7 +28,8 @@ var (
 // pass a limit cuts the stream off; the framework is then disconnected, and
 // resubscribes.
 type StreamLimits struct {
-	// Events queued at most.
+	// Events queued at most. One call may cause very many at once: the answers to a
+	// RECONCILE of all tasks of a large framework.
 	Events int
 	// Bytes queued at most, as the protobuf size of the events. A single event
 	// larger than this still passes when nothing else is queued.
@@ -41,7 +42,7 @@ type StreamLimits struct {
 // for a long time, or has a cluster of many thousand agents offered to it while
 // it sleeps.
 func DefaultStreamLimits() StreamLimits {
-	return StreamLimits{Events: 16384, Bytes: 64 << 20, WriteTimeout: time.Minute}
+	return StreamLimits{Events: 1 << 18, Bytes: 64 << 20, WriteTimeout: time.Minute}
 }
 
 // outEvent is an event on its way to one or more streams; it is encoded at most
@@ -102,6 +103,7 @@ type stream struct {
 	media  httpapi.Media
 	limits StreamLimits
 	wake   chan struct{} // size 1: "look again"
+	cut    bool          // noted by the goroutine that sends: it was told of the end
 
 	// mu guards what follows.
 	mu     sync.Mutex

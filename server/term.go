@@ -329,7 +329,8 @@ func (t *term) sendEvent(e core.SendEvent) {
 	if t.last == nil || t.last.event != e.Event {
 		t.last = newOutEvent(e.Event)
 	}
-	if !s.send(t.last) {
+	if !s.send(t.last) && !s.cut {
+		s.cut = true // once: the core goes on sending until it hears of it
 		t.log.Warn().Str("stream_id", e.StreamID).Msg("scheduler does not read its events: it is cut off")
 	}
 }
