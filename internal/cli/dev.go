@@ -78,7 +78,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	if err := a.Start(c.Context); err != nil {
 		return errors.Join(err, stop(a))
 	}
-	defer func() { err = errors.Join(err, stop(a)) }()
+	defer func() { err = errors.Join(err, devStop(a, c.String("work_dir") == "")) }()
 	if err := devReady(c.Context, masterAddr); err != nil {
 		return err
 	}
@@ -102,6 +102,19 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	case <-a.Done():
 		return a.Err()
 	}
+}
+
+// devStop stops the agent. Tasks go on without it, for the next run to take up;
+// if there will be none, because the work directory goes, they end with it.
+func devStop(a *agent.Agent, forGood bool) error {
+	if forGood {
+		a.Leave("the dev cluster ends")
+		select {
+		case <-a.Done():
+		case <-time.After(stopPatience):
+		}
+	}
+	return stop(a)
 }
 
 // self is how the user called this program.
