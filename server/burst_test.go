@@ -17,7 +17,7 @@ import (
 func quiet(o *Options) { o.Logger = zerolog.Nop() }
 
 // burst is how many events one call of a large framework causes at once.
-const burst = 100_000
+const burst = 40_000
 
 // A framework that asks about all its tasks gets an answer for each: a reader
 // that reads is not cut off, however many events one call causes.
