@@ -965,6 +965,8 @@ func TestChecks(t *testing.T) {
 			p.exit()
 			// One update for one result, however often it was found.
 			n := 0
+			a.mu.Lock()
+			defer a.mu.Unlock()
 			for _, s := range a.updates {
 				if s.GetReason() == mesos.TaskStatus_REASON_TASK_CHECK_STATUS_UPDATED {
 					n++
