@@ -284,7 +284,7 @@ func (c *Core) readmittedInVain(id string, info *mesos.AgentInfo) {
 	}
 	c.unreachable.Delete(id)
 	if _, ok := c.recovered.Get(id); !ok {
-		c.recovered.Set(id, RecoveredAgent{Info: info})
+		c.expect(id, RecoveredAgent{Info: info})
 		c.timers.add(c.now.Add(c.cfg.AgentReregisterTimeout), timer{kind: recoveredTimer, id: id})
 	}
 	c.publish.departures = true
@@ -341,7 +341,7 @@ func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
 		ag.reregisteredAt = c.now
 	}
 	c.links[reg.link].ag, c.links[reg.link].reg = ag, nil
-	c.recovered.Delete(id)
+	c.unexpect(id)
 	c.unreachable.Delete(id)
 	c.publish.departures = true
 

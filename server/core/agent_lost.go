@@ -279,7 +279,7 @@ func (c *Core) recoveredUnreachable(id string) {
 		c.count("master/slave_removals")
 		c.count("master/slave_removals/reason_unhealthy")
 		c.count("master/recovery_slave_removals")
-		c.recovered.Delete(id)
+		c.unexpect(id)
 		c.unreachable.Set(id, at)
 		c.agentLost(id)
 		c.settled(id)

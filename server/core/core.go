@@ -148,7 +148,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		c.removed[d.ID] = d.Time
 	}
 	for _, a := range rec.Agents {
-		c.recovered.Set(a.Info.GetId().GetValue(), a)
+		c.expect(a.Info.GetId().GetValue(), a)
 	}
 	c.recoverSettings(rec)
 	for _, f := range rec.Frameworks {

@@ -9,7 +9,8 @@ import (
 )
 
 // Input is one thing that happens to the leading master. The shell hands inputs
-// to [Core.Handle] one at a time.
+// to [Core.Handle] one at a time, and leaves the messages in them alone from then
+// on: the core keeps parts of them, and changes others.
 type Input interface{ input() }
 
 // RequestID names an HTTP request that waits for its answer; the shell makes it.
@@ -84,7 +85,8 @@ func (Committed) input()    {}
 func (Whitelist) input()    {}
 func (Tick) input()         {}
 
-// Effect is something that the shell must do. Effects are performed in order.
+// Effect is something that the shell must do. Effects are performed in order. The
+// messages in them are shared with the core and with views: they must not change.
 type Effect interface{ effect() }
 
 // Respond answers a request with a status and a plain-text body, and ends it.
@@ -123,7 +125,9 @@ type CloseLink struct {
 	Reason string
 }
 
-// Propose asks the registry to commit commands; Committed brings the outcome.
+// Propose asks the registry to commit commands; Committed brings the outcome. The
+// core never has two proposals under way that concern the same agent or framework,
+// so that the shell may commit them in any order, and many at once.
 type Propose struct {
 	Proposal uint64
 	Commands []*clusterdv1.Command

@@ -17,7 +17,7 @@ import (
 type publisher struct {
 	agents     btree.Map[string, *Agent]
 	frameworks btree.Map[string, *Framework]
-	recovered  *btree.Map[string, *mesos.AgentInfo]
+	recovered  btree.Map[string, *mesos.AgentInfo]
 	operations btree.Map[string, *Operation]
 
 	dirtyAgents     map[*agent]struct{}
@@ -42,6 +42,20 @@ func (p *publisher) init(*Core) {
 	p.tasks = map[mesos.TaskState]int{}
 	p.capabilitySets = map[string][]mesos.AgentInfo_Capability_Type{}
 	p.departures, p.changed = true, true
+}
+
+// expect notes an agent that is admitted, and has not registered with this master.
+func (c *Core) expect(id string, a RecoveredAgent) {
+	c.recovered.Set(id, a)
+	c.publish.recovered.Set(id, a.Info)
+	c.publish.departures = true
+}
+
+// unexpect forgets that an agent is expected.
+func (c *Core) unexpect(id string) {
+	c.recovered.Delete(id)
+	c.publish.recovered.Delete(id)
+	c.publish.departures = true
 }
 
 func (c *Core) touchAgent(ag *agent) {
@@ -122,13 +136,6 @@ func (c *Core) View() *View {
 	}
 	clear(p.dirtyAgents)
 	clear(p.dirtyFrameworks)
-	if p.departures || p.recovered == nil {
-		p.recovered = &btree.Map[string, *mesos.AgentInfo]{}
-		c.recovered.Scan(func(id string, a RecoveredAgent) bool {
-			p.recovered.Set(id, a.Info)
-			return true
-		})
-	}
 	p.serial++
 	counts := p.counts
 	counts.AgentsUnreachable = c.unreachable.Len()

@@ -184,11 +184,10 @@ func validateGroupCgroups(tasks []*mesos.TaskInfo, e *mesos.ExecutorInfo, fw *fr
 		return sharesCgroups(container) == want
 	}
 	ok := true
-	check := func(_ string, t *Task) bool { ok = agrees(t); return ok }
-	fw.tasks.Scan(check)
-	if ok {
-		fw.unreachable.Scan(check)
+	for _, cl := range ag.cells {
+		ok = ok && (cl.fw != fw || agrees(cl.rec))
 	}
+	fw.unreachable.Scan(func(_ string, t *Task) bool { ok = ok && agrees(t); return ok })
 	if !ok {
 		return differs
 	}
