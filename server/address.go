@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
 	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
