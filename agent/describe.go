@@ -2,11 +2,13 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,9 +24,9 @@ func (a *Agent) describe() error {
 	defer cancel()
 	o := &a.opts
 	if a.listener == nil {
-		l, err := net.Listen("tcp", net.JoinHostPort(o.IP, strconv.Itoa(o.Port)))
+		l, err := listen(ctx, net.JoinHostPort(o.IP, strconv.Itoa(o.Port)))
 		if err != nil {
-			return fmt.Errorf("listen: %w", err)
+			return err
 		}
 		a.listener = l
 	}
@@ -98,4 +100,27 @@ func (a *Agent) resources() ([]*mesos.Resource, error) {
 		total = total.Add(r)
 	}
 	return total.Proto(), nil
+}
+
+// listenPatience is how long the port may be taken: by an agent that just ends,
+// or by an executor whose attempts to reach the agent that was killed happen to
+// come from that very port.
+const listenPatience = 2 * time.Second
+
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	for end := time.Now().Add(listenPatience); ; {
+		l, err := lc.Listen(ctx, "tcp", address)
+		if err == nil {
+			return l, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+	}
 }

@@ -126,6 +126,9 @@ type executorRun struct {
 	// launching says that ContainerLaunched is still to come.
 	launching bool
 	sentTask  bool
+	// recovered says that the executor is of an earlier run of the agent and has
+	// not subscribed to this one.
+	recovered bool
 
 	queued     ordered[*queuedTask]
 	launched   ordered[*task]

@@ -85,7 +85,7 @@ func (c *Core) subscribe(in Subscribe) {
 	}
 	e.stream = in.Stream
 	c.streams[in.Stream] = e
-	e.state = execRunning
+	e.state, e.recovered = execRunning, false
 	e.registerTimer.stop()
 	c.log(Info, "executor_subscribed", "framework_id", e.fw.id, "executor_id", e.id, "container_id", e.containerID.GetValue())
 	defer c.maybeRecovered()

@@ -86,7 +86,7 @@ func (c *Core) recoverFrameworks(kept *Checkpoint) {
 		e := &executorRun{
 			fw: fw, id: r.GetExecutorInfo().GetExecutorId().GetValue(), info: r.GetExecutorInfo(),
 			containerID: r.GetContainerId(), directory: r.GetDirectory(), user: r.GetUser(),
-			commandTask: r.GetCommandTask(), sentTask: r.GetSentTask(),
+			commandTask: r.GetCommandTask(), sentTask: r.GetSentTask(), recovered: true,
 		}
 		if r.GetTerminated() {
 			e.state = execTerminated

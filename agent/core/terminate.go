@@ -226,9 +226,14 @@ func (c *Core) releaseResizes(e *executorRun) {
 func (c *Core) endTask(e *executorRun, taskID string, t Termination) {
 	state, reason := mesos.TaskState_TASK_FAILED, mesos.TaskStatus_REASON_EXECUTOR_TERMINATED
 	var messages []string
-	if e.pending != nil {
+	switch task, launched := e.launched.get(taskID); {
+	case e.pending != nil:
 		state, reason = e.pending.state, e.pending.reason
 		messages = append(messages, e.pending.message)
+	case e.recovered && launched && !t.StatusKnown && t.Reason == nil && task.t.GetState() == mesos.TaskState_TASK_STAGING:
+		// The agent was killed while it launched the container, or all was killed
+		// at once: nobody can say that the task ran, so nobody says that it failed.
+		state = lost(e.fw.info, mesos.TaskState_TASK_GONE)
 	}
 	if t.Reason != nil {
 		reason = *t.Reason
