@@ -24,6 +24,9 @@ const (
 	// ackTimeout is how long the executor stays for the acknowledgement of the
 	// last status while it is subscribed.
 	ackTimeout = 60 * time.Second
+	// lingerTime is how long the executor outlives its task for what the task
+	// has left running.
+	lingerTime = time.Second
 	// heartbeatInterval is that of HEARTBEAT calls.
 	heartbeatInterval = 30 * time.Minute
 	// queued is how many results may wait for the executor's goroutine before
@@ -66,6 +69,7 @@ type executor struct {
 	byHealth     bool
 	byCompletion bool
 	terminated   bool
+	ended        time.Time
 	shutdown     bool
 	unacked      []*update
 	last         wire.Status
@@ -136,10 +140,31 @@ func (e *executor) run() int {
 			e.handle(input)
 		}
 	}
-	if e.pid != 0 && !e.terminated {
-		killBelow(syscall.SIGKILL)
-	}
+	e.linger()
+	killRest()
 	return *e.exit << 8
+}
+
+// linger leaves what is left of an ended task the second that it has in Mesos,
+// where the executor waits that long before it ends: children of the task that
+// got SIGTERM as well may need longer than the task itself.
+func (e *executor) linger() {
+	if !e.terminated {
+		return
+	}
+	over := time.NewTimer(time.Until(e.ended.Add(lingerTime)))
+	defer over.Stop()
+	for childrenLeft() {
+		select {
+		case <-e.sigchld:
+		case <-over.C:
+			return
+		case <-e.sigterm:
+			if e.supervised {
+				return
+			}
+		}
+	}
 }
 
 func (e *executor) handle(input any) {
@@ -424,7 +449,7 @@ func (e *executor) reaped(ws syscall.WaitStatus) {
 
 // finished reports the last status.
 func (e *executor) finished(state wire.State, reason wire.Reason, message string) {
-	e.terminated = true
+	e.terminated, e.ended = true, time.Now()
 	e.stopCompletion()
 	if e.escalation != nil {
 		e.escalation.Stop()

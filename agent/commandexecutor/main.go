@@ -18,7 +18,8 @@
 // read and wait, and post what they find to it.
 //
 // What differs from Mesos, on purpose: the executor leaves as soon as its last
-// status update is acknowledged instead of a second later; while the agent is
+// status update is acknowledged, unless the task has left processes, which get
+// the second that Mesos waits in any case; while the agent is
 // away it keeps the last status for as long as the recovery timeout says; a
 // command that cannot be executed is reported as failed, with the reason, and
 // not first as running; probes are made by the executor itself instead of by

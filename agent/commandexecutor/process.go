@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"clusterd/agent/commandexecutor/wire"
 	"clusterd/isolation/proctree"
@@ -93,5 +94,26 @@ func killBelow(sig syscall.Signal) {
 	}
 	for _, p := range table.Below(os.Getpid()) {
 		_ = syscall.Kill(p.PID, sig)
+	}
+}
+
+// childrenLeft collects the children that have ended, and says whether there
+// are others.
+func childrenLeft() bool {
+	for {
+		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
+		if err == syscall.EINTR || pid > 0 {
+			continue
+		}
+		return err == nil
+	}
+}
+
+// killRest kills whatever is left below this process: a task that is told to
+// end may just have forked, and daemons do not always listen.
+func killRest() {
+	for childrenLeft() {
+		killBelow(syscall.SIGKILL)
+		time.Sleep(time.Millisecond)
 	}
 }
