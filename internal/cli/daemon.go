@@ -287,9 +287,7 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	if o.Domain, err = domain(v); err != nil {
 		return o, err
 	}
-	if o.Masters, err = agentMasters(v); err != nil {
-		return o, err
-	}
+	o.Masters = agentMasters(v)
 	for _, dir := range []struct {
 		flag string
 		to   *string
@@ -330,17 +328,15 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 }
 
 // agentMasters is --master, or --join: with no gossip yet, both name masters.
-func agentMasters(v *flags.Values) ([]string, error) {
+func agentMasters(v *flags.Values) []string {
 	if m := v.List("master"); len(m) > 0 {
-		return m, nil
+		return m
 	}
-	if j := v.List("join"); len(j) > 0 {
-		for i, host := range j {
-			if _, _, err := net.SplitHostPort(host); err != nil {
-				j[i] = net.JoinHostPort(host, strconv.Itoa(flags.DefaultMasterPort))
-			}
+	join := v.List("join")
+	for i, host := range join {
+		if _, _, err := net.SplitHostPort(host); err != nil {
+			join[i] = net.JoinHostPort(host, strconv.Itoa(flags.DefaultMasterPort))
 		}
-		return j, nil
 	}
-	return nil, withHint(fmt.Errorf("%w: where is a master?", flags.ErrMissingFlag), "--master=HOST:PORT names one")
+	return join
 }

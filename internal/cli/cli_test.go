@@ -1,0 +1,30 @@
+package cli
+
+import (
+	"os"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"clusterd/internal/testcluster"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"clusterd": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+	})
+}
+
+// TestScripts runs the scripts of testdata/script against one real master and
+// agent: what a person types, sees and gets as exit code.
+func TestScripts(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{AgentFlags: []string{"--resources=cpus:4;mem:4096;disk:4096;ports:[31000-31100]"}})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("CLUSTERD_MASTER", c.Master.Addr)
+			e.Setenv("HOME", e.WorkDir)
+			return nil
+		},
+	})
+}
