@@ -2,6 +2,7 @@ package core
 
 import (
 	"slices"
+	"strings"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -188,8 +189,16 @@ func (c *Core) sendStatus(fw *framework, s *mesos.TaskStatus) {
 	})
 }
 
+// maxMessage is the longest message of a status that the master makes, in bytes.
+// What is wrong with a task may take in all that was asked for and offered, again
+// for each of a hundred thousand tasks of one call.
+const maxMessage = 4096
+
 // failTask tells a framework of a task that was never launched.
 func (c *Core) failTask(fw *framework, t *mesos.TaskInfo, state mesos.TaskState, reason mesos.TaskStatus_Reason, message string) {
+	if len(message) > maxMessage {
+		message = strings.ToValidUTF8(message[:maxMessage], "") + " ..."
+	}
 	s := c.status(update{
 		task:    t.GetTaskId().GetValue(),
 		agent:   t.GetAgentId().GetValue(),

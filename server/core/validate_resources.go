@@ -1,7 +1,6 @@
 package core
 
 import (
-	"slices"
 	"strings"
 
 	"clusterd/allocator/resources"
@@ -110,13 +109,16 @@ func validateSingleAllocation(rs []*mesos.Resource) error {
 	return nil
 }
 
-// validateRevocable checks that no name is used both ways.
+// validateRevocable checks that no name is used both ways. Like all checks of
+// resources it takes one pass: a client may send a million of them.
 func validateRevocable(r resources.Resources) error {
-	for _, name := range r.Names() {
-		same := r.Get(name)
-		if n := same.Revocable().Len(); n > 0 && n < same.Len() {
-			return invalidf("Cannot use both revocable and non-revocable '%s' at the same time", name)
+	revocable := map[string]bool{}
+	for i := range r.Len() {
+		it := r.At(i)
+		if before, ok := revocable[it.Name()]; ok && before != it.Revocable() {
+			return invalidf("Cannot use both revocable and non-revocable '%s' at the same time", it.Name())
 		}
+		revocable[it.Name()] = it.Revocable()
 	}
 	return nil
 }
@@ -125,11 +127,13 @@ func validateRevocable(r resources.Resources) error {
 // the agent itself have none.
 func validateSingleProvider(rs []*mesos.Resource) error {
 	var ids []string
+	seen := map[string]bool{}
 	agent := false
 	for _, r := range rs {
 		if r.ProviderId == nil {
 			agent = true
-		} else if id := r.ProviderId.GetValue(); !slices.Contains(ids, id) {
+		} else if id := r.ProviderId.GetValue(); !seen[id] {
+			seen[id] = true
 			ids = append(ids, id)
 		}
 	}
@@ -178,10 +182,16 @@ func overlapping(parts ...resources.Resources) bool {
 
 // widths counts the members of each set and range in r.
 func widths(r resources.Resources) map[string]uint64 {
+	byName := map[string][]resources.Item{}
+	for i := range r.Len() {
+		it := r.At(i)
+		byName[it.Name()] = append(byName[it.Name()], it)
+	}
 	out := map[string]uint64{}
-	for _, name := range r.Names() {
-		n := uint64(len(r.Set(name)))
-		for _, rg := range r.Ranges(name) {
+	for name, items := range byName {
+		same := resources.Of(items...)
+		n := uint64(len(same.Set(name)))
+		for _, rg := range same.Ranges(name) {
 			n += rg.End - rg.Begin + 1
 		}
 		out[name] = n
