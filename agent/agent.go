@@ -31,7 +31,6 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/proto"
 
 	"clusterd/agent/checkpoint"
 	"clusterd/agent/core"
@@ -404,4 +403,4 @@ func (a *Agent) closeAll() error {
 
 func (a *Agent) nextID() uint64 { return a.lastID.Add(1) }
 
-func strp(s string) *string { return proto.String(s) }
+func strp(s string) *string { return new(s) }

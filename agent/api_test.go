@@ -91,7 +91,7 @@ func (e *testExecutor) call(c *executor.Call) (*http.Response, error) {
 
 func (e *testExecutor) subscribe(sub *executor.Call_Subscribe) {
 	e.t.Helper()
-	resp, err := e.call(&executor.Call{Type: executor.Call_SUBSCRIBE.Enum(), Subscribe: sub})
+	resp, err := e.call(&executor.Call{Type: executor.Call_SUBSCRIBE.Enum(), Subscribe: sub}) //nolint:bodyclose // by the reader below
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ func (e *testExecutor) expect(want executor.Event_Type) *executor.Event {
 func (e *testExecutor) status(task string, state mesos.TaskState, uuid string) *mesos.TaskStatus {
 	return &mesos.TaskStatus{
 		TaskId: &mesos.TaskID{Value: &task}, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
-		ExecutorId: &mesos.ExecutorID{Value: &e.id}, Uuid: []byte(uuid), Timestamp: proto.Float64(1.5),
+		ExecutorId: &mesos.ExecutorID{Value: &e.id}, Uuid: []byte(uuid), Timestamp: new(1.5),
 	}
 }
 
@@ -173,8 +173,8 @@ func customTask(id, exec string) *mesos.TaskInfo {
 	t := commandTask(id, "")
 	t.Command = nil
 	t.Executor = &mesos.ExecutorInfo{
-		ExecutorId: &mesos.ExecutorID{Value: &exec}, FrameworkId: &mesos.FrameworkID{Value: proto.String("M-0000")},
-		Type: mesos.ExecutorInfo_CUSTOM.Enum(), Command: &mesos.CommandInfo{Value: proto.String("exec sleep 1000")},
+		ExecutorId: &mesos.ExecutorID{Value: &exec}, FrameworkId: &mesos.FrameworkID{Value: new("M-0000")},
+		Type: mesos.ExecutorInfo_CUSTOM.Enum(), Command: &mesos.CommandInfo{Value: new("exec sleep 1000")},
 		Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 32)},
 	}
 	return t
@@ -228,12 +228,12 @@ func TestExecutorAPI(t *testing.T) {
 				t.Errorf("states (-want +got):\n%s", d)
 			}
 			m.send(&clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_FrameworkMessage{FrameworkMessage: &clusterdv1.ExecutorMessage{
-				FrameworkId: &mesos.FrameworkID{Value: proto.String("M-0000")}, ExecutorId: &mesos.ExecutorID{Value: &id}, Data: []byte("ping"),
+				FrameworkId: &mesos.FrameworkID{Value: new("M-0000")}, ExecutorId: &mesos.ExecutorID{Value: &id}, Data: []byte("ping"),
 			}}})
 			if got := e.expect(executor.Event_MESSAGE).GetMessage().GetData(); string(got) != "ping" {
 				t.Errorf("got message %q, want ping", got)
 			}
-			if resp, err := e.call(&executor.Call{Type: executor.Call_MESSAGE.Enum(), Message: &executor.Call_Message{Data: []byte("pong")}}); err != nil || resp.StatusCode != 202 {
+			if resp, err := e.call(&executor.Call{Type: executor.Call_MESSAGE.Enum(), Message: &executor.Call_Message{Data: []byte("pong")}}); err != nil || resp.StatusCode != http.StatusAccepted {
 				t.Fatalf("message: %v %v", resp, err)
 			} else {
 				resp.Body.Close()
@@ -274,7 +274,7 @@ func TestExecutorAPI(t *testing.T) {
 			e.expect(executor.Event_ACKNOWLEDGED)
 			m.waitState(task, "KILLED")
 			m.send(&clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_ShutdownExecutor{ShutdownExecutor: &clusterdv1.ShutdownExecutor{
-				FrameworkId: &mesos.FrameworkID{Value: proto.String("M-0000")}, ExecutorId: &mesos.ExecutorID{Value: &id},
+				FrameworkId: &mesos.FrameworkID{Value: new("M-0000")}, ExecutorId: &mesos.ExecutorID{Value: &id},
 			}}})
 			e.expect(executor.Event_SHUTDOWN)
 		})

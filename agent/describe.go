@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"clusterd/agent/hostinfo"
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -60,7 +58,7 @@ func (a *Agent) describe() error {
 		return err
 	}
 	a.info = &mesos.AgentInfo{
-		Hostname: strp(name), Port: proto.Int32(int32(port)), Resources: rs, Attributes: attributes, Domain: o.Domain,
+		Hostname: strp(name), Port: new(int32(port)), Resources: rs, Attributes: attributes, Domain: o.Domain,
 	}
 	return nil
 }

@@ -99,8 +99,8 @@ func (m *scriptedMaster) serve(c *link.MasterConn, _ *http.Request) {
 			m.conn = c
 			m.registers = append(m.registers, x.Register)
 			_ = c.Send(&clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: &clusterdv1.Registered{
-				AgentId:     &mesos.AgentID{Value: proto.String(m.agentID)},
-				MasterInfo:  &mesos.MasterInfo{Id: proto.String("M"), Ip: proto.Uint32(0), Port: proto.Uint32(1), Hostname: proto.String("h")},
+				AgentId:     &mesos.AgentID{Value: new(m.agentID)},
+				MasterInfo:  &mesos.MasterInfo{Id: new("M"), Ip: proto.Uint32(0), Port: proto.Uint32(1), Hostname: new("h")},
 				PingTimeout: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(time.Minute))},
 			}}})
 		case *clusterdv1.AgentMessage_UpdateTask:
@@ -257,10 +257,10 @@ func (h *machine) leave(a *Agent) {
 	h.stop(a)
 }
 
-func framework(id string) *mesos.FrameworkInfo {
+func framework(id string) *mesos.FrameworkInfo { //nolint:unparam // tests read better with the id
 	return &mesos.FrameworkInfo{
-		Id: &mesos.FrameworkID{Value: &id}, Name: proto.String(id), User: proto.String("root"),
-		Checkpoint: proto.Bool(true), Roles: []string{"r"},
+		Id: &mesos.FrameworkID{Value: &id}, Name: new(id), User: new("root"),
+		Checkpoint: new(true), Roles: []string{"r"},
 		Capabilities: []*mesos.FrameworkInfo_Capability{
 			{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()},
 			{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()},
@@ -272,13 +272,13 @@ func framework(id string) *mesos.FrameworkInfo {
 func scalar(name string, v float64) *mesos.Resource {
 	return &mesos.Resource{
 		Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &v},
-		AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String("r")},
+		AllocationInfo: &mesos.Resource_AllocationInfo{Role: new("r")},
 	}
 }
 
 func commandTask(id, command string) *mesos.TaskInfo {
 	return &mesos.TaskInfo{
-		Name: proto.String(id), TaskId: &mesos.TaskID{Value: &id}, AgentId: &mesos.AgentID{Value: proto.String("M-S0")},
+		Name: new(id), TaskId: &mesos.TaskID{Value: &id}, AgentId: &mesos.AgentID{Value: new("M-S0")},
 		Resources: []*mesos.Resource{scalar("cpus", 0.5), scalar("mem", 32)},
 		Command:   &mesos.CommandInfo{Value: &command},
 	}
@@ -290,7 +290,7 @@ func runTasks(fw *mesos.FrameworkInfo, tasks ...*mesos.TaskInfo) *clusterdv1.Mas
 	}}}
 }
 
-func killTask(fw, task string) *clusterdv1.MasterMessage {
+func killTask(fw, task string) *clusterdv1.MasterMessage { //nolint:unparam // tests read better with the id
 	return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_KillTask{KillTask: &clusterdv1.KillTask{
 		FrameworkId: &mesos.FrameworkID{Value: &fw}, TaskId: &mesos.TaskID{Value: &task},
 	}}}

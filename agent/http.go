@@ -2,7 +2,7 @@ package agent
 
 import (
 	"bytes"
-	"log"
+	"log" //nolint:depguard // http.Server takes no other logger
 	"net"
 	"net/http"
 	"strconv"

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"clusterd/agent/core"
@@ -63,7 +62,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 	switch c.GetType() {
 	case agentv1.Call_GET_HEALTH:
 		res.Type = agentv1.Response_GET_HEALTH.Enum()
-		res.GetHealth = &agentv1.Response_GetHealth{Healthy: proto.Bool(true)}
+		res.GetHealth = &agentv1.Response_GetHealth{Healthy: new(true)}
 	case agentv1.Call_GET_VERSION:
 		res.Type = agentv1.Response_GET_VERSION.Enum()
 		res.GetVersion = &agentv1.Response_GetVersion{VersionInfo: version.Info()}
@@ -78,11 +77,11 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetMetrics = &agentv1.Response_GetMetrics{}
 		timeout := time.Duration(c.GetGetMetrics().GetTimeout().GetNanoseconds())
 		for _, s := range a.metrics.Snapshot(timeout) {
-			res.GetMetrics.Metrics = append(res.GetMetrics.Metrics, &mesos.Metric{Name: strp(s.Name), Value: proto.Float64(s.Value)})
+			res.GetMetrics.Metrics = append(res.GetMetrics.Metrics, &mesos.Metric{Name: strp(s.Name), Value: new(s.Value)})
 		}
 	case agentv1.Call_GET_LOGGING_LEVEL:
 		res.Type = agentv1.Response_GET_LOGGING_LEVEL.Enum()
-		res.GetLoggingLevel = &agentv1.Response_GetLoggingLevel{Level: proto.Uint32(uint32(a.opts.Verbosity.Level()))}
+		res.GetLoggingLevel = &agentv1.Response_GetLoggingLevel{Level: new(uint32(a.opts.Verbosity.Level()))}
 	case agentv1.Call_SET_LOGGING_LEVEL:
 		set := c.GetSetLoggingLevel()
 		if err := a.opts.Verbosity.Set(int(set.GetLevel()), time.Duration(set.GetDuration().GetNanoseconds())); err != nil {
@@ -107,7 +106,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 			data = []byte{}
 		}
 		res.Type = agentv1.Response_READ_FILE.Enum()
-		res.ReadFile = &agentv1.Response_ReadFile{Size: proto.Uint64(size), Data: data}
+		res.ReadFile = &agentv1.Response_ReadFile{Size: new(size), Data: data}
 	case agentv1.Call_WAIT_CONTAINER:
 		return a.waitContainer(w, r, c.GetWaitContainer().GetContainerId(), media)
 	case agentv1.Call_UNKNOWN:
@@ -305,7 +304,7 @@ func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.
 	}
 	out := &agentv1.Response_WaitContainer{Reason: t.Reason}
 	if t.StatusKnown {
-		out.ExitStatus = proto.Int32(int32(t.Status))
+		out.ExitStatus = new(int32(t.Status))
 	}
 	if t.Message != "" {
 		out.Message = strp(t.Message)

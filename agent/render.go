@@ -26,7 +26,8 @@ func (o *object) name(n string) {
 		o.b = append(o.b, ',')
 	}
 	o.comma = true
-	o.b = append(httpapi.AppendString(o.b, n), ':')
+	o.b = httpapi.AppendString(o.b, n)
+	o.b = append(o.b, ':')
 }
 
 func (o *object) begin(c byte) { o.b, o.comma = append(o.b, c), false }
@@ -61,10 +62,10 @@ func (o *object) boolean(n string, v bool) {
 // message writes a protobuf message; one that cannot be written is an empty
 // object, which only an invalid message of an executor's can be.
 func (o *object) message(m proto.Message) {
-	at := len(o.b)
 	b, err := mesosjson.Append(o.b, m)
 	if err != nil {
-		b = append(o.b[:at], "{}"...)
+		o.b = append(o.b, "{}"...)
+		return
 	}
 	o.b = b
 }

@@ -161,6 +161,7 @@ func (a *Agent) executorAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return a.subscribe(w, r, call, media)
+	default:
 	}
 	rep, err := a.ask(r.Context(), func(id core.RequestID) core.Input { return core.Call{Request: id, Call: call} })
 	if err != nil {
@@ -284,6 +285,7 @@ func validateExecutorCall(c *executor.Call) error {
 		if c.Message == nil {
 			return bad("Expecting 'message' to be present")
 		}
+	default:
 	}
 	return nil
 }

@@ -233,6 +233,7 @@ type boltTables struct{ tx *bolt.Tx }
 func (t boltTables) put(bucket string, k, v []byte) error {
 	return t.tx.Bucket([]byte(bucket)).Put(k, v)
 }
+
 func (t boltTables) del(bucket string, k []byte) error { return t.tx.Bucket([]byte(bucket)).Delete(k) }
 
 func (t boltTables) delPrefix(bucket string, prefix []byte) error {

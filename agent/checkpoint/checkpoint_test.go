@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,13 +22,13 @@ import (
 func fwID(s string) *mesos.FrameworkID { return &mesos.FrameworkID{Value: &s} }
 func taskID(s string) *mesos.TaskID    { return &mesos.TaskID{Value: &s} }
 
-func task(fw, id string) core.PutTask {
+func task(id string) core.PutTask {
 	return core.PutTask{Task: &clusterdv1.TaskRecord{
 		Task: &mesos.Task{
-			Name: &id, TaskId: taskID(id), FrameworkId: fwID(fw), AgentId: &mesos.AgentID{Value: proto.String("S0")},
+			Name: &id, TaskId: taskID(id), FrameworkId: fwID("f"), AgentId: &mesos.AgentID{Value: new("S0")},
 			State: mesos.TaskState_TASK_STAGING.Enum(),
 		},
-		ExecutorId: &mesos.ExecutorID{Value: proto.String("e")},
+		ExecutorId: &mesos.ExecutorID{Value: new("e")},
 	}}
 }
 
@@ -37,22 +38,22 @@ func update(fw, id string, seq uint64, state mesos.TaskState) core.AppendUpdate 
 	}}
 }
 
-var agentInfo = &mesos.AgentInfo{Hostname: proto.String("h"), Id: &mesos.AgentID{Value: proto.String("S0")}}
+var agentInfo = &mesos.AgentInfo{Hostname: new("h"), Id: &mesos.AgentID{Value: new("S0")}}
 
 func history() [][]core.Record {
-	fw := &mesos.FrameworkInfo{User: proto.String("u"), Name: proto.String("n"), Id: fwID("f")}
+	fw := &mesos.FrameworkInfo{User: new("u"), Name: new("n"), Id: fwID("f")}
 	exec := &clusterdv1.ExecutorRecord{
-		FrameworkId: fwID("f"), ContainerId: &mesos.ContainerID{Value: proto.String("c")}, Directory: proto.String("/d"),
-		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}},
+		FrameworkId: fwID("f"), ContainerId: &mesos.ContainerID{Value: new("c")}, Directory: new("/d"),
+		ExecutorInfo: &mesos.ExecutorInfo{ExecutorId: &mesos.ExecutorID{Value: new("e")}},
 	}
 	return [][]core.Record{
 		{core.PutAgent{Info: agentInfo}},
-		{core.PutFramework{Info: fw}, core.PutExecutor{Executor: exec}, task("f", "t"), task("f", "t1"), task("f", "t10")},
+		{core.PutFramework{Info: fw}, core.PutExecutor{Executor: exec}, task("t"), task("t1"), task("t10")},
 		{update("f", "t1", 0, mesos.TaskState_TASK_STARTING), update("f", "t10", 0, mesos.TaskState_TASK_STARTING)},
 		{core.AppendUpdate{FrameworkID: "f", TaskID: "t1", Seq: 1, Update: &clusterdv1.UpdateRecord{Acknowledged: []byte("0123456789abcdef")}}},
 		{update("f", "t1", 2, mesos.TaskState_TASK_RUNNING)},
 		{core.PutResources{Resources: &clusterdv1.ResourcesRecord{Resources: []*mesos.Resource{{
-			Name: proto.String("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)},
+			Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)},
 		}}}}},
 		{core.DeleteTask{FrameworkID: "f", TaskID: "t"}},
 	}
@@ -102,7 +103,7 @@ func TestConformance(t *testing.T) {
 		t.Fatalf("got %+v, want resources, a framework and an executor", got)
 	}
 	for _, s := range []Store{disk, mem} {
-		if err := s.Write([]core.Record{core.ForgetAgent{}, task("f", "late")}); err != nil {
+		if err := s.Write([]core.Record{core.ForgetAgent{}, task("late")}); err != nil {
 			t.Fatal(err)
 		}
 		kept, _, err := s.Load(true)
@@ -237,7 +238,7 @@ func TestVersions(t *testing.T) {
 		t.Fatalf("got %v, want ErrNewer naming the file", err)
 	}
 	// A step that fails leaves the file as it was.
-	bad := append(steps[:2:2], func(*bolt.Tx) error { return errors.New("boom") })
+	bad := slices.Concat(steps, []func(*bolt.Tx) error{func(*bolt.Tx) error { return errors.New("boom") }})
 	if _, err := open(path, bad); err == nil || !strings.Contains(err.Error(), "boom") {
 		t.Fatalf("got %v, want the step's error", err)
 	}

@@ -1,10 +1,9 @@
 package core
 
 import (
+	"maps"
 	"strings"
 	"time"
-
-	"google.golang.org/protobuf/proto"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -28,16 +27,16 @@ const killGraceMargin = 2 * time.Second
 func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.ExecutorInfo {
 	cmd := t.GetCommand()
 	e := &mesos.ExecutorInfo{
-		ExecutorId:  &mesos.ExecutorID{Value: proto.String(t.GetTaskId().GetValue())},
+		ExecutorId:  &mesos.ExecutorID{Value: new(t.GetTaskId().GetValue())},
 		FrameworkId: framework.GetId(),
-		Name:        proto.String("Command Executor " + commandName(t)),
-		Source:      proto.String(t.GetTaskId().GetValue()),
+		Name:        new("Command Executor " + commandName(t)),
+		Source:      new(t.GetTaskId().GetValue()),
 		Container:   t.GetContainer(),
 		Labels:      t.GetLabels(),
 		Discovery:   t.GetDiscovery(),
 		Command: &mesos.CommandInfo{
-			Shell:       proto.Bool(false),
-			Value:       proto.String("clusterd-command-executor"),
+			Shell:       new(false),
+			Value:       new("clusterd-command-executor"),
 			Arguments:   []string{"clusterd-command-executor"},
 			Uris:        cmd.GetUris(),
 			Environment: cmd.GetEnvironment(),
@@ -46,7 +45,7 @@ func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.E
 	}
 	if g := t.GetKillPolicy().GetGracePeriod(); g != nil {
 		e.ShutdownGracePeriod = &mesos.DurationInfo{
-			Nanoseconds: proto.Int64(g.GetNanoseconds() + int64(killGraceMargin)),
+			Nanoseconds: new(g.GetNanoseconds() + int64(killGraceMargin)),
 		}
 	}
 	var role *mesos.Resource_AllocationInfo
@@ -57,8 +56,8 @@ func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.E
 	}
 	scalar := func(name string, v float64) *mesos.Resource {
 		return &mesos.Resource{
-			Name: proto.String(name), Type: mesos.Value_SCALAR.Enum(),
-			Scalar: &mesos.Value_Scalar{Value: proto.Float64(v)}, AllocationInfo: role,
+			Name: new(name), Type: mesos.Value_SCALAR.Enum(),
+			Scalar: &mesos.Value_Scalar{Value: new(v)}, AllocationInfo: role,
 		}
 	}
 	e.Resources = []*mesos.Resource{scalar("cpus", commandExecutorCPUs), scalar("mem", commandExecutorMemMB)}
@@ -98,9 +97,7 @@ func (c *Core) environment(e *executorRun) map[string]string {
 	if c.cfg.LibprocessIP != "" {
 		env["LIBPROCESS_IP"] = c.cfg.LibprocessIP
 	}
-	for k, v := range c.cfg.ExecutorEnvironment {
-		env[k] = v
-	}
+	maps.Copy(env, c.cfg.ExecutorEnvironment)
 	if _, ok := env["PATH"]; !ok {
 		env["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	}
@@ -209,7 +206,7 @@ func (c *Core) limits(e *executorRun) map[string]*mesos.Value_Scalar {
 			out = map[string]*mesos.Value_Scalar{}
 		}
 		own := resources.FromMilli(toResources(e.info.GetResources()).Scalar(name))
-		out[name] = &mesos.Value_Scalar{Value: proto.Float64(limit + request + own)}
+		out[name] = &mesos.Value_Scalar{Value: new(limit + request + own)}
 	}
 	return out
 }

@@ -1,7 +1,7 @@
 package core
 
 import (
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // seeded by Config.Seed alone
 	"strconv"
 	"time"
 
@@ -314,4 +314,4 @@ func seconds(t time.Time) float64 {
 
 func itoa(n int) string { return strconv.Itoa(n) }
 
-func ptr[T any](v T) *T { return &v }
+//go:fix inline

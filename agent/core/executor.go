@@ -1,8 +1,6 @@
 package core
 
 import (
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/executor"
@@ -180,7 +178,7 @@ func (c *Core) containerLaunched(in ContainerLaunched) {
 func (c *Core) sendExitedExecutor(fw *mesos.FrameworkID, id *mesos.ExecutorID, status int) {
 	c.sendMaster(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_ExitedExecutor{
 		ExitedExecutor: &clusterdv1.ExitedExecutor{
-			FrameworkId: fw, ExecutorId: id, Status: proto.Int32(int32(status)),
+			FrameworkId: fw, ExecutorId: id, Status: new(int32(status)),
 		},
 	}})
 }

@@ -118,10 +118,10 @@ func (c *Core) linkDown(in LinkDown) {
 // registerMessage is the whole truth of the agent (Slave::doReliableRegistration).
 func (c *Core) registerMessage() *clusterdv1.RegisterAgent {
 	m := &clusterdv1.RegisterAgent{
-		LinkVersion:           proto.Uint32(c.cfg.LinkVersion),
+		LinkVersion:           new(c.cfg.LinkVersion),
 		AgentInfo:             c.info,
-		BuildVersion:          proto.String(c.cfg.BuildVersion),
-		Ip:                    proto.String(c.cfg.IP),
+		BuildVersion:          new(c.cfg.BuildVersion),
+		Ip:                    new(c.cfg.IP),
 		CheckpointedResources: c.checkpointed.Proto(),
 	}
 	for _, t := range c.cfg.Capabilities {
@@ -326,7 +326,7 @@ func (c *Core) updateFramework(info *mesos.FrameworkInfo) {
 	// subscription (master's validation); keep it so even if the message differs.
 	if info.GetCheckpoint() != fw.checkpoint() {
 		info = proto.CloneOf(info)
-		info.Checkpoint = proto.Bool(fw.checkpoint())
+		info.Checkpoint = new(fw.checkpoint())
 	}
 	fw.info = info
 	if fw.checkpoint() {

@@ -41,7 +41,7 @@ func (c *Core) applyOperation(m *clusterdv1.ApplyOperation) {
 		// Master and agent disagree about what there is. Mesos's agent aborts.
 		c.log(Error, "operation_failed", "operation", info.GetType().String(), "error", err.Error())
 		status.State = mesos.OperationState_OPERATION_FAILED.Enum()
-		status.Message = proto.String(err.Error())
+		status.Message = new(err.Error())
 	} else {
 		c.setTotal(total)
 		c.log(Info, "operation_applied", "operation", info.GetType().String())

@@ -3,7 +3,7 @@ package core
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // seeded by Config.Seed alone
 	"time"
 
 	"google.golang.org/protobuf/proto"

@@ -102,7 +102,7 @@ func (l *launch) allocate() {
 	set := func(rs []*mesos.Resource) {
 		for _, r := range rs {
 			if r.AllocationInfo == nil {
-				r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: proto.String(role)}
+				r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: new(role)}
 			}
 		}
 	}
@@ -202,6 +202,7 @@ func (l *launch) start() {
 			l.exited()
 		case execRegistering, execRunning:
 			c.shutdownExecutor(e)
+		case execTerminating:
 		}
 		return
 	case !l.m.GetLaunchExecutor() && !exists:
@@ -243,7 +244,7 @@ func (l *launch) addExecutor() *executorRun {
 	c := l.c
 	e := &executorRun{
 		fw: l.fw, id: l.info.GetExecutorId().GetValue(), info: l.info,
-		containerID: &mesos.ContainerID{Value: proto.String(uuidString(c.newUUID()))},
+		containerID: &mesos.ContainerID{Value: new(uuidString(c.newUUID()))},
 		commandTask: l.command, launching: true,
 	}
 	e.directory = sandboxDir(c.cfg.WorkDir, c.agentID(), l.fw.id, e.id, e.containerID.GetValue())
@@ -273,11 +274,11 @@ func (c *Core) persistExecutor(e *executorRun) {
 	}
 	r := &clusterdv1.ExecutorRecord{
 		FrameworkId: e.fw.info.GetId(), ExecutorInfo: e.info, ContainerId: e.containerID,
-		Directory: proto.String(e.directory), CommandTask: proto.Bool(e.commandTask),
-		Terminated: proto.Bool(e.state == execTerminated), SentTask: proto.Bool(e.sentTask),
+		Directory: new(e.directory), CommandTask: new(e.commandTask),
+		Terminated: new(e.state == execTerminated), SentTask: new(e.sentTask),
 	}
 	if e.user != "" {
-		r.User = proto.String(e.user)
+		r.User = new(e.user)
 	}
 	c.persist(PutExecutor{r})
 }

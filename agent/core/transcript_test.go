@@ -42,7 +42,7 @@ func newWorld() *world {
 		now: epoch, names: map[string]string{}, uuids: map[string]string{}, cids: map[string]string{},
 		cfg: core.Config{
 			Info: &mesos.AgentInfo{
-				Hostname: proto.String("h"), Port: proto.Int32(5051),
+				Hostname: new("h"), Port: proto.Int32(5051),
 				Resources: []*mesos.Resource{plain("cpus", 8), plain("mem", 8192), plain("disk", 1000)},
 			},
 			IP: "10.0.0.1", BuildVersion: "1.12.0", LinkVersion: 1, WorkDir: "/w",
@@ -60,7 +60,7 @@ func plain(name string, v float64) *mesos.Resource {
 
 func allocated(name string, v float64) *mesos.Resource {
 	r := plain(name, v)
-	r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: proto.String("r")}
+	r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: new("r")}
 	return r
 }
 
@@ -293,6 +293,7 @@ func (w *world) printEvent(e *executor.Event) string {
 		s += " " + e.GetAcknowledged().GetTaskId().GetValue() + " " + w.name("u", string(e.GetAcknowledged().GetUuid()))
 	case executor.Event_MESSAGE:
 		s += fmt.Sprintf(" %q", e.GetMessage().GetData())
+	default:
 	}
 	return s
 }
@@ -325,8 +326,8 @@ func taskID(id string) *mesos.TaskID     { return &mesos.TaskID{Value: &id} }
 
 func frameworkInfo(a args) *mesos.FrameworkInfo {
 	info := &mesos.FrameworkInfo{
-		Id: fwID(a.or("fw", "F")), Name: proto.String("n"), User: proto.String("u"), Roles: []string{"r"},
-		Checkpoint: proto.Bool(!a.has("nocheckpoint")),
+		Id: fwID(a.or("fw", "F")), Name: new("n"), User: new("u"), Roles: []string{"r"},
+		Checkpoint: new(!a.has("nocheckpoint")),
 	}
 	if !a.has("unaware") {
 		info.Capabilities = append(info.Capabilities, &mesos.FrameworkInfo_Capability{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()})
@@ -336,23 +337,23 @@ func frameworkInfo(a args) *mesos.FrameworkInfo {
 
 func executorInfo(id string) *mesos.ExecutorInfo {
 	return &mesos.ExecutorInfo{
-		ExecutorId: execID(id), Type: mesos.ExecutorInfo_CUSTOM.Enum(), Command: &mesos.CommandInfo{Value: proto.String("x")},
+		ExecutorId: execID(id), Type: mesos.ExecutorInfo_CUSTOM.Enum(), Command: &mesos.CommandInfo{Value: new("x")},
 		Resources: []*mesos.Resource{allocated("cpus", 0.5), allocated("mem", 64)},
 	}
 }
 
 func (w *world) runTasks(a args) *clusterdv1.MasterMessage {
-	m := &clusterdv1.RunTasks{Framework: frameworkInfo(a), Group: proto.Bool(a.has("group"))}
+	m := &clusterdv1.RunTasks{Framework: frameworkInfo(a), Group: new(a.has("group"))}
 	if a.has("executor") {
 		m.Executor = executorInfo(a["executor"])
 		if a["type"] == "default" {
 			m.Executor.Type, m.Executor.Command = mesos.ExecutorInfo_DEFAULT.Enum(), nil
 		}
-		m.LaunchExecutor = proto.Bool(!a.has("existing"))
+		m.LaunchExecutor = new(!a.has("existing"))
 	}
-	for _, id := range strings.Split(a["task"], ",") {
+	for id := range strings.SplitSeq(a["task"], ",") {
 		t := &mesos.TaskInfo{
-			Name: proto.String(id), TaskId: taskID(id), AgentId: &mesos.AgentID{Value: proto.String(a.or("agent", "S0"))},
+			Name: new(id), TaskId: taskID(id), AgentId: &mesos.AgentID{Value: new(a.or("agent", "S0"))},
 			Resources: []*mesos.Resource{allocated("cpus", 1), allocated("mem", 128)},
 		}
 		if a.has("limit") {
@@ -360,15 +361,15 @@ func (w *world) runTasks(a args) *clusterdv1.MasterMessage {
 		}
 		if a.has("volume") {
 			r := allocated("disk", 10)
-			r.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: proto.String("r")}}
+			r.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: new("r")}}
 			r.Disk = &mesos.Resource_DiskInfo{
-				Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String("v")},
-				Volume:      &mesos.Volume{ContainerPath: proto.String("data"), Mode: mesos.Volume_RW.Enum()},
+				Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new("v")},
+				Volume:      &mesos.Volume{ContainerPath: new("data"), Mode: mesos.Volume_RW.Enum()},
 			}
 			t.Resources = append(t.Resources, r)
 		}
 		if m.Executor == nil {
-			t.Command = &mesos.CommandInfo{Value: proto.String("true")}
+			t.Command = &mesos.CommandInfo{Value: new("true")}
 		} else {
 			t.Executor = m.Executor
 		}
@@ -386,7 +387,7 @@ func (w *world) execStatus(a args) *mesos.TaskStatus {
 		State: mesos.TaskState(mesos.TaskState_value["TASK_"+a["state"]]).Enum(),
 	}
 	if a.has("message") {
-		st.Message = proto.String(a["message"])
+		st.Message = new(a["message"])
 	}
 	return st
 }
@@ -394,14 +395,14 @@ func (w *world) execStatus(a args) *mesos.TaskStatus {
 func (w *world) operation(a args) *mesos.Offer_Operation {
 	op := &mesos.Offer_Operation{}
 	if a.has("id") {
-		op.Id = &mesos.OperationID{Value: proto.String(a["id"])}
+		op.Id = &mesos.OperationID{Value: new(a["id"])}
 	}
 	disk := allocated("disk", 10)
-	disk.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: proto.String("r")}}
+	disk.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: new("r")}}
 	volume := proto.CloneOf(disk)
 	volume.Disk = &mesos.Resource_DiskInfo{
-		Persistence: &mesos.Resource_DiskInfo_Persistence{Id: proto.String("v")},
-		Volume:      &mesos.Volume{ContainerPath: proto.String("data"), Mode: mesos.Volume_RW.Enum()},
+		Persistence: &mesos.Resource_DiskInfo_Persistence{Id: new("v")},
+		Volume:      &mesos.Volume{ContainerPath: new("data"), Mode: mesos.Volume_RW.Enum()},
 	}
 	switch a["type"] {
 	case "reserve":
@@ -426,17 +427,17 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 	switch cmd {
 	case "registered":
 		r := &clusterdv1.Registered{
-			AgentId:     &mesos.AgentID{Value: proto.String(a.or("id", "S0"))},
-			MasterInfo:  &mesos.MasterInfo{Id: proto.String("M")},
+			AgentId:     &mesos.AgentID{Value: new(a.or("id", "S0"))},
+			MasterInfo:  &mesos.MasterInfo{Id: new("M")},
 			PingTimeout: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(75 * time.Second))},
 		}
 		if a.has("unknown") {
-			r.ReconcileTasks = []*clusterdv1.ReconcileTask{{FrameworkId: fw, TaskId: taskID(a["unknown"]), PartitionAware: proto.Bool(true)}}
+			r.ReconcileTasks = []*clusterdv1.ReconcileTask{{FrameworkId: fw, TaskId: taskID(a["unknown"]), PartitionAware: new(true)}}
 		}
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: r}}
 	case "refused":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Refused{Refused: &clusterdv1.Refused{
-			Message: proto.String("no"), Shutdown: proto.Bool(a.has("shutdown")),
+			Message: new("no"), Shutdown: new(a.has("shutdown")),
 		}}}
 	case "run":
 		return w.runTasks(a)
@@ -453,7 +454,7 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 	case "shutdown-framework":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_ShutdownFramework{ShutdownFramework: &clusterdv1.ShutdownFramework{FrameworkId: fw}}}
 	case "ping":
-		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Ping{Ping: &clusterdv1.Ping{Connected: proto.Bool(!a.has("disconnected"))}}}
+		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Ping{Ping: &clusterdv1.Ping{Connected: new(!a.has("disconnected"))}}}
 	case "operation":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_ApplyOperation{ApplyOperation: &clusterdv1.ApplyOperation{
 			FrameworkId: fw, Operation: w.operation(a), OperationUuid: []byte(a["uuid"] + strings.Repeat("-", 16-len(a["uuid"]))),
@@ -472,12 +473,12 @@ func (w *world) subscribe(a args) core.Input {
 	w.req++
 	sub := &executor.Call_Subscribe{}
 	if a.has("tasks") {
-		for _, id := range strings.Split(a["tasks"], ",") {
+		for id := range strings.SplitSeq(a["tasks"], ",") {
 			sub.UnacknowledgedTasks = append(sub.UnacknowledgedTasks, &mesos.TaskInfo{TaskId: taskID(id)})
 		}
 	}
 	if a.has("updates") { // task:STATE:uuid,...
-		for _, u := range strings.Split(a["updates"], ",") {
+		for u := range strings.SplitSeq(a["updates"], ",") {
 			p := strings.Split(u, ":")
 			sub.UnacknowledgedUpdates = append(sub.UnacknowledgedUpdates, &executor.Call_Update{
 				Status: w.execStatus(args{"task": p[0], "state": p[1], "uuid": p[2]}),
@@ -557,7 +558,7 @@ func (w *world) line(line string) string {
 	case "crash":
 		w.cfg.Rebooted = a.has("rebooted")
 		if a.has("hostname") {
-			w.cfg.Info.Hostname = proto.String(a["hostname"])
+			w.cfg.Info.Hostname = new(a["hostname"])
 		}
 		if err := w.start(); err != nil {
 			return err.Error() + "\n"
@@ -651,7 +652,7 @@ func TestTranscripts(t *testing.T) {
 				t.Fatalf("%s: unknown directive %q", d.Pos, d.Cmd)
 			}
 			var b strings.Builder
-			for _, line := range strings.Split(d.Input, "\n") {
+			for line := range strings.SplitSeq(d.Input, "\n") {
 				if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 					continue
 				}

@@ -47,16 +47,16 @@ func IsTerminal(s mesos.TaskState) bool {
 // newStatus makes a status of the agent's own.
 func (c *Core) newStatus(taskID string, state mesos.TaskState, reason mesos.TaskStatus_Reason, message, executorID string) *mesos.TaskStatus {
 	st := &mesos.TaskStatus{
-		TaskId:    &mesos.TaskID{Value: proto.String(taskID)},
+		TaskId:    &mesos.TaskID{Value: new(taskID)},
 		State:     state.Enum(),
-		Message:   proto.String(message),
+		Message:   new(message),
 		Source:    mesos.TaskStatus_SOURCE_AGENT.Enum(),
 		Reason:    reason.Enum(),
-		Timestamp: proto.Float64(seconds(c.now)),
+		Timestamp: new(seconds(c.now)),
 		Uuid:      c.newUUID(),
 	}
 	if executorID != "" {
-		st.ExecutorId = &mesos.ExecutorID{Value: proto.String(executorID)}
+		st.ExecutorId = &mesos.ExecutorID{Value: new(executorID)}
 	}
 	return st
 }
@@ -141,7 +141,7 @@ func (c *Core) complete(e *executorRun, status *mesos.TaskStatus, from *executor
 		st.ExecutorId = from.info.GetExecutorId()
 	}
 	if st.Timestamp == nil {
-		st.Timestamp = proto.Float64(seconds(c.now))
+		st.Timestamp = new(seconds(c.now))
 	}
 	taskID := st.GetTaskId().GetValue()
 	if e == nil || e.queued.has(taskID) ||
@@ -176,7 +176,7 @@ func (c *Core) complete(e *executorRun, status *mesos.TaskStatus, from *executor
 			}
 		}
 		cs.NetworkInfos = []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{
-			Protocol: protocol.Enum(), IpAddress: proto.String(c.cfg.IP),
+			Protocol: protocol.Enum(), IpAddress: new(c.cfg.IP),
 		}}}}
 	}
 	return st
@@ -287,7 +287,7 @@ func (c *Core) ack(to *executorRun, st *mesos.TaskStatus) {
 func (c *Core) forward(s *updateStream, interval time.Duration) {
 	st := s.pending[0]
 	m := &clusterdv1.UpdateTask{
-		FrameworkId: &mesos.FrameworkID{Value: proto.String(s.framework)},
+		FrameworkId: &mesos.FrameworkID{Value: new(s.framework)},
 		ExecutorId:  st.GetExecutorId(), Status: st,
 	}
 	if fw, ok := c.frameworks.get(s.framework); ok {
