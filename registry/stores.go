@@ -46,15 +46,22 @@ func openStores(o *Options) (*stores, error) {
 		return nil, fmt.Errorf("registry directory: %w", err)
 	}
 	path := filepath.Join(o.Dir, raftDBName)
-	db, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+	opts := bbolt.Options{
 		Timeout:        time.Second, // for the lock: another process has it
 		NoFreelistSync: true,        // less to write each time; rebuilt at the start
 		FreelistType:   bbolt.FreelistMapType,
-	}})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("registry log %s is in use by another process", path)
 	}
-	if err != nil {
+	err := checkLogFile(path, opts)
+	var db *raftboltdb.BoltStore
+	if err == nil {
+		db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &opts})
+	}
+	switch {
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("registry log %s is in use by another process: stop the master that runs with this work_dir, or give this one another", path)
+	case errors.Is(err, ErrCorrupt):
+		return nil, fmt.Errorf("open registry log %s: %w: %s", path, err, remedy)
+	case err != nil:
 		return nil, fmt.Errorf("open registry log %s: %w", path, err)
 	}
 	snaps, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, keepSnapshots, newHCLog(o.Logger))
@@ -83,6 +90,11 @@ func (s *stores) serverID() (raft.ServerID, error) {
 	}
 	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() { // the in-memory store has an error of its own
 		return "", fmt.Errorf("read id of this member: %w", err)
+	}
+	// Who has snapshots has had an id: without its log, its term and its vote it is
+	// not the member that it was.
+	if snaps, err := s.snaps.List(); err != nil || len(snaps) > 0 {
+		return "", errors.Join(err, fmt.Errorf("%w: there are snapshots, but the log is gone or empty: %s", ErrCorrupt, remedy))
 	}
 	id = []byte(uuid.NewString())
 	if err := s.stable.Set(keyServerID, id); err != nil {

@@ -1,0 +1,97 @@
+package registry
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// ErrCorrupt says that what this member kept on its disk cannot be read.
+var ErrCorrupt = errors.New("the registry is corrupt")
+
+// remedy ends errors about files that cannot be read.
+const remedy = "restore the registry's directory from a backup; or, if other masters have the registry, remove it and join them afresh"
+
+// checkLogFile looks at every page of a log file before it is opened for good:
+// bbolt trusts its file, and a torn one would end the process with a fault in a
+// goroutine of bbolt's own, long after the start or right away.
+func checkLogFile(path string, opts bbolt.Options) error {
+	st, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && st.Size() == 0 {
+		return nil // a first start, which may have been cut short
+	}
+	if err != nil {
+		return err
+	}
+	err = guarded(func() error {
+		if err := checkSize(path); err != nil {
+			return err
+		}
+		opts.ReadOnly = true
+		db, err := bbolt.Open(path, 0o600, &opts)
+		if err != nil {
+			return err
+		}
+		err = db.View(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+				return b.ForEach(func(_, _ []byte) error { return nil })
+			})
+		})
+		return errors.Join(err, db.Close())
+	})
+	for _, corrupt := range []error{bolterrors.ErrInvalid, bolterrors.ErrVersionMismatch, bolterrors.ErrChecksum} {
+		if errors.Is(err, corrupt) {
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+	}
+	return err
+}
+
+// guarded turns what bbolt does with a file that is not its own, panics and
+// faults of the mapped memory, into ErrCorrupt.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrCorrupt, r)
+		}
+	}()
+	return f()
+}
+
+// checkSize refuses a file that was cut. It reads the two meta pages: a page
+// header of 16 bytes, then magic, version, page size and flags of 4 each, then
+// root (16), freelist, pages in use and transaction of 8 each.
+func checkSize(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var pages, newest, size uint64
+	for _, at := range []int64{0, int64(os.Getpagesize())} {
+		var b [80]byte
+		if _, err := f.ReadAt(b[:], at); err != nil {
+			return fmt.Errorf("%w: it is only %d bytes long", ErrCorrupt, st.Size())
+		}
+		meta := b[16:]
+		if tx := binary.NativeEndian.Uint64(meta[48:]); pages == 0 || tx > newest {
+			newest, pages = tx, binary.NativeEndian.Uint64(meta[40:])
+			size = uint64(binary.NativeEndian.Uint32(meta[8:]))
+		}
+	}
+	// Garbage is bbolt's to refuse, by magic and checksum.
+	if size > 0 && size <= 1<<16 && pages < 1<<40 && pages*size > uint64(st.Size()) {
+		return fmt.Errorf("%w: it should be %d bytes long and has %d", ErrCorrupt, pages*size, st.Size())
+	}
+	return nil
+}
