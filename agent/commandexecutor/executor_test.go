@@ -1041,8 +1041,7 @@ func TestStreamInPieces(t *testing.T) {
 		}
 		for i := range len(out) {
 			if _, err := conn.Write([]byte{out[i]}); err != nil {
-				t.Error(err)
-				return
+				return // it leaves at the end of the last record, before that of its chunk
 			}
 		}
 		_, _ = io.Copy(io.Discard, conn)
