@@ -48,6 +48,7 @@ type PosixLauncher struct {
 	dir      string
 	programs *Programs
 	log      zerolog.Logger
+	lock     *os.File // of dir, held until Close
 	bootID   string
 	null     *os.File
 
@@ -88,12 +89,16 @@ func NewPosixLauncher(runtimeDir string, programs *Programs, log zerolog.Logger)
 	if err := os.MkdirAll(filepath.Join(runtimeDir, "containers"), 0o755); err != nil {
 		return nil, fmt.Errorf("make runtime directory: %w", err)
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	lock, err := lockDir(runtimeDir)
 	if err != nil {
 		return nil, err
 	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	return &PosixLauncher{
-		dir: runtimeDir, programs: programs, log: log, bootID: bootID(), null: null,
+		dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null,
 		containers: make(map[string]*launched),
 	}, nil
 }
@@ -221,7 +226,16 @@ func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID, builtin B
 
 // fork makes the runtime directory and starts the supervisor.
 func (l *PosixLauncher) fork(c *launched, program program, env []string) (err error) {
-	if err := os.Mkdir(c.dir, 0o755); errors.Is(err, os.ErrExist) {
+	err = os.Mkdir(c.dir, 0o755)
+	if errors.Is(err, os.ErrNotExist) {
+		// Somebody has cleaned up under us. What ran is lost to a restart of the
+		// agent; what comes need not be.
+		l.log.Warn().Str("path", filepath.Dir(c.dir)).Msg("the runtime directory was removed: it is made again")
+		if err = os.MkdirAll(filepath.Dir(c.dir), 0o755); err == nil {
+			err = os.Mkdir(c.dir, 0o755)
+		}
+	}
+	if errors.Is(err, os.ErrExist) {
 		return ErrContainerExists
 	} else if err != nil {
 		return fmt.Errorf("make runtime directory: %w", err)
@@ -543,7 +557,7 @@ func (l *PosixLauncher) Close() error {
 	}
 	l.mu.Unlock()
 	l.wg.Wait()
-	return l.null.Close()
+	return errors.Join(l.null.Close(), l.lock.Close())
 }
 
 func (l *PosixLauncher) get(id *mesos.ContainerID) (*launched, error) {
