@@ -23,10 +23,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
+	err := run(ctx, os.Args[1:])
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "framework:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be deferred
+		os.Exit(1)
 	}
 }
 
@@ -68,10 +69,10 @@ func run(ctx context.Context, args []string) error {
 	f.client, err = scheduler.New(scheduler.Options{
 		Masters: []string{*master},
 		Framework: &mesos.FrameworkInfo{
-			User: &me.Username, Name: proto.String("go-example"), Roles: []string{f.role},
+			User: &me.Username, Name: new("go-example"), Roles: []string{f.role},
 			// The agent keeps our tasks over its own restart, the master keeps us
 			// for a minute while we are away.
-			Checkpoint: proto.Bool(true), FailoverTimeout: proto.Float64(60),
+			Checkpoint: new(true), FailoverTimeout: proto.Float64(60),
 			Capabilities: []*mesos.FrameworkInfo_Capability{
 				{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()},
 				{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()},
@@ -132,7 +133,7 @@ func (f *framework) offered(ctx context.Context, offer *mesos.Offer) error {
 			Name: &id, TaskId: &mesos.TaskID{Value: &id},
 			Resources: []*mesos.Resource{f.resource("cpus", f.cpus), f.resource("mem", f.memMB)},
 			Command: &mesos.CommandInfo{
-				Shell: proto.Bool(false), Value: &f.command[0], Arguments: f.command,
+				Shell: new(false), Value: &f.command[0], Arguments: f.command,
 			},
 		})
 	}

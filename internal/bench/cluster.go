@@ -26,7 +26,7 @@ type scheduling struct {
 	*scheduler.Client
 	events chan *scheduler.Event
 	early  []*scheduler.Event // offers that came while something else was waited for
-	done   chan error
+	done   chan struct{}      // closed when the subscription is over
 	cancel context.CancelFunc
 }
 
@@ -34,7 +34,7 @@ func subscribe(ctx context.Context, master string) (*scheduling, error) {
 	client, err := scheduler.New(scheduler.Options{
 		Masters: []string{master},
 		Framework: &mesos.FrameworkInfo{
-			User: proto.String("root"), Name: proto.String("bench"), Roles: []string{role}, Checkpoint: proto.Bool(true),
+			User: new("root"), Name: new("bench"), Roles: []string{role}, Checkpoint: new(true),
 			FailoverTimeout: proto.Float64(60),
 			Capabilities: []*mesos.FrameworkInfo_Capability{
 				{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()},
@@ -48,10 +48,12 @@ func subscribe(ctx context.Context, master string) (*scheduling, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	// Deep enough that reading is never what limits a run.
-	s := &scheduling{Client: client, events: make(chan *scheduler.Event, 1<<16), done: make(chan error, 1), cancel: cancel}
+	s := &scheduling{Client: client, events: make(chan *scheduler.Event, 1<<16), done: make(chan struct{}), cancel: cancel}
 	go func() {
-		s.done <- client.Run(ctx, func(e *scheduler.Event) error { s.events <- e; return nil })
-		close(s.events)
+		defer close(s.done)
+		defer close(s.events)
+		// Why it ends shows in what is waited for: it was cancelled, or next fails.
+		_ = client.Run(ctx, func(e *scheduler.Event) error { s.events <- e; return nil })
 	}()
 	if _, err := s.next(ctx, scheduler.SUBSCRIBED); err != nil {
 		cancel()
@@ -110,7 +112,7 @@ func trueTask(id string) *mesos.TaskInfo {
 	return &mesos.TaskInfo{
 		Name: &id, TaskId: &mesos.TaskID{Value: &id},
 		Resources: []*mesos.Resource{resource("cpus", 0.01), resource("mem", 1)},
-		Command:   &mesos.CommandInfo{Shell: proto.Bool(false), Value: proto.String("/bin/true"), Arguments: []string{"true"}},
+		Command:   &mesos.CommandInfo{Shell: new(false), Value: new("/bin/true"), Arguments: []string{"true"}},
 	}
 }
 
@@ -156,7 +158,7 @@ func benchLatency(ctx context.Context, s *settings) ([]row, error) {
 		}
 		task := trueTask(fmt.Sprintf("latency-%d", i))
 		for _, r := range task.Resources {
-			r.Scalar.Value = proto.Float64(amount(offer, r.GetName())) // all of it, so that its end is what is offered next
+			r.Scalar.Value = new(amount(offer, r.GetName())) // all of it, so that its end is what is offered next
 		}
 		task.AgentId = offer.GetAgentId()
 		start := time.Now()

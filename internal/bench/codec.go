@@ -21,24 +21,24 @@ func getState(n int) *master.Response {
 		status := func(state mesos.TaskState) *mesos.TaskStatus {
 			return &mesos.TaskStatus{
 				TaskId: &mesos.TaskID{Value: &id}, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),
-				AgentId: &mesos.AgentID{Value: proto.String("87b62806-7648-48b9-adfb-e17ef857b670-S17")}, Timestamp: proto.Float64(1795359925.026412 + float64(i)),
+				AgentId: &mesos.AgentID{Value: new("87b62806-7648-48b9-adfb-e17ef857b670-S17")}, Timestamp: new(1795359925.026412 + float64(i)),
 				Uuid: []byte("0123456789abcdef"),
 				ContainerStatus: &mesos.ContainerStatus{
-					ContainerId: &mesos.ContainerID{Value: proto.String("7d35c001-399d-4c3a-8750-677ff59d8fb9")},
+					ContainerId: &mesos.ContainerID{Value: new("7d35c001-399d-4c3a-8750-677ff59d8fb9")},
 					NetworkInfos: []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{
-						Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: proto.String("10.0.17.4"),
+						Protocol: mesos.NetworkInfo_IPv4.Enum(), IpAddress: new("10.0.17.4"),
 					}}}},
 				},
 			}
 		}
 		tasks.Tasks = append(tasks.Tasks, &mesos.Task{
-			Name: proto.String("service"), TaskId: &mesos.TaskID{Value: &id},
-			FrameworkId: &mesos.FrameworkID{Value: proto.String("87b62806-7648-48b9-adfb-e17ef857b670-0000")},
-			AgentId:     &mesos.AgentID{Value: proto.String("87b62806-7648-48b9-adfb-e17ef857b670-S17")},
+			Name: new("service"), TaskId: &mesos.TaskID{Value: &id},
+			FrameworkId: &mesos.FrameworkID{Value: new("87b62806-7648-48b9-adfb-e17ef857b670-0000")},
+			AgentId:     &mesos.AgentID{Value: new("87b62806-7648-48b9-adfb-e17ef857b670-S17")},
 			State:       mesos.TaskState_TASK_RUNNING.Enum(),
 			Resources:   []*mesos.Resource{resource("cpus", 0.5), resource("mem", 512)},
 			Statuses:    []*mesos.TaskStatus{status(mesos.TaskState_TASK_STARTING), status(mesos.TaskState_TASK_RUNNING)},
-			Labels:      &mesos.Labels{Labels: []*mesos.Label{{Key: proto.String("team"), Value: proto.String("storage")}}},
+			Labels:      &mesos.Labels{Labels: []*mesos.Label{{Key: new("team"), Value: new("storage")}}},
 		})
 	}
 	return &master.Response{
@@ -50,7 +50,7 @@ func getState(n int) *master.Response {
 func resource(name string, value float64) *mesos.Resource {
 	return &mesos.Resource{
 		Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &value},
-		AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String("bench")},
+		AllocationInfo: &mesos.Resource_AllocationInfo{Role: new("bench")},
 	}
 }
 

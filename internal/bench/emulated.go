@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"clusterd/api/client/scheduler"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/emulate"
@@ -106,7 +104,7 @@ func collectOffers(ctx context.Context, f *scheduling, n int) ([]*mesos.Offer, e
 func occupy(ctx context.Context, f *scheduling, offer *mesos.Offer, id string) error {
 	task := trueTask(id)
 	for _, r := range task.Resources {
-		r.Scalar.Value = proto.Float64(amount(offer, r.GetName()))
+		r.Scalar.Value = new(amount(offer, r.GetName()))
 	}
 	if err := f.Launch(ctx, offer, task); err != nil {
 		return err
@@ -132,7 +130,7 @@ func benchMemory(ctx context.Context, s *settings) ([]row, error) {
 	if err := os.Setenv("GOGC", "10"); err != nil {
 		return nil, err
 	}
-	defer os.Unsetenv("GOGC")
+	defer func() { _ = os.Unsetenv("GOGC") }()
 	c, err := startMaster(s)
 	if err != nil {
 		return nil, err

@@ -41,10 +41,10 @@ func withHint(err error, format string, args ...any) error {
 	return hinted{err, fmt.Sprintf(format, args...)}
 }
 
-// exitCode is an error that only sets the exit code: all was said already.
-type exitCode int
+// exitError is an error that only sets the exit code: all was said already.
+type exitError int
 
-func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 // errUsage marks a wrong command line.
 var errUsage = errors.New("usage")
@@ -74,13 +74,11 @@ func report(err error, w io.Writer) int {
 	if err == nil {
 		return ExitOK
 	}
-	var code exitCode
-	if errors.As(err, &code) {
+	if code, ok := errors.AsType[exitError](err); ok {
 		return int(code)
 	}
 	fmt.Fprintf(w, "clusterd: error: %v\n", err)
-	var h hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[hinted](err); ok {
 		fmt.Fprintf(w, "hint: %s\n", h.hint)
 	}
 	for _, usage := range []error{errUsage, flags.ErrUnknownFlag, flags.ErrInvalidValue, flags.ErrDuplicateFlag, flags.ErrMissingFlag, flags.ErrUnexpectedArgument} {

@@ -58,8 +58,7 @@ func getState(ctx context.Context, c *cliv2.Context) (*master.Response_GetState,
 
 // unreachable adds the obvious advice to a connection error.
 func unreachable(err error, c *cliv2.Context) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return withHint(err, "is a master running at %s? --master or $CLUSTERD_MASTER says where to look", c.String("master"))
 	}
 	return err
@@ -273,7 +272,7 @@ func frameworkTable(state *master.Response_GetState, all bool) *table {
 		info := f.GetFrameworkInfo()
 		roles := info.GetRoles()
 		if len(roles) == 0 {
-			roles = []string{info.GetRole()} //nolint:staticcheck // what frameworks without MULTI_ROLE set
+			roles = []string{info.GetRole()}
 		}
 		t.rows = append(t.rows, []string{
 			info.GetId().GetValue(), info.GetName(), status, strings.Join(roles, ","), fmt.Sprint(tasks[info.GetId().GetValue()]),
@@ -353,7 +352,7 @@ func showLogs(c *cliv2.Context, e env) error {
 			return false, err
 		}
 		task, err := findTask(state, task.GetTaskId().GetValue())
-		return err != nil || terminal(task.GetState()), nil
+		return err != nil || terminal(task.GetState()), nil //nolint:nilerr // one that is not known any more has ended
 	}
 	return out.follow(c.Context, ended)
 }

@@ -67,15 +67,15 @@ func taskOf(c *cliv2.Context) (*mesos.TaskInfo, error) {
 	name := cmp.Or(c.String("name"), filepath.Base(c.Args().First()))
 	task := &mesos.TaskInfo{
 		Name:       &name,
-		TaskId:     &mesos.TaskID{Value: proto.String(taskID(name))},
-		Command:    &mesos.CommandInfo{Shell: proto.Bool(false), Value: proto.String(c.Args().First()), Arguments: c.Args().Slice()},
-		KillPolicy: &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(c.Duration("grace")))}},
+		TaskId:     &mesos.TaskID{Value: new(taskID(name))},
+		Command:    &mesos.CommandInfo{Shell: new(false), Value: new(c.Args().First()), Arguments: c.Args().Slice()},
+		KillPolicy: &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: new(int64(c.Duration("grace")))}},
 	}
 	if c.Bool("shell") {
-		task.Command = &mesos.CommandInfo{Shell: proto.Bool(true), Value: proto.String(strings.Join(c.Args().Slice(), " "))}
+		task.Command = &mesos.CommandInfo{Shell: new(true), Value: new(strings.Join(c.Args().Slice(), " "))}
 	}
 	if d := c.Duration("timeout"); d > 0 {
-		task.MaxCompletionTime = &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(d))}
+		task.MaxCompletionTime = &mesos.DurationInfo{Nanoseconds: new(int64(d))}
 	}
 	for _, kv := range c.StringSlice("env") {
 		k, v, ok := strings.Cut(kv, "=")
@@ -94,7 +94,7 @@ func taskOf(c *cliv2.Context) (*mesos.TaskInfo, error) {
 		if v := c.Float64(name); v > 0 {
 			task.Resources = append(task.Resources, &mesos.Resource{
 				Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &v},
-				AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String(c.String("role"))},
+				AllocationInfo: &mesos.Resource_AllocationInfo{Role: new(c.String("role"))},
 			})
 		}
 	}
@@ -132,8 +132,8 @@ func runTask(c *cliv2.Context, e env, task *mesos.TaskInfo) error {
 		owner = u.Username
 	}
 	framework := &mesos.FrameworkInfo{
-		User: &owner, Name: proto.String("clusterd run " + task.GetName()), Hostname: proto.String(hostname()),
-		Roles: []string{c.String("role")}, Checkpoint: proto.Bool(true),
+		User: &owner, Name: new("clusterd run " + task.GetName()), Hostname: new(hostname()),
+		Roles: []string{c.String("role")}, Checkpoint: new(true),
 		// Long enough for a restart of the master or of this connection.
 		FailoverTimeout: proto.Float64(60),
 	}
@@ -336,19 +336,19 @@ func (r *runner) exit(context.Context) error {
 			if code == 0 {
 				return nil
 			}
-			return exitCode(code)
+			return exitError(code)
 		}
 	}
 	r.say("%s: %s %s", r.task.GetTaskId().GetValue(), r.last.GetState(), message)
 	if m := regexp.MustCompile(`^Command terminated with signal (.+?)( \(core dumped\))?$`).FindStringSubmatch(message); m != nil {
 		for n := syscall.Signal(1); n < 65; n++ {
 			if strings.EqualFold(n.String(), m[1]) || unix.SignalName(n) == m[1] {
-				return exitCode(128 + int(n))
+				return exitError(128 + int(n))
 			}
 		}
 	}
 	if r.last.GetState() == mesos.TaskState_TASK_FINISHED {
 		return nil
 	}
-	return exitCode(ExitError)
+	return exitError(ExitError)
 }

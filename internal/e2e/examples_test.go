@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestExamples(t *testing.T) {
 				{"exit 0", 0, "TASK_FINISHED"},
 				{"exit 4", 1, "Command exited with status 4"},
 			} {
-				argv := append(example.argv, "--master="+c.Master.Addr, "--tasks=3", "--", "sh", "-c", tc.command)
+				argv := slices.Concat(example.argv, []string{"--master=" + c.Master.Addr, "--tasks=3", "--", "sh", "-c", tc.command})
 				var out bytes.Buffer
 				cmd := exec.CommandContext(t.Context(), argv[0], argv[1:]...)
 				cmd.Stdout, cmd.Stderr = &out, &out

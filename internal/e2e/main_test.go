@@ -38,8 +38,8 @@ func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 	client, err := scheduler.New(scheduler.Options{
 		Masters: []string{c.Master.Addr},
 		Framework: &mesos.FrameworkInfo{
-			User: proto.String("root"), Name: &name, Roles: []string{role},
-			Checkpoint: proto.Bool(true), FailoverTimeout: proto.Float64(600),
+			User: new("root"), Name: &name, Roles: []string{role},
+			Checkpoint: new(true), FailoverTimeout: proto.Float64(600),
 			Capabilities: []*mesos.FrameworkInfo_Capability{
 				{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()},
 				{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()},
@@ -62,7 +62,7 @@ func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 func scalar(name string, value float64) *mesos.Resource {
 	return &mesos.Resource{
 		Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &value},
-		AllocationInfo: &mesos.Resource_AllocationInfo{Role: proto.String(role)},
+		AllocationInfo: &mesos.Resource_AllocationInfo{Role: new(role)},
 	}
 }
 

@@ -78,15 +78,15 @@ func Start(ctx context.Context, n int, opts Options) (*Agent, error) {
 	a := &Agent{
 		conn: conn, opts: opts, ready: make(chan struct{}),
 		info: &mesos.AgentInfo{
-			Hostname:  proto.String(fmt.Sprintf("emulated-%d", n)),
-			Port:      proto.Int32(int32(10000 + n%50000)),
+			Hostname:  new(fmt.Sprintf("emulated-%d", n)),
+			Port:      new(int32(10000 + n%50000)),
 			Resources: []*mesos.Resource{scalar("cpus", opts.CPUs), scalar("mem", opts.MemMB)},
 		},
 	}
 	if err := a.send(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_Register{Register: &clusterdv1.RegisterAgent{
 		LinkVersion: proto.Uint32(link.Version), AgentInfo: a.info,
 		BuildVersion: proto.String(version.Mesos), Capabilities: capabilities(),
-		Ip: proto.String(fmt.Sprintf("127.%d.%d.%d", 1+n>>16, n>>8&255, n&255)),
+		Ip: new(fmt.Sprintf("127.%d.%d.%d", 1+n>>16, n>>8&255, n&255)),
 	}}}); err != nil {
 		return nil, err
 	}
@@ -171,7 +171,7 @@ func (a *Agent) update(framework *mesos.FrameworkID, task *mesos.TaskID, state m
 		FrameworkId: framework, LatestState: state.Enum(),
 		Status: &mesos.TaskStatus{
 			TaskId: task, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(), AgentId: a.id,
-			Timestamp: proto.Float64(float64(time.Now().UnixNano()) / 1e9), Uuid: uuid,
+			Timestamp: new(float64(time.Now().UnixNano()) / 1e9), Uuid: uuid,
 		},
 	}}})
 }

@@ -140,7 +140,7 @@ func Start(t testing.TB, opts Options) *Cluster {
 // limited to 107 bytes.
 func shortTempDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "cd")
+	dir, err := os.MkdirTemp("", "cd") //nolint:usetesting // t.TempDir is too long
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func New(opts Options) (*Cluster, error) {
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
