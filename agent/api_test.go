@@ -224,6 +224,7 @@ func TestExecutorAPI(t *testing.T) {
 			// Twice the same: acknowledged again, reported once.
 			e.update(e.status(task, mesos.TaskState_TASK_RUNNING, uuid+"1"))
 			e.expect(executor.Event_ACKNOWLEDGED)
+			m.waitState(task, "RUNNING")
 			if d := cmp.Diff([]string{"STARTING", "RUNNING"}, m.states(task)); d != "" {
 				t.Errorf("states (-want +got):\n%s", d)
 			}
