@@ -325,6 +325,10 @@ func TestExecutorAPIRefusals(t *testing.T) {
 			"staging", "POST", jsonType, `{"type":"UPDATE",` + ids + `,"update":{"status":{"task_id":{"value":"t"},"state":"TASK_STAGING","source":"SOURCE_EXECUTOR",` + uuid + `}}}`, 400,
 			"Failed to validate Executor::Call: Received TASK_STAGING from executor e of framework M-0000 which is not allowed",
 		},
+		{
+			"unreachable", "POST", jsonType, `{"type":"UPDATE",` + ids + `,"update":{"status":{"task_id":{"value":"t"},"state":"TASK_UNREACHABLE","source":"SOURCE_EXECUTOR",` + uuid + `}}}`, 400,
+			"Failed to validate Executor::Call: Received TASK_UNREACHABLE from executor e of framework M-0000 which is not allowed",
+		},
 		{"message before subscribe", "POST", jsonType, `{"type":"MESSAGE",` + ids + `,"message":{"data":"YQ=="}}`, 403, "Executor is not subscribed"},
 		{"heartbeat", "POST", jsonType, `{"type":"HEARTBEAT","framework_id":{"value":"dummy"},"executor_id":{"value":"dummy"}}`, 202, ""},
 	} {

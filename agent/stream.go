@@ -308,8 +308,11 @@ func validateUpdate(c *executor.Call, bad func(string, ...any) error) error {
 	if st.GetSource() != mesos.TaskStatus_SOURCE_EXECUTOR {
 		return bad("Received Call from executor %s of framework %s with invalid source, expecting 'SOURCE_EXECUTOR'", id, fw)
 	}
-	if st.GetState() == mesos.TaskState_TASK_STAGING {
-		return bad("Received TASK_STAGING from executor %s of framework %s which is not allowed", id, fw)
+	switch st.GetState() {
+	case mesos.TaskState_TASK_STAGING, mesos.TaskState_TASK_UNREACHABLE, mesos.TaskState_TASK_UNKNOWN:
+		// Mesos refuses the first; no master takes the others from an agent.
+		return bad("Received %s from executor %s of framework %s which is not allowed", st.GetState(), id, fw)
+	default:
 	}
 	return validateCheckStatus(st.GetCheckStatus(), bad)
 }

@@ -290,16 +290,21 @@ func (c *Core) reconcileTask(r *clusterdv1.ReconcileTask) {
 	if c.updates.has(streamKey(fwID, taskID)) {
 		return
 	}
+	fw, ok := c.frameworks.get(fwID)
+	if ok && fw.tasks[taskID] != nil {
+		return
+	}
+	if !ok {
+		fw = c.completedFramework(fwID)
+	}
 	state := mesos.TaskState_TASK_LOST
-	if fw, ok := c.frameworks.get(fwID); ok {
-		if fw.tasks[taskID] != nil {
-			return
-		}
-		state = lost(fw.info, mesos.TaskState_TASK_DROPPED)
-	} else if fw := c.completedFramework(fwID); fw != nil {
-		state = lost(fw.info, mesos.TaskState_TASK_DROPPED)
-	} else if r.GetPartitionAware() {
+	switch {
+	case r.GetPartitionAware():
+		// The master's word comes first: the framework may have changed since it was
+		// last heard of here, if it ever was.
 		state = mesos.TaskState_TASK_DROPPED
+	case r.PartitionAware == nil && fw != nil:
+		state = lost(fw.info, mesos.TaskState_TASK_DROPPED)
 	}
 	c.log(Warn, "task_unknown_to_agent", "framework_id", fwID, "task_id", taskID)
 	st := c.newStatus(taskID, state, mesos.TaskStatus_REASON_RECONCILIATION,

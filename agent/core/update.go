@@ -79,6 +79,12 @@ func (c *Core) update(fwID string, status *mesos.TaskStatus, from *executorRun) 
 	}
 	c.count("slave/valid_status_updates")
 	e := fw.tasks[taskID]
+	if why := forged(e, status, from); why != "" {
+		c.log(Error, "update_refused", "framework_id", fwID, "executor_id", from.id, "task_id", taskID,
+			"state", status.GetState().String(), "why", why)
+		c.ack(from, status) // it would come again and again
+		return
+	}
 	s, _ := c.updates.get(streamKey(fwID, taskID))
 	if s != nil && s.received[string(status.GetUuid())] {
 		c.ack(from, status) // it is durable: the executor missed that
@@ -115,6 +121,22 @@ func (c *Core) update(fwID string, status *mesos.TaskStatus, from *executorRun) 
 		t.held = nil
 		c.take(fwID, st, e, from)
 	})
+}
+
+// forged says what is wrong with a status that the executor has no right to
+// send. Mesos takes the first kind, and gives away the resources of a task that
+// goes on; of the second kind its master refuses what its agent forwards, so that
+// all later updates of the task wait behind it for ever.
+func forged(owner *executorRun, status *mesos.TaskStatus, from *executorRun) string {
+	switch state := status.GetState(); {
+	case from == nil:
+		return ""
+	case owner != nil && owner != from:
+		return "the task is of executor " + owner.id
+	case state == mesos.TaskState_TASK_UNREACHABLE || state == mesos.TaskState_TASK_UNKNOWN:
+		return "only a master knows such a state"
+	}
+	return ""
 }
 
 // updateUnknown takes an update of a task that no executor here has. It is
