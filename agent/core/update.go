@@ -77,14 +77,14 @@ func (c *Core) update(fwID string, status *mesos.TaskStatus, from *executorRun) 
 		}
 		return
 	}
-	c.count("slave/valid_status_updates")
 	e := fw.tasks[taskID]
 	if why := forged(e, status, from); why != "" {
 		c.log(Error, "update_refused", "framework_id", fwID, "executor_id", from.id, "task_id", taskID,
 			"state", status.GetState().String(), "why", why)
-		c.ack(from, status) // it would come again and again
-		return
+		c.count("slave/invalid_status_updates")
+		return // not acknowledged: that would say that it is durable
 	}
+	c.count("slave/valid_status_updates")
 	s, _ := c.updates.get(streamKey(fwID, taskID))
 	if s != nil && s.received[string(status.GetUuid())] {
 		c.ack(from, status) // it is durable: the executor missed that
