@@ -26,24 +26,37 @@ func (s *Server) openLink(w http.ResponseWriter, r *http.Request) error {
 // serveLink feeds what an agent says to the core until the link ends.
 func (s *Server) serveLink(c *link.MasterConn, r *http.Request) {
 	t, _ := r.Context().Value(termKey{}).(*term)
-	id := core.LinkID(s.linkID.Add(1))
+	a := &agentLink{t: t, id: core.LinkID(s.linkID.Add(1)), conn: c}
+	c.Dispatch(a.handle)
+}
+
+// agentLink is a link on its way to the core. Its handle is called by one
+// goroutine at a time.
+type agentLink struct {
+	t     *term
+	id    core.LinkID
+	conn  *link.MasterConn
+	known bool // the term has the link
+}
+
+func (a *agentLink) handle(m *clusterdv1.AgentMessage, err error) {
 	// The link outlives its request, whose context ends with the handler.
 	ctx := context.Background()
-	first := c
-	for {
-		m, err := c.Receive()
-		if err != nil {
-			if first == nil {
-				_ = t.submit(ctx, envelope{in: core.LinkClosed{Link: id, Reason: err.Error()}})
-			}
-			return
+	if err != nil {
+		if a.known {
+			_ = a.t.submit(ctx, envelope{in: core.LinkClosed{Link: a.id, Reason: err.Error()}})
 		}
-		if err := t.submit(ctx, envelope{in: agentMessage(id, m), conn: first}); err != nil {
-			c.Close("this master leads no more")
-			return
-		}
-		first = nil
+		return
 	}
+	e := envelope{in: agentMessage(a.id, m)}
+	if !a.known {
+		e.conn = a.conn
+	}
+	if err := a.t.submit(ctx, e); err != nil {
+		a.conn.Close("this master leads no more")
+		return
+	}
+	a.known = true
 }
 
 func agentMessage(id core.LinkID, m *clusterdv1.AgentMessage) core.AgentMessage {

@@ -28,19 +28,23 @@ type Conn[In, Out proto.Message] struct {
 	version int
 	records recordReader // owned by the goroutine in Receive
 	done    chan struct{}
-	timer   *time.Timer // sends keepalives
+	timer   *time.Timer // sends keepalives, and minds the peer's if dispatched
+	server  *Server     // nil at the agent's end
+
+	dispatched bool // Dispatch was called
 
 	mu sync.Mutex
 	// mu guards what follows.
-	pending  []byte // records that wait to be written
-	messages int    // messages in pending and in the write under way
-	inflight int    // bytes of the write under way
-	flushing bool   // a goroutine is in flush
-	wrote    bool   // something was written since the last keepalive tick
-	closing  bool   // the last record is queued; nothing may follow
-	dead     bool   // the socket is closed
-	ended    bool   // done is closed
-	err      error  // why the link ended; set once, with closing or dead
+	pending  []byte        // records that wait to be written
+	messages int           // messages in pending and in the write under way
+	inflight int           // bytes of the write under way
+	flushing bool          // a goroutine is in flush
+	wrote    bool          // something was written since the last keepalive tick
+	closing  bool          // the last record is queued; nothing may follow
+	dead     bool          // the socket is closed
+	ended    bool          // done is closed
+	err      error         // why the link ended; set once, with closing or dead
+	dispatch *dispatch[In] // set once, by Dispatch
 }
 
 func newConn[In, Out proto.Message](nc net.Conn, early []byte, version int, opts Options) *Conn[In, Out] {
@@ -155,6 +159,8 @@ func (c *Conn[In, Out]) nextRecord() (kind byte, payload []byte, err error) {
 		return 0, nil, cause
 	case err == nil:
 		return kind, payload, nil
+	case errors.Is(err, errNothing):
+		return 0, nil, errNothing
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrTooLarge):
 		return 0, nil, c.reject(err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -176,6 +182,10 @@ func (r deadlineReader[In, Out]) Read(p []byte) (int, error) {
 	if c.closing || c.dead { // the deadline is that of linger
 		defer c.mu.Unlock()
 		return 0, c.err
+	}
+	if d := c.dispatch; d != nil {
+		c.mu.Unlock()
+		return d.read(p)
 	}
 	_ = c.nc.SetReadDeadline(time.Now().Add(c.opts.DeadAfter)) // the read tells
 	c.mu.Unlock()
@@ -207,6 +217,7 @@ func (c *Conn[In, Out]) closeLocked(err error, reason string) {
 	}
 	c.closing, c.err = true, err
 	c.timer.Stop()
+	c.endedLocked()
 	reason = reason[:min(len(reason), maxReason)]
 	c.pending = append(appendHeader(c.pending, recordClose, len(reason)), reason...)
 	_ = c.nc.SetWriteDeadline(time.Now().Add(c.opts.Linger)) // also for a write under way
@@ -233,6 +244,7 @@ func (c *Conn[In, Out]) abortLocked(err error) {
 	c.timer.Stop()
 	c.pending = nil
 	_ = c.nc.Close() // wakes Receive and a write under way
+	c.endedLocked()
 	c.endLocked()
 }
 
@@ -255,7 +267,12 @@ func (c *Conn[In, Out]) keepalive() {
 		c.flushLocked()
 	}
 	c.wrote = false
-	c.timer.Reset(c.opts.Keepalive)
+	left := c.silentLocked()
+	if left <= 0 {
+		c.abortLocked(fmt.Errorf("%w for %s", ErrSilent, c.opts.DeadAfter))
+		return
+	}
+	c.timer.Reset(min(c.opts.Keepalive, left))
 }
 
 // flushLocked makes sure that a goroutine writes what is pending. It lives only

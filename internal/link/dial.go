@@ -190,7 +190,8 @@ func exchange(nc net.Conn, u *url.URL, opts *DialOptions) (*AgentConn, *url.URL,
 		}
 		if version < MinVersion {
 			return nil, nil, &RefusedError{Addr: u.Host, Status: res.StatusCode, Message: fmt.Sprintf(
-				"it speaks link version %d, this agent versions %d to %d: upgrade the masters", version, MinVersion, Version)}
+				"it speaks link version %d, this agent versions %d to %d: upgrade the masters", version, MinVersion, Version,
+			)}
 		}
 		early, err := buffered(br)
 		if err != nil {

@@ -214,22 +214,28 @@ func TestWriteStallIsNoticedWithoutFurtherSends(t *testing.T) {
 }
 
 func TestSilenceEndsTheLink(t *testing.T) {
-	ended := make(chan error, 1)
-	addr := master(t, Options{DeadAfter: 50 * time.Millisecond, Keepalive: 10 * time.Millisecond}, func(c *MasterConn, _ *http.Request) {
-		ended <- drain(c)
+	bothWays(t, func(t *testing.T, read reading) {
+		ended := make(chan error, 1)
+		for _, keepalive := range []time.Duration{10 * time.Millisecond, time.Hour} {
+			addr := master(t, Options{DeadAfter: 50 * time.Millisecond, Keepalive: keepalive}, func(c *MasterConn, _ *http.Request) {
+				read(c, ended)
+			})
+			dial(t, addr, Options{Keepalive: time.Hour}) // half-open: connected, but dumb
+			if err := <-ended; !errors.Is(err, ErrSilent) {
+				t.Errorf("got %v, want ErrSilent", err)
+			}
+		}
 	})
-	dial(t, addr, Options{Keepalive: time.Hour}) // half-open: connected, but dumb
-	if err := <-ended; !errors.Is(err, ErrSilent) {
-		t.Errorf("got %v, want ErrSilent", err)
-	}
 }
 
-func TestKeepalivesKeepAnIdleLink(t *testing.T) {
+func TestKeepalivesKeepAnIdleLink(t *testing.T) { bothWays(t, testKeepalives) }
+
+func testKeepalives(t *testing.T, read reading) {
 	opts := Options{DeadAfter: 500 * time.Millisecond, Keepalive: 20 * time.Millisecond}
 	release := make(chan struct{})
 	addr := master(t, opts, func(c *MasterConn, _ *http.Request) {
 		go func() { <-release; _ = c.Send(ack("t")) }()
-		_ = drain(c)
+		read(c, make(chan error, 1))
 	})
 	c := dial(t, addr, opts)
 	timer := time.AfterFunc(3*opts.DeadAfter, func() { close(release) })
@@ -239,9 +245,11 @@ func TestKeepalivesKeepAnIdleLink(t *testing.T) {
 	}
 }
 
-func TestCut(t *testing.T) {
+func TestCut(t *testing.T) { bothWays(t, testCut) }
+
+func testCut(t *testing.T, read reading) {
 	ended := make(chan error, 1)
-	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
+	addr := master(t, Options{}, func(c *MasterConn, _ *http.Request) { read(c, ended) })
 	for name, write := range map[string]string{
 		"between records": "",
 		"in a header":     "\x01",
@@ -261,9 +269,11 @@ func TestCut(t *testing.T) {
 	}
 }
 
-func TestGarbageIsRefusedWithAReason(t *testing.T) {
+func TestGarbageIsRefusedWithAReason(t *testing.T) { bothWays(t, testGarbage) }
+
+func testGarbage(t *testing.T, read reading) {
 	ended := make(chan error, 1)
-	addr := master(t, Options{MaxRecord: 1000}, func(c *MasterConn, _ *http.Request) { ended <- drain(c) })
+	addr := master(t, Options{MaxRecord: 1000}, func(c *MasterConn, _ *http.Request) { read(c, ended) })
 	for name, test := range map[string]struct {
 		write, reason string
 		want          error

@@ -59,12 +59,13 @@ func (d *recordReader) next() (kind byte, payload []byte, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	d.r += head
-	if err := d.fill(size); err != nil {
+	// Nothing is taken before all of it is there: the source may say that it has
+	// nothing more for now.
+	if err := d.fill(head + size); err != nil {
 		return 0, nil, err
 	}
-	payload = d.buf[d.r : d.r+size]
-	d.r += size
+	payload = d.buf[d.r+head : d.r+head+size]
+	d.r += head + size
 	return kind, payload, nil
 }
 

@@ -25,11 +25,13 @@ type Server struct {
 	// mu guards what follows.
 	conns   map[*MasterConn]struct{}
 	stopped bool
+	poller  *poller // once a link was dispatched
 	wg      sync.WaitGroup
 }
 
 // NewServer makes a server that calls accept for each link, in a goroutine of
-// the link's own; the link is closed when accept returns. accept gets the
+// the link's own; the link is closed when accept returns, unless it has called
+// [Conn.Dispatch]. accept gets the
 // request without its body, for what authentication left in its context; the
 // context itself ends with the handler, before accept does.
 func NewServer(opts Options, accept func(*MasterConn, *http.Request)) *Server {
@@ -72,7 +74,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_ = nc.Close() // the client is gone; there is nobody to tell
 		return
 	}
-	s.start(newConn[agentMessage, masterMessage](nc, early, version, s.opts), r)
+	c := newConn[agentMessage, masterMessage](nc, early, version, s.opts)
+	c.server = s
+	s.start(c, r)
 }
 
 func (s *Server) start(c *MasterConn, r *http.Request) {
@@ -88,13 +92,11 @@ func (s *Server) start(c *MasterConn, r *http.Request) {
 	// A goroutine of its own: the handler's stack has grown by the HTTP server's
 	// frames, and would stay so as long as the link lives.
 	go func() {
-		defer s.wg.Done()
 		s.accept(c, r)
-		c.Close("the master is done with this link")
-		<-c.Done()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
+		if !c.dispatched {
+			c.Close("the master is done with this link")
+			s.await(c)
+		}
 	}()
 }
 
@@ -129,6 +131,13 @@ func (s *Server) Stop(ctx context.Context, reason string) error {
 		}
 	}
 	s.wg.Wait()
+	s.mu.Lock()
+	p := s.poller
+	s.poller = nil
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
 	if len(errs) > 0 {
 		return fmt.Errorf("%d links were cut off: %w", len(errs), errs[0])
 	}
@@ -153,7 +162,8 @@ func negotiate(r *http.Request) (version, status int, err error) {
 	}
 	if version < MinVersion {
 		return 0, http.StatusUpgradeRequired, fmt.Errorf(
-			"the agent speaks link version %d, this master versions %d to %d: upgrade the agent", version, MinVersion, Version)
+			"the agent speaks link version %d, this master versions %d to %d: upgrade the agent", version, MinVersion, Version,
+		)
 	}
 	return min(version, Version), 0, nil
 }
