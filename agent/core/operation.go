@@ -22,7 +22,7 @@ type operation struct {
 // removed, right after.
 func (c *Core) applyOperation(m *clusterdv1.ApplyOperation) {
 	uuid := string(m.GetOperationUuid())
-	if c.operations.has(uuid) {
+	if uuid == "" || c.operations.has(uuid) {
 		return // the master will hear of it by the resends
 	}
 	info := stripAllocation(m.GetOperation())

@@ -112,7 +112,7 @@ func (w *world) do(in core.Input) string {
 		}
 	}
 	if err := w.disk.Write(records); err != nil {
-		fmt.Fprintln(&b, "disk:", err)
+		fmt.Fprintln(&b, "WRITE FAILED:", err)
 	}
 	return b.String()
 }
