@@ -63,8 +63,9 @@ func (c *Core) accept(fw *framework, call *scheduler.Call_Accept) {
 	}
 	// What operations made of the offers goes back without a filter: the
 	// framework has not seen it in an offer yet. The rest is declined.
-	converted := a.remaining.Add(a.resized).Sub(a.offered)
-	declined := a.remaining.Sub(converted)
+	left := a.remaining.Add(a.resized)
+	converted := left.Sub(a.offered)
+	declined := left.Sub(converted)
 	if !converted.Empty() {
 		c.alloc.RecoverResources(c.now, fw.id, ag.id, converted, nil)
 	}
