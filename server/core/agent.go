@@ -418,7 +418,7 @@ func (c *Core) shutdownFramework(ag *agent, frameworkID string) {
 // first, for the agent may have less now.
 func (c *Core) updateAgent(ag *agent, m *clusterdv1.UpdateAgent) {
 	c.count("master/messages_update_slave")
-	total, err := readResources(m.GetTotalResources())
+	total, err := readTotal(m.GetTotalResources())
 	if err != nil {
 		c.drop("update_agent", err.Error(), "agent_id", ag.id)
 		return

@@ -39,7 +39,7 @@ func (r *registration) validate() error {
 	if r.msg.GetIp() == "" {
 		return invalidf("'ip' must be set")
 	}
-	total, err := readResources(info.Resources)
+	total, err := readTotal(info.Resources)
 	if err != nil {
 		return err
 	}
@@ -62,6 +62,18 @@ func (r *registration) validate() error {
 		return err
 	}
 	return r.validateOperations()
+}
+
+// readTotal reads what an agent says that it has. Who it is for is not the
+// agent's to say: offered on, the allocator would lose count of it.
+func readTotal(rs []*mesos.Resource) (resources.Resources, error) {
+	total, err := readResources(rs)
+	for i := range total.Len() {
+		if it := total.At(i); err == nil && it.Role() != "" {
+			err = invalidf("Agent's resource %s is allocated to role '%s'", it, it.Role())
+		}
+	}
+	return total, err
 }
 
 func (r *registration) validateFrameworks() (map[string]bool, error) {
