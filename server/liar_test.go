@@ -63,7 +63,7 @@ func TestAgentsThatMayNotRegister(t *testing.T) {
 		"another's id":       func(r *clusterdv1.RegisterAgent) { r.AgentInfo.Id, r.Ip = honest.id, new("127.0.0.2") },
 		"another's host":     func(r *clusterdv1.RegisterAgent) { r.AgentInfo.Id, r.AgentInfo.Hostname = honest.id, new("elsewhere") },
 		"negative resources": func(r *clusterdv1.RegisterAgent) { r.AgentInfo.Resources[0].Scalar.Value = proto.Float64(-5) },
-		"endless resources":  func(r *clusterdv1.RegisterAgent) { r.AgentInfo.Resources[0].Scalar.Value = proto.Float64(1e300) },
+		"endless resources":  func(r *clusterdv1.RegisterAgent) { r.AgentInfo.Resources[0].Scalar.Value = new(1e300) },
 		"allocated resources": func(r *clusterdv1.RegisterAgent) {
 			r.AgentInfo.Resources, r.AgentInfo.Port = resources.MustParse("cpus:1").Allocate("r").Proto(), proto.Int32(8)
 		},
