@@ -452,6 +452,37 @@ func TestStoreTimeoutIsFatal(t *testing.T) {
 	}
 }
 
+// slowToLead is a disk that takes the entry with which a leader begins only when
+// it is let.
+type slowToLead struct {
+	raft.LogStore
+	let chan struct{}
+}
+
+func (d *slowToLead) StoreLogs(logs []*raft.Log) error {
+	for _, l := range logs {
+		if l.Type == raft.LogNoop {
+			<-d.let
+		}
+	}
+	return d.LogStore.StoreLogs(logs)
+}
+
+func TestFetchTimeout(t *testing.T) {
+	d := &slowToLead{let: make(chan struct{})}
+	opts := single(t.TempDir())
+	opts.FetchTimeout = 50 * time.Millisecond
+	opts.wrapLog = func(l raft.LogStore) raft.LogStore { d.LogStore = l; return d }
+	r := openT(t, opts)
+	t.Cleanup(func() { close(d.let) }) // before Close, which waits for the disk
+	if _, err := r.AwaitLeadership(t.Context()); !errors.Is(err, ErrStoreTimeout) {
+		t.Errorf("got %v, want ErrStoreTimeout", err)
+	}
+	if err := r.Err(); !errors.Is(err, ErrStoreTimeout) {
+		t.Errorf("registry ended by %v, want ErrStoreTimeout", err)
+	}
+}
+
 func TestFullDiskEndsTheLeadership(t *testing.T) {
 	d := &disk{}
 	opts := single(t.TempDir())

@@ -43,6 +43,12 @@ type Options struct {
 	InMemory bool
 	// RegistryStoreTimeout is --registry_store_timeout.
 	RegistryStoreTimeout time.Duration
+	// RegistryFetchTimeout (--registry_fetch_timeout) is how long a new leader may
+	// take to apply what the registry holds; zero: a minute.
+	RegistryFetchTimeout time.Duration
+	// Whitelist (--whitelist) is a file of the host names of the agents that are
+	// offered, read every few seconds; empty: all are.
+	Whitelist string
 	// RaftBind and RaftAdvertise are addresses of the Raft protocol, host:port.
 	RaftBind      string
 	RaftAdvertise string
@@ -68,6 +74,8 @@ type Options struct {
 	Verbosity *httpapi.Verbosity
 	// Metrics is where values are published; nil: a registry of its own.
 	Metrics *metrics.Registry
+
+	whitelistInterval time.Duration // for tests: more often
 }
 
 // DefaultOptions are the defaults of the master's flags.
@@ -76,6 +84,7 @@ func DefaultOptions() Options {
 		Port:                 5050,
 		HostnameLookup:       true,
 		RegistryStoreTimeout: 20 * time.Second,
+		RegistryFetchTimeout: time.Minute,
 		BootstrapExpect:      1,
 		Core: core.Config{
 			AllocationInterval:      time.Second,

@@ -45,6 +45,9 @@ type Server struct {
 	request  atomic.Uint64 // the last core.RequestID
 	linkID   atomic.Uint64 // the last core.LinkID
 
+	// whitelist is the list of --whitelist as it was last read, nil without.
+	whitelist atomic.Pointer[[]string]
+
 	// term is the present leadership, nil while there is none.
 	term atomic.Pointer[term]
 
@@ -75,6 +78,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Metrics == nil {
 		opts.Metrics = metrics.NewRegistry()
+	}
+	if opts.whitelistInterval <= 0 {
+		opts.whitelistInterval = whitelistInterval
 	}
 	s := &Server{opts: opts, log: opts.Logger, metrics: opts.Metrics, start: time.Now()}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
@@ -126,6 +132,9 @@ func (s *Server) Start(ctx context.Context) error {
 }
 
 func (s *Server) open(ctx context.Context) error {
+	if err := s.openWhitelist(); err != nil {
+		return err
+	}
 	opened := time.Now()
 	reg, err := registry.Open(ctx, registry.Options{
 		Dir:             s.opts.raftDir(),
@@ -135,6 +144,7 @@ func (s *Server) open(ctx context.Context) error {
 		AdvertiseAddr:   s.opts.RaftAdvertise,
 		BootstrapExpect: s.opts.BootstrapExpect,
 		StoreTimeout:    s.opts.RegistryStoreTimeout,
+		FetchTimeout:    s.opts.RegistryFetchTimeout,
 		Logger:          s.log,
 		OnStore:         s.onStore,
 	})

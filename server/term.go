@@ -110,6 +110,7 @@ func newTerm(s *Server, l *registry.Leadership, info *mesos.MasterInfo) *term {
 	t.alloc = newTimedAllocator(allocator.New(opts), s.metrics)
 	t.alloc.fed = now
 	t.core = core.New(cfg, recovered(l.State()), t.alloc, now)
+	t.beginWhitelist()
 	return t
 }
 

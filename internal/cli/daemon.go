@@ -221,6 +221,8 @@ func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error)
 	o.Cluster = v.String("cluster")
 	o.WorkDir, o.InMemory = v.Path("work_dir"), v.String("registry") == "in_memory"
 	o.RegistryStoreTimeout = v.Duration("registry_store_timeout")
+	o.RegistryFetchTimeout = v.Duration("registry_fetch_timeout")
+	o.Whitelist = v.Path("whitelist")
 	o.BootstrapExpect = v.Int("bootstrap_expect")
 	o.RaftBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("raft_port")))
 	o.RaftAdvertise = v.String("raft_advertise")

@@ -30,7 +30,7 @@ func masterFlags() []Flag {
 		{Name: "webui_dir", Type: Path, Help: "Directory of web UI files to serve instead of the built-in ones.", State: Accepted},
 
 		{Name: "registry", Default: "replicated_log", Help: "Where the registry lives: raft (also called replicated_log) or in_memory (for tests).", Check: oneOf("replicated_log", "raft", "in_memory")},
-		{Name: "registry_fetch_timeout", Type: Duration, Default: "1mins", Help: "How long reading the registry may take at start.", Check: positive, State: Accepted, Note: "the registry is local to each master"},
+		{Name: "registry_fetch_timeout", Type: Duration, Default: "1mins", Help: "How long a new leader may take to apply what the registry holds.", Check: positive},
 		{Name: "registry_store_timeout", Type: Duration, Default: "20secs", Help: "How long writing the registry may take.", Check: positive},
 		{Name: "registry_strict", Type: Bool, Default: "false", Help: "Never finished in Mesos; only false is accepted.", State: Replaced, Note: "has no effect, as in Mesos", Check: func(v Value) error {
 			if v.b {
@@ -79,7 +79,7 @@ func masterAllocatorFlags() []Flag {
 		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", State: Accepted, Check: atLeast(1)},
 		{Name: "roles", Help: "Roles that may be used; unset: any. Deprecated."},
 		{Name: "weights", Help: "role=weight,role=weight for a new registry. Deprecated: use /weights.", State: Accepted},
-		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers.", State: Guarded},
+		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers, read every 5 s."},
 	}
 }
 
