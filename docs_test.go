@@ -36,11 +36,17 @@ func readText(t *testing.T, name string) string {
 }
 
 // shownBy names a test in which a flag's value, or the option that it sets, is
-// other than its default and makes a difference. Flags that work and are not
-// here are read, and that is all that a test shows (TestFlagsAreRead).
+// other than its default and makes a difference. Of other flags it is only shown
+// that they reach the daemon's options (internal/cli.TestFlagsReachOptions).
 var shownBy = map[string]string{
-	"help":    "internal/flags.TestModeChecks",
-	"version": "internal/flags.TestModeChecks",
+	"help":          "internal/flags.TestModeChecks",
+	"version":       "internal/flags.TestModeChecks",
+	"quiet":         "internal/cli.TestLoggerFlags",
+	"log_dir":       "internal/cli.TestLoggerFlags",
+	"logging_level": "internal/cli.TestLoggerFlags",
+	"domain":        "allocator.TestScripts/gates",
+
+	"master --bootstrap_expect": "internal/cli.TestGroupsAreRefused",
 
 	"master --advertise_ip":                         "server.TestMasterInfo",
 	"master --advertise_port":                       "server.TestMasterInfo",
@@ -67,10 +73,14 @@ var shownBy = map[string]string{
 	"master --min_allocatable_resources":            "allocator.TestScripts/minimum",
 	"master --offer_timeout":                        "server/core.TestTranscripts/kill_and_executors",
 	"master --registry":                             "server.TestTaskLife",
+	"master --registry_fetch_timeout":               "registry.TestFetchTimeout",
 	"master --registry_store_timeout":               "registry.TestStoreTimeoutIsFatal",
 	"master --raft_advertise":                       "registry.TestMovedMemberTellsItsAddress",
+	"master --registry_fetch_timeout":               "registry.TestFetchTimeout",
 	"master --roles":                                "server/core.TestTranscripts/calls",
+	"master --raft_port":                            "internal/e2e.TestRestartKeeps",
 	"master --root_submissions":                     "server/core.TestTranscripts/calls",
+	"master --whitelist":                            "server.TestWhitelist",
 	"master --work_dir":                             "internal/e2e.TestRestartKeeps",
 
 	"agent --attributes":                      "internal/conformance.TestGoldenStream",
@@ -91,6 +101,7 @@ var shownBy = map[string]string{
 	"agent --master":                          "internal/e2e.TestRestartKeeps",
 	"agent --port":                            "internal/e2e.TestRestartKeeps",
 	"agent --recovery_timeout":                "agent.TestExecutorEnvironment",
+	"agent --recover":                         "agent/core.TestTranscripts/recovery",
 	"agent --reconfiguration_policy":          "agent.TestChangedConfiguration",
 	"agent --registration_backoff_factor":     "agent/core.TestTranscripts/registration",
 	"agent --resources":                       "internal/conformance.TestGoldenStream",
@@ -131,9 +142,11 @@ func flagTable(s *flags.Set, used map[string]bool) string {
 		case flags.Rejected:
 			state = "refused"
 		case flags.Works:
+			state = "untested"
 			for _, key := range []string{s.Mode + " --" + f.Name, f.Name} {
 				if test := shownBy[key]; test != "" {
 					used[key] = true
+					state = "works"
 					here += " `" + test + "`"
 					break
 				}

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"clusterd/internal/flags"
+)
+
+// TestFlagsReachOptions gives each flag that is said to work a value that is not
+// its default, and wants the daemon's options to change.
+func TestFlagsReachOptions(t *testing.T) {
+	discovery := filepath.Join(t.TempDir(), "ip")
+	if err := os.WriteFile(discovery, []byte("#!/bin/sh\necho 127.0.0.9\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	domain := `{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}`
+	// Read elsewhere: see TestLoggerFlags and the scripts; --allocator has one value.
+	elsewhere := map[string]bool{"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true}
+	master := map[string]string{
+		"bootstrap_expect": "", // only 1 is taken, see TestGroupsAreRefused
+		"advertise_ip":     "10.1.1.1", "advertise_port": "99", "agent_ping_timeout": "20secs", "agent_removal_rate_limit": "1/10mins",
+		"agent_reregister_timeout": "11mins", "allocation_interval": "2secs", "cluster": "c", "domain": domain,
+		"fair_sharing_excluded_resource_names": "gpus", "filter_gpu_resources": "false", "framework_sorter": "random", "hostname": "h",
+		"hostname_lookup": "false", "ip": "127.0.0.2", "ip_discovery_command": discovery, "max_agent_ping_timeouts": "6",
+		"max_completed_frameworks": "51", "max_completed_tasks_per_framework": "1001", "max_unreachable_tasks_per_framework": "1001",
+		"min_allocatable_resources": "cpus:1", "offer_timeout": "1mins", "port": "99", "publish_per_framework_metrics": "false",
+		"raft_advertise": "h:1", "raft_port": "99", "registry": "in_memory", "registry_fetch_timeout": "2mins", "registry_gc_interval": "1mins",
+		"registry_max_agent_age": "1weeks", "registry_max_agent_count": "1", "registry_store_timeout": "1secs",
+		"require_agent_domain": "true", "role_sorter": "random", "roles": "a,b", "root_submissions": "false", "whitelist": "/hosts", "work_dir": "/other",
+	}
+	agent := map[string]string{
+		"advertise_ip": "10.1.1.1", "advertise_port": "99", "attributes": "a:b", "default_container_info": `{"type":"MESOS"}`, "default_role": "r",
+		"disk_watch_interval": "2mins", "domain": domain, "executor_environment_variables": `{"A":"b"}`, "executor_registration_timeout": "2mins",
+		"executor_reregistration_timeout": "3secs", "executor_shutdown_grace_period": "6secs", "fetcher_stall_timeout": "2mins",
+		"frameworks_home": "/h", "gc_delay": "2weeks", "gc_disk_headroom": "0.2", "hostname": "h", "hostname_lookup": "false", "ip": "127.0.0.2",
+		"ip_discovery_command": discovery, "isolation": "posix/cpu", "join": "other", "launcher": "linux", "master": "b:2",
+		"max_completed_executors_per_framework": "151", "port": "99", "reconfiguration_policy": "additive", "recover": "cleanup",
+		"recovery_timeout": "16mins", "registration_backoff_factor": "2secs", "resources": "cpus:1", "runtime_dir": "/other", "strict": "false",
+		"switch_user": "false", "work_dir": "/other",
+	}
+	for _, mode := range []struct {
+		set     *flags.Set
+		values  map[string]string
+		options func(t *testing.T, args ...string) any
+	}{
+		{flags.Master(), master, func(t *testing.T, args ...string) any {
+			v, err := flags.Master().Parse(with(args, "work_dir", "/w"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := masterOptions(t.Context(), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Flags, o.Logger = nil, zerolog.Nop()
+			return o
+		}},
+		{flags.Agent(), agent, func(t *testing.T, args ...string) any {
+			if !strings.HasPrefix(strings.Join(args, " "), "--join=") {
+				args = with(args, "master", "a:1")
+			}
+			v, err := flags.Agent().Parse(with(args, "work_dir", "/w"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o, err := agentOptions(t.Context(), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Flags, o.Log = nil, zerolog.Nop()
+			return o
+		}},
+	} {
+		plain := mode.options(t)
+		for _, f := range mode.set.Flags() {
+			value, ok := mode.values[f.Name]
+			if f.State != flags.Works || elsewhere[f.Name] || (ok && value == "") {
+				continue
+			}
+			t.Run(mode.set.Mode+"/"+f.Name, func(t *testing.T) {
+				if !ok {
+					t.Fatal("no value to try")
+				}
+				if reflect.DeepEqual(plain, mode.options(t, "--"+f.Name+"="+value)) {
+					t.Errorf("--%s=%s changes nothing", f.Name, value)
+				}
+			})
+		}
+	}
+}
+
+// with adds a flag unless it is given.
+func with(args []string, name, value string) []string {
+	if strings.HasPrefix(strings.Join(args, " "), "--"+name+"=") {
+		return args
+	}
+	return append(args, "--"+name+"="+value)
+}
+
+// TestGroupsAreRefused: what cannot be kept is not promised.
+func TestGroupsAreRefused(t *testing.T) {
+	v, err := flags.Master().Parse([]string{"--work_dir=/w", "--bootstrap_expect=3"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := masterOptions(t.Context(), v); err == nil || !strings.Contains(err.Error(), "not built yet") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+}
+
+// TestLoggerFlags looks at what --quiet, --log_dir and --logging_level do to the log.
+func TestLoggerFlags(t *testing.T) {
+	for _, tc := range []struct {
+		args                     []string
+		stderr, file, infoLogged bool
+	}{
+		{nil, true, false, true},
+		{[]string{"--quiet"}, false, false, false},
+		{[]string{"--log_dir"}, true, true, true},
+		{[]string{"--quiet", "--log_dir"}, false, true, true},
+		{[]string{"--logging_level=WARNING"}, true, false, false},
+	} {
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
+			dir := t.TempDir()
+			args := []string{"--work_dir=/w"}
+			for _, a := range tc.args {
+				if a == "--log_dir" {
+					a += "=" + dir
+				}
+				args = append(args, a)
+			}
+			v, err := flags.Master().Parse(args, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var stderr strings.Builder
+			log, _, closeLog, err := newLogger(env{err: &stderr}, v, "master")
+			if err != nil {
+				t.Fatal(err)
+			}
+			log.Info().Msg("news")
+			log.Warn().Msg("trouble")
+			closeLog()
+			file, _ := os.ReadFile(filepath.Join(dir, "mesos-master.INFO"))
+			for _, out := range []struct {
+				name, text string
+				used       bool
+			}{{"stderr", stderr.String(), tc.stderr}, {"file", string(file), tc.file}} {
+				if got := strings.Contains(out.text, "trouble"); got != out.used {
+					t.Errorf("%s has the warning: %v, want %v", out.name, got, out.used)
+				}
+				if got := strings.Contains(out.text, "news"); got != (out.used && tc.infoLogged) {
+					t.Errorf("%s has the news: %v, want %v", out.name, got, out.used && tc.infoLogged)
+				}
+			}
+		})
+	}
+}
