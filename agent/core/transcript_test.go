@@ -557,6 +557,9 @@ func (w *world) line(line string) string {
 		fallthrough
 	case "crash":
 		w.cfg.Rebooted = a.has("rebooted")
+		if a.has("recover") {
+			w.cfg.Recover = a["recover"]
+		}
 		if a.has("hostname") {
 			w.cfg.Info.Hostname = new(a["hostname"])
 		}
