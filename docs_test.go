@@ -76,7 +76,6 @@ var shownBy = map[string]string{
 	"master --registry_fetch_timeout":               "registry.TestFetchTimeout",
 	"master --registry_store_timeout":               "registry.TestStoreTimeoutIsFatal",
 	"master --raft_advertise":                       "registry.TestMovedMemberTellsItsAddress",
-	"master --registry_fetch_timeout":               "registry.TestFetchTimeout",
 	"master --roles":                                "server/core.TestTranscripts/calls",
 	"master --raft_port":                            "internal/e2e.TestRestartKeeps",
 	"master --root_submissions":                     "server/core.TestTranscripts/calls",
