@@ -68,9 +68,13 @@ func LoadPrograms() (*Programs, error) {
 func LoadProgramsFrom(files fs.FS) (*Programs, error) {
 	// /proc/self/exe would be another program in a child; an open file is this
 	// very build, even when the file on disk is replaced.
-	self, err := os.OpenFile("/proc/self/exe", os.O_RDONLY, 0)
+	exe, err := unix.Open("/proc/self/exe", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open own executable: %w", err)
+	}
+	self, err := highFile(exe, "clusterd")
+	if err != nil {
+		return nil, err
 	}
 	p := &Programs{programs: make(map[Builtin]program)}
 	for _, b := range []Builtin{builtinSupervisor, BuiltinCommandExecutor, BuiltinCommandExecutorTLS} {
@@ -102,7 +106,10 @@ func fromMemory(files fs.FS, b Builtin) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	file := os.NewFile(uintptr(fd), "clusterd-"+string(b))
+	file, err := highFile(fd, "clusterd-"+string(b))
+	if err != nil {
+		return nil, err
+	}
 	if err := func() error {
 		if _, err := file.Write(body); err != nil {
 			return fmt.Errorf("write to memory file: %w", err)
@@ -117,6 +124,18 @@ func fromMemory(files fs.FS, b Builtin) (*os.File, error) {
 		return nil, err
 	}
 	return file, nil
+}
+
+// highFile moves a descriptor out of the way of those that a child is given: it
+// executes /proc/self/fd/N after N files were put in their places.
+func highFile(fd int, name string) (*os.File, error) {
+	const lowest = 64
+	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, lowest)
+	unix.Close(fd)
+	if err != nil {
+		return nil, fmt.Errorf("move the descriptor of %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(high), name), nil
 }
 
 // probe tries whether a program runs and is of this build, or near enough to it.
