@@ -34,11 +34,7 @@ func WriteParts(w http.ResponseWriter, r *http.Request, contentType string, part
 	if r.Method == http.MethodHead {
 		return
 	}
-	for _, p := range parts {
-		if _, err := w.Write(p); err != nil {
-			return // the client has gone
-		}
-	}
+	writeBody(w, parts...)
 }
 
 // WriteJSONParts is [WriteJSON] for a large body in several pieces.

@@ -5,8 +5,10 @@ import (
 	"compress/gzip"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -45,8 +47,31 @@ func Write(w http.ResponseWriter, r *http.Request, contentType string, body []by
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(body)
+		writeBody(w, body)
 	}
+}
+
+// writeTimeout is how long writePiece bytes of an answer may take to leave this
+// machine. Who reads more slowly is cut off: else a client that does not read
+// would keep its answer, a hundred megabytes of state, in memory for ever.
+var writeTimeout = time.Minute
+
+const writePiece = 1 << 20
+
+// writeBody writes an answer, as long as the client reads it.
+func writeBody(w http.ResponseWriter, parts ...[]byte) {
+	rc := http.NewResponseController(w)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // not every transport can
+	for _, p := range parts {
+		for piece := range slices.Chunk(p, writePiece) {
+			_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if _, err := w.Write(piece); err != nil {
+				return // the client has gone
+			}
+		}
+	}
+	_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = rc.Flush() // what is buffered must leave under the deadline, too
 }
 
 // WriteJSON answers 200 with JSON, or with `fn(JSON)` if the query asks for
