@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -31,7 +30,7 @@ func TestWhitelist(t *testing.T) {
 	s := startMaster(t, func(o *Options) { o.Whitelist, o.whitelistInterval = path, 5*time.Millisecond })
 	host := func(name string, port int32) *mesos.AgentInfo {
 		info := agentInfo()
-		info.Hostname, info.Port = &name, proto.Int32(port)
+		info.Hostname, info.Port = &name, &port
 		return info
 	}
 	b := startAgent(t, s, host("b.example", 1))
