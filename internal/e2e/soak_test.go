@@ -149,6 +149,9 @@ func (s *soaker) handle(ctx context.Context, e *scheduler.Event, launch bool) {
 		}
 		if _, ok := s.live[id]; ok && terminal(st.GetState()) {
 			s.ends[st.GetState()]++
+			if st.GetState() == mesos.TaskState_TASK_GONE || st.GetState() == mesos.TaskState_TASK_ERROR {
+				s.t.Logf("%s: %s %s %s", id, st.GetState(), st.GetReason(), st.GetMessage())
+			}
 			delete(s.live, id)
 		}
 		// An ACCEPT that died with the master was never heard of.
