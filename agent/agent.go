@@ -238,12 +238,6 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 		a.runner = a.opts.Containerizer
 		return nil
 	}
-	if rebooted {
-		// What is there speaks of processes that are no more.
-		if err := os.RemoveAll(filepath.Join(a.opts.RuntimeDir, "containers")); err != nil {
-			return fmt.Errorf("clear runtime_dir after a reboot: %w", err)
-		}
-	}
 	programs, err := isolation.LoadPrograms()
 	if err != nil {
 		return err
@@ -256,6 +250,14 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 	launcher, err := isolation.NewLauncher(a.opts.Launcher, a.opts.RuntimeDir, programs, a.log)
 	if err != nil {
 		return err
+	}
+	if rebooted {
+		// What is there speaks of processes that are no more. (Not before the launcher
+		// has made sure that it is ours.)
+		dir := filepath.Join(a.opts.RuntimeDir, "containers")
+		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
+			return errors.Join(fmt.Errorf("clear runtime_dir after a reboot: %w", err), launcher.Close())
+		}
 	}
 	a.runner, a.ownsRun = isolation.NewMesos(launcher, isolators, a.log), true
 	return nil
