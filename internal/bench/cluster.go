@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -126,7 +127,7 @@ func launchOp(tasks []*mesos.TaskInfo) []*mesos.Offer_Operation {
 // startCluster runs a real master and a real agent.
 func startCluster(s *settings, agents int) (*testcluster.Cluster, error) {
 	c, err := testcluster.New(testcluster.Options{
-		Dir: s.dir, Agents: agents,
+		Dir: s.dir, RuntimeDir: filepath.Join(s.runtime, filepath.Base(s.dir)), Agents: agents,
 		AgentFlags: []string{"--resources=cpus:100;mem:100000;disk:1000;ports:[31000-32000]", "--registration_backoff_factor=10ms"},
 	})
 	if err != nil {

@@ -90,6 +90,12 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(dir)
 
+	// As on a real machine, where the default lies in /var/run: in memory.
+	if s.runtime, err = os.MkdirTemp("/dev/shm", "cb"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(s.runtime)
+
 	var rows []row
 	for _, sec := range sections {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) {

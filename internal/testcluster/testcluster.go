@@ -92,6 +92,8 @@ type Options struct {
 	AgentFlags  []string
 	// Dir holds all work directories and logs.
 	Dir string
+	// RuntimeDir holds the agents' runtime directories; empty: Dir does.
+	RuntimeDir string
 }
 
 // Cluster is a set of clusterd processes.
@@ -154,6 +156,9 @@ func New(opts Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	if opts.RuntimeDir == "" {
+		opts.RuntimeDir = opts.Dir
+	}
 	c := &Cluster{dir: opts.Dir}
 	c.Master = &Process{
 		name:    "master",
@@ -180,7 +185,7 @@ func New(opts Options) (*Cluster, error) {
 		a.args = append([]string{
 			"agent", "--master=" + c.Master.Addr, "--ip=127.0.0.1",
 			fmt.Sprintf("--port=%d", ports[4+2*i]), "--hostname=localhost",
-			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.Dir, fmt.Sprintf("r%d", i)),
+			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.RuntimeDir, fmt.Sprintf("r%d", i)),
 		}, opts.AgentFlags...)
 		c.Agents = append(c.Agents, a)
 	}
