@@ -39,6 +39,7 @@ type section struct {
 // settings are the command line.
 type settings struct {
 	dir      string // for work directories
+	runtime  string // for runtime directories
 	agents   int    // emulated
 	tasks    int    // on emulated agents
 	samples  int
