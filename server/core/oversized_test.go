@@ -22,7 +22,7 @@ func TestVeryManyResources(t *testing.T) {
 		rs := make([]*mesos.Resource, 50_000)
 		for i := range rs {
 			rs[i] = &mesos.Resource{
-				Name: proto.String(prefix + strconv.Itoa(i)), Type: mesos.Value_SCALAR.Enum(),
+				Name: new(prefix + strconv.Itoa(i)), Type: mesos.Value_SCALAR.Enum(),
 				Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)},
 			}
 		}
@@ -32,9 +32,9 @@ func TestVeryManyResources(t *testing.T) {
 		OfferIds: []*mesos.OfferID{o.Id},
 		Operations: []*mesos.Offer_Operation{{Type: mesos.Offer_Operation_LAUNCH.Enum(), Launch: &mesos.Offer_Operation_Launch{
 			TaskInfos: []*mesos.TaskInfo{{
-				Name: proto.String("t"), TaskId: &mesos.TaskID{Value: proto.String("t")}, AgentId: o.AgentId, Resources: many("t"),
+				Name: new("t"), TaskId: &mesos.TaskID{Value: new("t")}, AgentId: o.AgentId, Resources: many("t"),
 				Executor: &mesos.ExecutorInfo{
-					ExecutorId: &mesos.ExecutorID{Value: proto.String("e")}, Command: &mesos.CommandInfo{Value: proto.String("true")},
+					ExecutorId: &mesos.ExecutorID{Value: new("e")}, Command: &mesos.CommandInfo{Value: new("true")},
 					Resources: many("e"),
 				},
 			}},
