@@ -40,7 +40,7 @@ func environment(base []string, command *wire.Command, extra ...wire.Variable) [
 // working directory.
 func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uintptr) (int, error) {
 	if command == nil || !command.HasValue {
-		return 0, textError("the command has no value")
+		return 0, textError("execute the command: it has no value")
 	}
 	name, argv := command.Value, command.Arguments
 	if command.Shell {

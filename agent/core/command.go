@@ -22,6 +22,10 @@ const (
 // destroyed.
 const killGraceMargin = 2 * time.Second
 
+// maxGrace bounds grace periods: a framework may ask for the longest time there
+// is, to which nothing can be added.
+const maxGrace = 10 * 365 * 24 * time.Hour
+
 // commandExecutor makes the executor of a command task
 // (Slave::getExecutorInfo). What it runs is up to the containerizer.
 func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.ExecutorInfo {
@@ -45,7 +49,7 @@ func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.E
 	}
 	if g := t.GetKillPolicy().GetGracePeriod(); g != nil {
 		e.ShutdownGracePeriod = &mesos.DurationInfo{
-			Nanoseconds: new(g.GetNanoseconds() + int64(killGraceMargin)),
+			Nanoseconds: new(min(g.GetNanoseconds(), int64(maxGrace)) + int64(killGraceMargin)),
 		}
 	}
 	var role *mesos.Resource_AllocationInfo
@@ -131,7 +135,7 @@ func (c *Core) environment(e *executorRun) map[string]string {
 // shutdownGrace is how long an executor has after SHUTDOWN.
 func (c *Core) shutdownGrace(e *executorRun) time.Duration {
 	if g := e.info.GetShutdownGracePeriod(); g != nil {
-		return time.Duration(g.GetNanoseconds())
+		return time.Duration(max(0, min(g.GetNanoseconds(), int64(maxGrace+killGraceMargin))))
 	}
 	return c.cfg.ExecutorShutdownGracePeriod
 }
