@@ -15,6 +15,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(executorEnv) != "" {
+		os.Exit(runExecutor())
+	}
 	code := m.Run()
 	testcluster.RemoveBinary()
 	os.Exit(code)
