@@ -474,6 +474,11 @@ func validateConfig(config *ContainerConfig) error {
 	if image := config.ContainerInfo.GetMesos().GetImage(); image != nil {
 		return fmt.Errorf("container image: %w", ErrNotSupported)
 	}
+	// As filesystem/posix does (src/slave/containerizer/mesos/isolators/filesystem/
+	// posix.cpp): better no container than one without its data.
+	if len(config.ContainerInfo.GetVolumes()) > 0 {
+		return fmt.Errorf("volumes in ContainerInfo: %w without filesystem/linux", ErrNotSupported)
+	}
 	// A missing ContainerInfo has the first type of the enumeration: DOCKER.
 	if config.ContainerInfo != nil && config.ContainerInfo.GetType() == mesos.ContainerInfo_DOCKER {
 		return fmt.Errorf("container of type DOCKER: %w", ErrNotSupported)

@@ -227,6 +227,11 @@ func testRefusedConfig(t *testing.T, ct *containerizerTest) {
 		"image": func(c *isolation.ContainerConfig) {
 			c.ContainerInfo = &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum(), Mesos: &mesos.ContainerInfo_MesosInfo{Image: &mesos.Image{}}}
 		},
+		"volumes": func(c *isolation.ContainerConfig) {
+			c.ContainerInfo = &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum(), Volumes: []*mesos.Volume{{
+				Mode: mesos.Volume_RW.Enum(), ContainerPath: new("data"), HostPath: new("/srv/data"),
+			}}}
+		},
 		"secret": func(c *isolation.ContainerConfig) {
 			c.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("S"), Type: mesos.Environment_Variable_SECRET.Enum()}}}
 		},
