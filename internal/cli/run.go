@@ -178,7 +178,7 @@ func runTask(c *cliv2.Context, e env, task *mesos.TaskInfo) error {
 	if !errors.Is(err, errTaskEnded) {
 		return err
 	}
-	return r.exit(context.WithoutCancel(c.Context))
+	return r.exit()
 }
 
 // errTaskEnded ends the framework.
@@ -328,7 +328,7 @@ func (r *runner) teardown() {
 
 // exit turns the task's last status into the exit code of this process. The
 // contract has no field for it: the message of the command executor does.
-func (r *runner) exit(context.Context) error {
+func (r *runner) exit() error {
 	message := r.last.GetMessage()
 	if m := regexp.MustCompile(`^Command exited with status (\d+)`).FindStringSubmatch(message); m != nil {
 		code, err := strconv.Atoi(m[1])

@@ -143,36 +143,3 @@ func TestLaunchGroup(t *testing.T) {
 		t.Errorf("after the executor's end: got %v", s)
 	}
 }
-
-// next returns the next event of a type.
-func (f *framework) next(ctx context.Context, want any) *scheduler.Event {
-	f.t.Helper()
-	for {
-		select {
-		case <-ctx.Done():
-			f.t.Fatalf("no %v", want)
-		case e := <-f.events:
-			if any(e.GetType()) == want {
-				return e
-			}
-		}
-	}
-}
-
-func (f *framework) nextOffer(ctx context.Context) *mesos.Offer {
-	f.t.Helper()
-	return f.next(ctx, scheduler.OFFERS).GetOffers().GetOffers()[0]
-}
-
-// update returns the next update, acknowledged, and wants it to be of a state.
-func (f *framework) update(ctx context.Context, want mesos.TaskState) *mesos.TaskStatus {
-	f.t.Helper()
-	s := f.next(ctx, scheduler.UPDATE).GetUpdate().GetStatus()
-	if err := f.client.Acknowledge(ctx, s); err != nil {
-		f.t.Fatal(err)
-	}
-	if s.GetState() != want {
-		f.t.Fatalf("got %v, want %s", s, want)
-	}
-	return s
-}

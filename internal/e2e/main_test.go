@@ -62,6 +62,39 @@ func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 	return f
 }
 
+// next returns the next event of a type.
+func (f *framework) next(ctx context.Context, want any) *scheduler.Event {
+	f.t.Helper()
+	for {
+		select {
+		case <-ctx.Done():
+			f.t.Fatalf("no %v", want)
+		case e := <-f.events:
+			if any(e.GetType()) == want {
+				return e
+			}
+		}
+	}
+}
+
+func (f *framework) nextOffer(ctx context.Context) *mesos.Offer {
+	f.t.Helper()
+	return f.next(ctx, scheduler.OFFERS).GetOffers().GetOffers()[0]
+}
+
+// update returns the next update, acknowledged, and wants it to be of a state.
+func (f *framework) update(ctx context.Context, want mesos.TaskState) *mesos.TaskStatus {
+	f.t.Helper()
+	s := f.next(ctx, scheduler.UPDATE).GetUpdate().GetStatus()
+	if err := f.client.Acknowledge(ctx, s); err != nil {
+		f.t.Fatal(err)
+	}
+	if s.GetState() != want {
+		f.t.Fatalf("got %v, want %s", s, want)
+	}
+	return s
+}
+
 func scalar(name string, value float64) *mesos.Resource {
 	return &mesos.Resource{
 		Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &value},

@@ -16,20 +16,12 @@ import (
 func (f *framework) await(ctx context.Context, task string, want mesos.TaskState) *mesos.TaskStatus {
 	f.t.Helper()
 	for {
-		select {
-		case <-ctx.Done():
-			f.t.Fatalf("%s never came to %s", task, want)
-		case e := <-f.events:
-			if e.GetType() != scheduler.UPDATE {
-				continue
-			}
-			s := e.GetUpdate().GetStatus()
-			if err := f.client.Acknowledge(ctx, s); err != nil {
-				f.t.Logf("acknowledge: %v", err)
-			}
-			if s.GetTaskId().GetValue() == task && s.GetState() == want {
-				return s
-			}
+		s := f.next(ctx, scheduler.UPDATE).GetUpdate().GetStatus()
+		if err := f.client.Acknowledge(ctx, s); err != nil {
+			f.t.Logf("acknowledge: %v", err)
+		}
+		if s.GetTaskId().GetValue() == task && s.GetState() == want {
+			return s
 		}
 	}
 }
@@ -37,24 +29,14 @@ func (f *framework) await(ctx context.Context, task string, want mesos.TaskState
 // launch launches a task on the next offer.
 func (f *framework) launch(ctx context.Context, task *mesos.TaskInfo) *mesos.Offer {
 	f.t.Helper()
-	for {
-		select {
-		case <-ctx.Done():
-			f.t.Fatal("no offer")
-		case e := <-f.events:
-			if e.GetType() != scheduler.OFFERS {
-				continue
-			}
-			offer := e.GetOffers().GetOffers()[0]
-			if err := f.client.Launch(ctx, offer, task); err != nil {
-				f.t.Fatal(err)
-			}
-			return offer
-		}
+	offer := f.nextOffer(ctx)
+	if err := f.client.Launch(ctx, offer, task); err != nil {
+		f.t.Fatal(err)
 	}
+	return offer
 }
 
-// TestRestartKeeps restarts master and agent, politely, under a running task: the
+// TestRestartKeeps kills -9 and restarts master and agent under a running task: the
 // cluster id, the agent id, the framework id and the task are the same after.
 func TestRestartKeeps(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*testcluster.Patience)
