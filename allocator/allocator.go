@@ -28,6 +28,8 @@ type Framework struct {
 	// MinAllocatable overrides Options.MinAllocatable per role
 	// (FrameworkInfo.offer_filters). A present but empty entry accepts anything.
 	MinAllocatable map[string][]resources.Quantities
+	// Constraints say which agents it wants offers of; nil means any.
+	Constraints *Constraints
 	// Active frameworks are offered resources.
 	Active bool
 }
@@ -118,7 +120,9 @@ type Allocator interface {
 	// SetWhitelist limits offers to agents with these hostnames; nil lifts it.
 	SetWhitelist(hostnames []string)
 
-	// RequestResources notes what a framework says it needs (REQUEST).
+	// RequestResources notes what a framework says it needs (REQUEST), in place of
+	// what it said before; no requests mean no particular need. On agents that
+	// satisfy none of them whole, the framework comes after all others.
 	RequestResources(frameworkID string, requests []*mesos.Request)
 	// SuppressOffers stops offers for the roles (none: all) of a framework.
 	SuppressOffers(frameworkID string, roles []string)
@@ -138,7 +142,7 @@ type Allocator interface {
 	// agent. Unknown frameworks and agents are tolerated (they may be gone).
 	RecoverResources(now time.Time, frameworkID, agentID string, r resources.Resources, filter *Filter)
 
-	// UpdateQuota sets the quota of a role; nil removes it.
+	// UpdateQuota sets the quota of a role, at any level of the tree; nil removes it.
 	UpdateQuota(role string, q *Quota)
 	// UpdateWeights sets weights, greater than 0, of roles.
 	UpdateWeights(weights map[string]float64)
@@ -147,9 +151,11 @@ type Allocator interface {
 	// UpdateInverseOffer takes a framework's answer to an inverse offer.
 	UpdateInverseOffer(now time.Time, frameworkID, agentID string, accepted bool, filter *Filter)
 
-	// Pause stops allocation until Resume; bookkeeping goes on.
-	Pause()
-	Resume()
+	// StartRecovery says that agents are still expected to come back, with use
+	// that is not known yet: until FinishRecovery, roles bound by a quota are
+	// offered nothing that counts towards it.
+	StartRecovery()
+	FinishRecovery()
 
 	// Allocate decides for what has changed since the last run.
 	Allocate(now time.Time) Allocation

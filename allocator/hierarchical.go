@@ -25,10 +25,10 @@ type hierarchical struct {
 	agents     map[string]*agent
 	frameworks map[string]*framework
 	// orphaned are the agents on which an unknown framework holds something.
-	orphaned  map[string]map[*agent]bool
-	whitelist map[string]bool // nil: all
-	paused    bool
-	lastSeq   uint64 // the last number given to an agent
+	orphaned   map[string]map[*agent]bool
+	whitelist  map[string]bool // nil: all
+	recovering bool
+	lastSeq    uint64 // the last number given to an agent
 
 	// total is that of all agents; with it all shares change, which epoch counts.
 	total vec
@@ -529,11 +529,11 @@ func (h *hierarchical) UpdateUnavailability(agentID string, u *mesos.Unavailabil
 // there is nothing to answer.
 func (h *hierarchical) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
 
-// Pause implements [Allocator].
-func (h *hierarchical) Pause() { h.paused = true }
+// StartRecovery implements [Allocator].
+func (h *hierarchical) StartRecovery() { h.recovering = true }
 
-// Resume implements [Allocator].
-func (h *hierarchical) Resume() { h.paused = false }
+// FinishRecovery implements [Allocator].
+func (h *hierarchical) FinishRecovery() { h.recovering = false }
 
 // NextDeadline implements [Allocator].
 func (h *hierarchical) NextDeadline() (time.Time, bool) { return h.nextExpiry() }

@@ -17,6 +17,16 @@ const (
 	SorterRandom = "random"
 )
 
+// The placements that Options names: in which order agents are given out.
+const (
+	// PlacementRandom takes agents in random order, as Mesos does.
+	PlacementRandom = "random"
+	// PlacementSpread takes the agents with the smallest part in use first.
+	PlacementSpread = "spread"
+	// PlacementPack takes the agents with the largest part in use first.
+	PlacementPack = "pack"
+)
+
 // Options are the settings of an allocator, named after the master's flags.
 type Options struct {
 	// Interval is --allocation_interval: filters last at least that long. Zero
@@ -26,6 +36,9 @@ type Options struct {
 	// empty means SorterDRF.
 	RoleSorter      string
 	FrameworkSorter string
+	// Placement is --allocator_placement; empty means PlacementRandom. It is a
+	// choice among agents, never among frameworks: who is next is for the sorters.
+	Placement string
 	// Seed feeds the order of agents and the random sorters.
 	Seed uint64
 	// MinAllocatable is --min_allocatable_resources: an offer must contain one of

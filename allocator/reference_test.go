@@ -20,7 +20,7 @@ type reference struct {
 	opts       Options
 	run        uint64
 	lastSeq    uint64
-	paused     bool
+	recovering bool
 	whitelist  []string
 	limited    bool // whitelist is in force
 	agents     map[string]*refAgent
@@ -285,8 +285,9 @@ func (r *reference) UpdateWeights(w map[string]float64) { maps.Copy(r.weights, w
 
 func (r *reference) UpdateUnavailability(string, *mesos.Unavailability)          {}
 func (r *reference) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
-func (r *reference) Pause()                                                      { r.paused = true }
-func (r *reference) Resume()                                                     { r.paused = false }
+func (r *reference) StartRecovery() { r.recovering = true }
+
+func (r *reference) FinishRecovery() { r.recovering = false }
 
 func (r *reference) NextDeadline() (time.Time, bool) {
 	var first time.Time
@@ -316,17 +317,11 @@ func (r *reference) expire(over func(refFilter) bool) {
 }
 
 func (r *reference) Allocate(now time.Time) Allocation {
-	if r.paused {
-		return Allocation{}
-	}
 	r.expire(func(x refFilter) bool { return !x.brief && !x.expires.After(now) })
 	return r.allocate()
 }
 
 func (r *reference) AllocateAll(now time.Time) Allocation {
-	if r.paused {
-		return Allocation{}
-	}
 	r.expire(func(x refFilter) bool { return x.brief || !x.expires.After(now) })
 	for id := range r.agents {
 		r.touch(id)

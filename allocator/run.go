@@ -12,9 +12,6 @@ import (
 
 // Allocate implements [Allocator].
 func (h *hierarchical) Allocate(now time.Time) Allocation {
-	if h.paused {
-		return Allocation{}
-	}
 	h.expire(now)
 	return h.allocate()
 }
@@ -24,9 +21,6 @@ func (h *hierarchical) Allocate(now time.Time) Allocation {
 // nothing has changed since they were last looked at are passed over by both:
 // the outcome would be the same.
 func (h *hierarchical) AllocateAll(now time.Time) Allocation {
-	if h.paused {
-		return Allocation{}
-	}
 	h.expire(now)
 	h.expireBrief()
 	for _, a := range h.sharers {
@@ -236,7 +230,7 @@ func (v *visit) capable(l *leaf) bool {
 	case !a.info.HierarchicalRole && strings.Contains(l.role.path, "/"):
 		return false
 	}
-	return true
+	return f.Constraints.match(l.role.path, a.info.Hostname, a.info.Domain, a.info.Attributes)
 }
 
 // strip leaves out what the framework does not understand.

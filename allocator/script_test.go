@@ -132,10 +132,10 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.a.UpdateWeights(map[string]float64{id: w})
 	case "quota":
 		s.quota(id, arg("guarantees"), arg("limits"))
-	case "pause":
-		s.a.Pause()
-	case "resume":
-		s.a.Resume()
+	case "start-recovery":
+		s.a.StartRecovery()
+	case "finish-recovery":
+		s.a.FinishRecovery()
 	case "decline":
 		return s.decline(id, arg("agent"), arg("refuse"), arg("only"))
 	case "later":
