@@ -52,6 +52,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "options":
 		opts := DefaultOptions()
 		opts.RoleSorter, opts.FrameworkSorter = arg("role_sorter"), arg("framework_sorter")
+		opts.Placement = arg("placement")
 		if v := arg("min"); v != "" {
 			opts.MinAllocatable, _ = ParseMinAllocatable(v)
 		}
@@ -157,7 +158,11 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	case "describe":
 		return s.a.describe()
 	default:
-		s.t.Fatalf("unknown command %q", d.Cmd)
+		out, ok := s.more(d, id, arg("refuse"))
+		if !ok {
+			s.t.Fatalf("unknown command %q", d.Cmd)
+		}
+		return out
 	}
 	return ""
 }
