@@ -13,11 +13,12 @@ import (
 	"clusterd/api/mesos/v1/master"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
+	"clusterd/server/core"
 	"clusterd/server/render"
 )
 
 // operatorAPI is POST /api/v1, with Mesos's order of checks (src/master/http.cpp,
-// Http::api). Calls that change something are not served yet: they answer 501.
+// Http::api).
 func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 	t, err := s.leading(r)
 	if err != nil {
@@ -51,7 +52,41 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 	if resp := s.ownResponse(call); resp != nil {
 		return httpapi.WriteMessage(w, r, media, resp)
 	}
+	if changesSomething(call.GetType()) {
+		return s.operate(t, w, r, call)
+	}
 	return s.readCall(t, w, r, call, media)
+}
+
+// changesSomething says whether a call is for the core to carry out.
+func changesSomething(c master.Call_Type) bool {
+	switch c {
+	case master.Call_UPDATE_WEIGHTS,
+		master.Call_UPDATE_QUOTA, master.Call_SET_QUOTA, master.Call_REMOVE_QUOTA,
+		master.Call_RESERVE_RESOURCES, master.Call_UNRESERVE_RESOURCES,
+		master.Call_CREATE_VOLUMES, master.Call_DESTROY_VOLUMES,
+		master.Call_GROW_VOLUME, master.Call_SHRINK_VOLUME,
+		master.Call_UPDATE_MAINTENANCE_SCHEDULE, master.Call_START_MAINTENANCE, master.Call_STOP_MAINTENANCE,
+		master.Call_DRAIN_AGENT, master.Call_DEACTIVATE_AGENT, master.Call_REACTIVATE_AGENT,
+		master.Call_MARK_AGENT_GONE, master.Call_TEARDOWN:
+		return true
+	default:
+		return false
+	}
+}
+
+// operate hands a call that changes something to the core and waits for its answer.
+func (s *Server) operate(t *term, w http.ResponseWriter, r *http.Request, call *master.Call) error {
+	req := &request{answer: make(chan answer, 1)}
+	a, err := t.ask(r.Context(), req, core.Operate{
+		Request:   core.RequestID(s.request.Add(1)),
+		Principal: principalOf(r),
+		Call:      call,
+	})
+	if err != nil {
+		return err
+	}
+	return a.write(w)
 }
 
 // readCall answers a call that reads the cluster's state.

@@ -64,7 +64,7 @@ type term struct {
 // effects.
 type envelope struct {
 	in core.Input
-	// request waits for the answer to a Subscribe or Call.
+	// request waits for the answer to a Subscribe, Call or Operate.
 	request *request
 	// conn is the link of its first AgentMessage.
 	conn *link.MasterConn
@@ -216,6 +216,8 @@ func (t *term) handle(e envelope) {
 	case core.Subscribe:
 		t.pending[in.Request] = e.request
 	case core.Call:
+		t.pending[in.Request] = e.request
+	case core.Operate:
 		t.pending[in.Request] = e.request
 	case core.StreamClosed:
 		if t.streams[in.StreamID] == nil {

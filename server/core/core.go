@@ -67,7 +67,8 @@ type Core struct {
 	weights                  btree.Map[string, float64]
 	quotas                   btree.Map[string, *quota.QuotaConfig]
 	proposals                map[uint64]*proposal
-	queued                   map[string][]*proposal // by key; the first is under way
+	queued                   map[string][]*proposal    // by key; the first is under way
+	turns                    map[string][]func(func()) // by key; the first is under way
 	nextProposal             uint64
 	limiter                  limiter
 	nextAllocation           time.Time
@@ -134,6 +135,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		inverse:          map[string]*inverseOffer{},
 		proposals:        map[uint64]*proposal{},
 		queued:           map[string][]*proposal{},
+		turns:            map[string][]func(func()){},
 	}
 	c.rng = cfg.Seed ^ hashString(c.masterID)
 	c.limiter.limit = cfg.AgentRemovalRateLimit
@@ -239,6 +241,8 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.subscribe(in)
 	case Call:
 		c.call(in)
+	case Operate:
+		c.operate(in)
 	case StreamClosed:
 		c.streamClosed(in.StreamID)
 	case AgentMessage:

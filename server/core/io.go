@@ -5,6 +5,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/scheduler"
 )
 
@@ -45,6 +46,14 @@ type Call struct {
 	Call      *scheduler.Call
 }
 
+// Operate is a call of the operator API that changes something. The front has
+// checked that it has a type and the member of that type.
+type Operate struct {
+	Request   RequestID
+	Principal *Principal
+	Call      *master.Call
+}
+
 // StreamClosed says that a scheduler's stream ended: its client went away or
 // was cut off because it did not read.
 type StreamClosed struct{ StreamID string }
@@ -78,6 +87,7 @@ type Tick struct{}
 
 func (Subscribe) input()    {}
 func (Call) input()         {}
+func (Operate) input()      {}
 func (StreamClosed) input() {}
 func (AgentMessage) input() {}
 func (LinkClosed) input()   {}
