@@ -28,6 +28,10 @@ func TestScripts(t *testing.T) {
 		if strings.HasSuffix(path, "README") {
 			t.Skip("not a script")
 		}
+		if strings.HasPrefix(path, "testdata/sorter/") {
+			runSorterScript(t, path)
+			return
+		}
 		s := &script{}
 		s.reset(DefaultOptions())
 		datadriven.RunTest(t, path, s.run)
