@@ -14,6 +14,7 @@ import (
 	"clusterd/allocator/resources"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/api/mesosjson"
 )
@@ -166,6 +167,19 @@ func (h *harness) call(stream string, call *scheduler.Call) Respond {
 		h.t.Fatalf("call %s was not answered", call.GetType())
 	}
 	return a
+}
+
+// operate sends an operator's call, given as JSON, and returns the answer; the zero
+// value if there is none yet.
+func (h *harness) operate(text string) Respond {
+	h.t.Helper()
+	call := new(master.Call)
+	if err := mesosjson.Unmarshal([]byte(text), call); err != nil {
+		h.t.Fatalf("call %s: %v", text, err)
+	}
+	h.request++
+	h.feed(Operate{Request: h.request, Call: call})
+	return h.answers[h.request]
 }
 
 // subscribe opens a stream for a framework and returns its id, empty if refused.

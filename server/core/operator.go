@@ -8,6 +8,12 @@ func (c *Core) operate(in Operate) {
 	switch in.Call.GetType() {
 	case master.Call_UPDATE_WEIGHTS:
 		c.updateWeights(in)
+	case master.Call_UPDATE_QUOTA:
+		c.updateQuota(in)
+	case master.Call_SET_QUOTA:
+		c.setQuota(in)
+	case master.Call_REMOVE_QUOTA:
+		c.removeQuota(in)
 	default:
 		c.answer(in.Request, 501, "This version of clusterd does not serve the call "+in.Call.GetType().String())
 	}
