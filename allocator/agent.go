@@ -23,6 +23,7 @@ type agent struct {
 	single  resources.Resources // the rest of it, in the order of an offer
 	held    []holding           // by role and framework, in order of arrival
 	orphans map[string]resources.Resources
+	leaving *leaving // nil: no maintenance
 
 	// free is what is left of info.Total but for shared resources; it is stale
 	// after a change until it is asked for.
@@ -100,6 +101,7 @@ func (h *hierarchical) record(v vec, a *agent, l *leaf, r resources.Resources) v
 	before := a.held[at].res
 	a.held[at].res = before.Add(r)
 	h.quotas.held(h, l.role.path, r, 1)
+	h.ask(a)
 	return h.difference(v, a.held[at].res, before, r)
 }
 

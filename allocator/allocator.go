@@ -11,6 +11,7 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	allocatorpb "clusterd/api/mesos/v1/allocator"
 )
 
 // Framework is what the allocator knows of a framework.
@@ -146,10 +147,23 @@ type Allocator interface {
 	UpdateQuota(role string, q *Quota)
 	// UpdateWeights sets weights, greater than 0, of roles.
 	UpdateWeights(weights map[string]float64)
-	// UpdateUnavailability sets or, by nil, clears an agent's maintenance.
+	// UpdateUnavailability sets or, by nil, clears an agent's maintenance. Answers
+	// to inverse offers and refusals of them are forgotten, and inverse offers that
+	// are outstanding count as rescinded: frameworks are asked anew. So they are
+	// when UpdateAgent brings another unavailability.
 	UpdateUnavailability(agentID string, u *mesos.Unavailability)
-	// UpdateInverseOffer takes a framework's answer to an inverse offer.
+	// UpdateInverseOffer takes a framework's answer to an inverse offer. The
+	// framework is asked again when the filter ends; without one, at once.
 	UpdateInverseOffer(now time.Time, frameworkID, agentID string, accepted bool, filter *Filter)
+	// RescindInverseOffer says that an inverse offer is gone without an answer: it
+	// timed out, or was taken back; it may be made again at once. After
+	// DeactivateFramework, DeactivateAgent and UpdateUnavailability it need not be
+	// called. What is not outstanding, or not known, is ignored.
+	RescindInverseOffer(frameworkID, agentID string)
+	// InverseOfferStatuses returns the last answers of frameworks to the inverse
+	// offers for an agent's present unavailability, by framework id. It is nil for
+	// agents that are not known or not to be maintained.
+	InverseOfferStatuses(agentID string) []*allocatorpb.InverseOfferStatus
 
 	// StartRecovery says that agents are still expected to come back, with use
 	// that is not known yet: until FinishRecovery, roles bound by a quota are

@@ -74,6 +74,7 @@ func (h *hierarchical) dropFiltersOn(a *agent) {
 			}
 		}
 	}
+	h.endRefusals(a)
 	h.compact()
 }
 

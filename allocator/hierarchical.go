@@ -53,6 +53,8 @@ type hierarchical struct {
 	// sharers have offeredShared.
 	sharers []*agent
 
+	maintenance maintenance
+
 	expiries []expiry // heap
 	stale    int      // how many of expiries are of filters that are gone, at least
 	brief    []expiry // filters until the next AllocateAll
@@ -242,6 +244,7 @@ func (h *hierarchical) subscribe(f *framework, info Framework) {
 // UpdateFramework implements [Allocator].
 func (h *hierarchical) UpdateFramework(id string, info Framework) {
 	h.subscribe(h.framework(id), info)
+	h.askAnew(h.framework(id))
 }
 
 // RemoveFramework implements [Allocator].
@@ -262,6 +265,7 @@ func (h *hierarchical) RemoveFramework(id string) {
 		h.untrack(l)
 	}
 	delete(h.frameworks, id)
+	h.forgetAnswers(id)
 }
 
 // ActivateFramework implements [Allocator].
@@ -274,6 +278,7 @@ func (h *hierarchical) ActivateFramework(id string) {
 			h.change(l)
 		}
 	}
+	h.askEverywhere()
 }
 
 // DeactivateFramework implements [Allocator].
@@ -284,6 +289,7 @@ func (h *hierarchical) DeactivateFramework(id string) {
 		h.activate(l)
 		h.dropFilters(l)
 	}
+	h.askAnew(f)
 }
 
 // AddAgent implements [Allocator].
@@ -319,6 +325,7 @@ func (h *hierarchical) setAgent(a *agent, info Agent) bool {
 	if !totalChanged {
 		total = a.info.Total
 	}
+	h.maintain(a, &info)
 	info.Total = a.info.Total
 	a.info = info
 	a.remote = h.isRemote(info.Domain)
@@ -370,6 +377,7 @@ func (h *hierarchical) RemoveAgent(id string) {
 		h.orphan(a, fw, resources.Resources{})
 	}
 	h.dropFiltersOn(a)
+	h.setUnavailability(a, nil)
 	h.setTotal(a, resources.Resources{})
 	a.gone = true
 	delete(h.agents, id)
@@ -379,11 +387,16 @@ func (h *hierarchical) RemoveAgent(id string) {
 func (h *hierarchical) ActivateAgent(id string) {
 	a := h.agent(id)
 	a.info.Active = true
+	h.ask(a)
 	h.mark(a)
 }
 
 // DeactivateAgent implements [Allocator].
-func (h *hierarchical) DeactivateAgent(id string) { h.agent(id).info.Active = false }
+func (h *hierarchical) DeactivateAgent(id string) {
+	a := h.agent(id)
+	a.info.Active = false
+	h.rescindOn(a)
+}
 
 // SetWhitelist implements [Allocator].
 func (h *hierarchical) SetWhitelist(hostnames []string) {
@@ -424,6 +437,7 @@ func (h *hierarchical) ReviveOffers(frameworkID string, roles []string) {
 			h.change(l)
 		}
 	}
+	h.askAnew(h.framework(frameworkID))
 }
 
 func (h *hierarchical) named(frameworkID string, roles []string) []*leaf {
@@ -519,16 +533,6 @@ func (h *hierarchical) UpdateWeights(weights map[string]float64) {
 	}
 }
 
-// UpdateUnavailability implements [Allocator]. Inverse offers are not made yet:
-// the value is kept.
-func (h *hierarchical) UpdateUnavailability(agentID string, u *mesos.Unavailability) {
-	h.agent(agentID).info.Unavailability = u
-}
-
-// UpdateInverseOffer implements [Allocator]. Inverse offers are not made yet, so
-// there is nothing to answer.
-func (h *hierarchical) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
-
 // StartRecovery implements [Allocator].
 func (h *hierarchical) StartRecovery() { h.recovering = true }
 
@@ -536,4 +540,10 @@ func (h *hierarchical) StartRecovery() { h.recovering = true }
 func (h *hierarchical) FinishRecovery() { h.recovering = false }
 
 // NextDeadline implements [Allocator].
-func (h *hierarchical) NextDeadline() (time.Time, bool) { return h.nextExpiry() }
+func (h *hierarchical) NextDeadline() (time.Time, bool) {
+	at, ok := h.nextExpiry()
+	if asked, any := h.maintenance.next(); any && (!ok || asked.Before(at)) {
+		return asked, true
+	}
+	return at, ok
+}

@@ -19,7 +19,7 @@ import (
 type history struct {
 	t          *rapid.T
 	h          *hierarchical
-	ref        *reference
+	ref        *maintained
 	now        time.Time
 	frameworks []string
 	agents     map[string]Agent
@@ -102,7 +102,8 @@ func (s *history) total() resources.Resources {
 
 func (s *history) agent() Agent {
 	a := Agent{
-		Hostname: s.pick("host", []string{"h1", "h2", "h3"}), Total: s.total(),
+		Unavailability: s.unavailability(),
+		Hostname:       s.pick("host", []string{"h1", "h2", "h3"}), Total: s.total(),
 		MultiRole:        rapid.IntRange(0, 5).Draw(s.t, "multi") > 0,
 		HierarchicalRole: rapid.IntRange(0, 5).Draw(s.t, "hierarchical") > 0,
 		Active:           rapid.IntRange(0, 5).Draw(s.t, "active") > 0,
@@ -167,6 +168,7 @@ func (s *history) step() {
 		},
 	}
 	kinds["quota2"] = kinds["quota"]
+	kinds["maintain"] = s.maintain
 	if len(s.frameworks) > 0 {
 		id := s.pick("framework", s.frameworks)
 		role := []string{s.pick("role", testRoles)}
@@ -306,12 +308,13 @@ func describe(a Allocation) string {
 		slices.Sort(items)
 		fmt.Fprintf(&b, "%s %s %s: %s\n", o.FrameworkID, o.Role, o.AgentID, strings.Join(items, "; "))
 	}
-	return b.String()
+	return b.String() + describeInverse(a)
 }
 
 // check holds the invariants: nothing is given twice, and what the allocator
 // believes to be held is what was given.
 func (s *history) check() {
+	s.checkMaintenance()
 	given := map[string]resources.Resources{}
 	for _, o := range s.held {
 		given[o.AgentID] = given[o.AgentID].Add(o.Resources.Unallocate())
@@ -356,7 +359,7 @@ func TestAgainstReference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		opts := testOptions(t)
 		s := &history{
-			t: t, h: newHierarchical(opts), ref: newReference(opts), now: epoch,
+			t: t, h: newHierarchical(opts), ref: newMaintained(opts), now: epoch,
 			agents: map[string]Agent{},
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {

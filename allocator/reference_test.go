@@ -283,8 +283,6 @@ func (r *reference) UpdateQuota(role string, q *Quota) {
 
 func (r *reference) UpdateWeights(w map[string]float64) { maps.Copy(r.weights, w) }
 
-func (r *reference) UpdateUnavailability(string, *mesos.Unavailability)          {}
-func (r *reference) UpdateInverseOffer(time.Time, string, string, bool, *Filter) {}
 func (r *reference) StartRecovery() { r.recovering = true }
 
 func (r *reference) FinishRecovery() { r.recovering = false }

@@ -13,7 +13,9 @@ import (
 // Allocate implements [Allocator].
 func (h *hierarchical) Allocate(now time.Time) Allocation {
 	h.expire(now)
-	return h.allocate()
+	out := h.allocate()
+	out.InverseOffers = h.inverseOffers(now, false)
+	return out
 }
 
 // AllocateAll implements [Allocator]. It differs from Allocate in that refusals
@@ -27,7 +29,9 @@ func (h *hierarchical) AllocateAll(now time.Time) Allocation {
 		h.mark(a)
 	}
 	h.sharers = nil
-	return h.allocate()
+	out := h.allocate()
+	out.InverseOffers = h.inverseOffers(now, true)
+	return out
 }
 
 // task is an agent to look at in a run, for all frameworks or a few only.
