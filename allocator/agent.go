@@ -15,15 +15,18 @@ type agent struct {
 	remote bool
 	gone   bool
 	dirty  bool // it is in hierarchical.dirty
-	// blocked means that a quota, and nothing of the agent's own, kept something
-	// from being offered.
-	blocked bool
+	// limited means that a role's limit, and heldBack that the guarantees of others
+	// kept something from being offered.
+	limited, heldBack bool
+	inCut             bool // it is in hierarchical.cut
 
-	shared  resources.Resources // part of info.Total
-	single  resources.Resources // the rest of it, in the order of an offer
-	held    []holding           // by role and framework, in order of arrival
-	orphans map[string]resources.Resources
-	leaving *leaving // nil: no maintenance
+	shared resources.Resources // part of info.Total
+	single resources.Resources // the rest of it, in the order of an offer
+	// quantities are the scalars of single.
+	quantities resources.Quantities
+	held       []holding // by role and framework, in order of arrival
+	orphans    map[string]resources.Resources
+	leaving    *leaving // nil: no maintenance
 
 	// free is what is left of info.Total but for shared resources; it is stale
 	// after a change until it is asked for.
@@ -47,21 +50,25 @@ func (a *agent) setTotal(total resources.Resources) {
 	a.info.Total = total
 	a.shared = total.Shared()
 	a.single = arrange(total.NonShared())
+	a.quantities = a.single.Quantities()
 	a.gpu = total.Scalar("gpus") > 0
 	a.stale = true
 }
 
 func (a *agent) holding(l *leaf) resources.Resources {
-	for i := range a.held {
-		if a.held[i].leaf == l {
-			return a.held[i].res
-		}
+	if i := a.find(l); i >= 0 {
+		return a.held[i].res
 	}
 	return resources.Resources{}
 }
 
 // available is what may be offered. Shared resources always may.
 func (a *agent) available() resources.Resources {
+	a.settleFree()
+	return a.free.Add(a.shared)
+}
+
+func (a *agent) settleFree() {
 	if a.stale {
 		a.stale = false
 		a.free = a.single
@@ -73,73 +80,68 @@ func (a *agent) available() resources.Resources {
 			a.free = a.free.Sub(r.Unallocate())
 		}
 	}
-	return a.free.Add(a.shared)
 }
 
 // hold gives r, which carries no allocation role, to l.
 func (h *hierarchical) hold(a *agent, l *leaf, r resources.Resources) {
-	h.scratch = h.record(h.scratch[:0], a, l, r)
+	h.record(a, l, r)
 	a.stale = true
-	h.allocated(l, h.scratch, 1)
+	h.allocated(a, l, r, 1)
 }
 
-// nothingLeft says that all that was free is about to be given away.
-func (a *agent) nothingLeft() {
-	a.free = resources.Resources{}
-	a.stale = false
-}
-
-// record is hold without the change of shares, which it returns in v, and
-// without that of what is free.
-func (h *hierarchical) record(v vec, a *agent, l *leaf, r resources.Resources) vec {
-	at := slices.IndexFunc(a.held, func(hd holding) bool { return hd.leaf == l })
+// record is hold without the change of shares and of what is free.
+func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) {
+	at := a.find(l)
 	if at < 0 {
 		at = len(a.held)
 		a.held = append(a.held, holding{leaf: l})
 		l.agents++
 	}
-	before := a.held[at].res
-	a.held[at].res = before.Add(r)
-	h.quotas.held(h, l.role.path, r, 1)
+	a.held[at].res = a.held[at].res.Add(r)
+	h.quotas.held(h, l.role.leaf.bound, r, 1)
 	h.ask(a)
-	return h.difference(v, a.held[at].res, before, r)
 }
 
 // unhold takes r, which l holds, back.
 func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
-	at := slices.IndexFunc(a.held, func(hd holding) bool { return hd.leaf == l })
-	before := a.held[at].res
-	after := before.Sub(r)
-	a.held[at].res = after
-	if after.Empty() {
+	at := a.find(l)
+	left := a.held[at].res.Sub(r)
+	a.held[at].res = left
+	if left.Empty() {
 		a.held = slices.Delete(a.held, at, at+1)
 		l.agents--
 	}
 	a.stale = true
-	h.quotas.held(h, l.role.path, r, -1)
-	h.scratch = h.difference(h.scratch[:0], before, after, r)
-	h.allocated(l, h.scratch, -1)
+	h.quotas.held(h, l.role.leaf.bound, r, -1)
+	h.allocated(a, l, r, -1)
 }
 
-// difference appends to v what the scalars of more are above those of less, r
-// being what lies between. However many copies of a shared resource a framework holds, they
-// count once.
-func (h *hierarchical) difference(v vec, more, less, r resources.Resources) vec {
-	for i := range r.Len() {
-		if r.At(i).Shared() {
-			v = h.appendVec(v, more, nil)
-			v.add(h.vecOf(less, nil), -1)
-			return v
+func (a *agent) find(l *leaf) int {
+	for i := range a.held {
+		if a.held[i].leaf == l {
+			return i
 		}
 	}
-	return h.appendVec(v, r, nil)
+	return -1
+}
+
+// copies returns how many of a shared item are held on the agent by those for
+// which by is true.
+func (a *agent) copies(it resources.Item, by func(*leaf) bool) int {
+	n := 0
+	for i := range a.held {
+		if by(a.held[i].leaf) {
+			n += a.held[i].res.Count(it)
+		}
+	}
+	return n
 }
 
 // orphan sets what is held on the agent by a framework that is not known yet.
 func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources) {
 	if old, ok := a.orphans[framework]; ok {
 		for _, e := range old.Allocations() {
-			h.quotas.held(h, e.Role, e.Resources, -1)
+			h.quotas.held(h, h.quotas.nearest(e.Role), e.Resources, -1)
 		}
 		delete(a.orphans, framework)
 		delete(h.orphaned[framework], a)
@@ -153,7 +155,7 @@ func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources)
 	}
 	a.orphans[framework] = r
 	for _, e := range r.Allocations() {
-		h.quotas.held(h, e.Role, e.Resources, 1)
+		h.quotas.held(h, h.quotas.nearest(e.Role), e.Resources, 1)
 	}
 	if h.orphaned[framework] == nil {
 		h.orphaned[framework] = make(map[*agent]bool)

@@ -41,8 +41,14 @@ type hierarchical struct {
 	shuffled  uint64
 	chances   []weighted
 	chancesAt uint64
+	lots      []lot // scratch
 
 	quotas quotas
+	// minimums are Options.MinAllocatable.
+	minimums []vec
+	// cut are the agents that are limited or heldBack.
+	cut    []*agent
+	charge vec // scratch
 
 	// dirty are the agents to look at in the next run, and changed the leaves that
 	// every agent with something left has to be looked at for.
@@ -65,6 +71,7 @@ type framework struct {
 	id     string
 	info   Framework
 	leaves []*leaf
+	needs  []need // what it has stated by REQUEST
 }
 
 var _ Allocator = (*hierarchical)(nil)
@@ -87,7 +94,15 @@ func newHierarchical(opts Options) *hierarchical {
 		roles:      make(map[string]*role),
 		weights:    make(map[string]float64),
 	}
-	h.quotas.by = make(map[string]*quota)
+	h.quotas.by, h.quotas.under = make(map[string]*quota), make(map[string]int)
+	h.root.bound = &h.quotas.root
+	for _, q := range opts.MinAllocatable {
+		var m vec
+		for i := range q.Len() {
+			m.addAt(h.index(q.At(i).Name), q.At(i).Milli)
+		}
+		h.minimums = append(h.minimums, m)
+	}
 	return h
 }
 
@@ -156,7 +171,7 @@ func (h *hierarchical) track(f *framework, path string) *leaf {
 	if ok {
 		return f.leaves[i]
 	}
-	l := &leaf{rank: rank{name: f.id}, fw: f, role: h.roleOf(path)}
+	l := &leaf{rank: rank{name: f.id}, fw: f, role: h.roleOf(path), hash: hashName(f.id)}
 	f.leaves = slices.Insert(f.leaves, i, l)
 	at, _ := slices.BinarySearchFunc(l.role.members, f.id, func(m *leaf, id string) int {
 		return strings.Compare(m.name, id)
@@ -285,6 +300,7 @@ func (h *hierarchical) ActivateFramework(id string) {
 func (h *hierarchical) DeactivateFramework(id string) {
 	f := h.framework(id)
 	f.info.Active = false
+	f.needs = nil
 	for _, l := range f.leaves {
 		h.activate(l)
 		h.dropFilters(l)
@@ -412,11 +428,6 @@ func (h *hierarchical) SetWhitelist(hostnames []string) {
 	}
 }
 
-// RequestResources implements [Allocator]. As in Mesos, nothing comes of it.
-func (h *hierarchical) RequestResources(frameworkID string, _ []*mesos.Request) {
-	h.framework(frameworkID)
-}
-
 // SuppressOffers implements [Allocator]. Roles that the framework is not
 // subscribed to are ignored.
 func (h *hierarchical) SuppressOffers(frameworkID string, roles []string) {
@@ -537,7 +548,10 @@ func (h *hierarchical) UpdateWeights(weights map[string]float64) {
 func (h *hierarchical) StartRecovery() { h.recovering = true }
 
 // FinishRecovery implements [Allocator].
-func (h *hierarchical) FinishRecovery() { h.recovering = false }
+func (h *hierarchical) FinishRecovery() {
+	h.recovering = false
+	h.quotas.eased = true
+}
 
 // NextDeadline implements [Allocator].
 func (h *hierarchical) NextDeadline() (time.Time, bool) {

@@ -1,179 +1,361 @@
 package allocator
 
 import (
+	"maps"
+	"math"
 	"slices"
 	"strings"
 
 	"clusterd/allocator/resources"
 )
 
-// quotas are the quotas of top-level roles. While there is none, nothing is
-// counted. A role without frameworks may have one.
+// quotas are the quotas of roles. They form a tree: the parent of a quota is that
+// of the nearest ancestor of its role that has one, or root, which stands for the
+// cluster. While there are none, nothing is counted.
 //
-// A role has consumed what is allocated to it or below it and not reserved, and
-// all reservations for it or below it, allocated or not.
+// A role has consumed what is held in it or below it of the chargeable (unreserved,
+// not revocable) scalars, and all reservations for it or below it, held or not.
+// It needs what its guarantee lacks, or what its children need if that is more,
+// as far as its limit allows it.
 type quotas struct {
-	by   map[string]*quota // by top-level role
-	list []*quota          // by name
-	// idle is what no one has and no one has reserved and is not revocable:
-	// Mesos's available headroom.
+	by map[string]*quota
+	// under counts, for a role, the quotas below it.
+	under map[string]int
+	root  quota
+	// idle are the chargeable scalars that no one holds.
 	idle vec
-	// required is what guarantees still lack: Mesos's required headroom.
-	required vec
-	// eased means that something an agent was blocked by may be so no longer.
-	eased bool
+	// stale says that the quotas have changed and all has to be counted anew.
+	stale bool
+	// serial counts the changes of what is consumed.
+	serial uint64
+	// eased: agents that are heldBack may be so no longer. relaxed are quotas
+	// whose roles may now get what they could not before.
+	eased   bool
+	relaxed []*quota
+	before  vec // scratch
 }
 
+// quota is the quota of one role. All amounts are in thousandths.
 type quota struct {
 	role       string
 	q          Quota
+	parent     *quota
 	guarantees vec
+	limits     vec // unlimited where there is none
 	consumed   vec
+	need       vec // max of guarantees - consumed and below, at most what the limit leaves
+	below      vec // the sum of its children's needs
+	needy      bool
+	// full: its limits leave too little for any offer that needs some of them.
+	full    bool
+	relaxed bool // it is in quotas.relaxed
 }
 
-// lacking is what the role still has to get, at index i.
-func (q *quota) lacking(i int) int64 { return max(0, q.guarantees.at(i)-q.consumed.at(i)) }
+const unlimited = math.MaxInt64
 
-func topLevel(role string) string {
-	top, _, _ := strings.Cut(role, "/")
-	return top
-}
-
-// of returns the quota that binds a role, nil if there is none.
-func (qs *quotas) of(role string) *quota {
-	if len(qs.by) == 0 {
-		return nil
+func (q *quota) limit(i int) int64 {
+	if i < len(q.limits) {
+		return q.limits[i]
 	}
-	return qs.by[topLevel(role)]
+	return unlimited
 }
 
-func (qs *quotas) consume(q *quota, v vec, sign int64) {
-	for i, x := range v {
-		if x == 0 {
-			continue
-		}
-		before := q.lacking(i)
-		for len(q.consumed) <= i {
-			q.consumed = append(q.consumed, 0)
-		}
-		q.consumed[i] += sign * x
-		for len(qs.required) <= i {
-			qs.required = append(qs.required, 0)
-		}
-		qs.required[i] += q.lacking(i) - before
+// left is what the limit leaves, at index i.
+func (q *quota) left(i int) int64 {
+	if l := q.limit(i); l != unlimited {
+		return l - q.consumed.at(i)
 	}
+	return unlimited
+}
+
+// active reports whether there are quotas at all.
+func (qs *quotas) active() bool { return len(qs.by) > 0 }
+
+// nearest returns the quota of the role or of its nearest ancestor that has one,
+// else root.
+func (qs *quotas) nearest(role string) *quota {
+	for qs.active() {
+		if q := qs.by[role]; q != nil {
+			return q
+		}
+		i := strings.LastIndexByte(role, '/')
+		if i < 0 {
+			break
+		}
+		role = role[:i]
+	}
+	return &qs.root
 }
 
 func chargeable(it resources.Item) bool { return !it.Reserved() && !it.Revocable() }
 
-// held counts r as held (or by sign no longer held) in a role.
-func (qs *quotas) held(h *hierarchical, role string, r resources.Resources, sign int64) {
-	if len(qs.by) == 0 {
+// held counts r as held (or by sign no longer held) in a role bound by q.
+func (qs *quotas) held(h *hierarchical, q *quota, r resources.Resources, sign int64) {
+	if !qs.active() || qs.stale {
 		return
 	}
-	v := h.vecOf(r, chargeable)
+	v := h.appendVec(h.charge[:0], r, chargeable)
+	h.charge = v
+	qs.before = append(qs.before[:0], qs.root.below...)
 	qs.idle.add(v, -sign)
-	if q := qs.of(role); q != nil {
-		qs.consume(q, v, sign)
+	h.consume(q, v, sign)
+	if sign > 0 {
+		return
 	}
-	if sign < 0 {
-		qs.eased = true
+	qs.relax(q)
+	// Others have more room if more came back than is needed again.
+	for i, x := range v {
+		if x > qs.root.below.at(i)-qs.before.at(i) {
+			qs.eased = true
+		}
 	}
 }
 
-// totalChanged counts the reservations of an agent's total.
+// consume adds v, by sign, to what q and those above it have consumed.
+func (h *hierarchical) consume(q *quota, v vec, sign int64) {
+	h.quotas.serial++
+	for ; q != &h.quotas.root; q = q.parent {
+		q.consumed.add(v, sign)
+		h.settle(q, len(v))
+	}
+}
+
+// settle brings q's need up to date for the first n names.
+func (h *hierarchical) settle(q *quota, n int) {
+	qs := &h.quotas
+	parent := &q.parent.below
+	for i := range n {
+		// What a limit forbids need not be kept for it.
+		need := max(0, min(max(q.guarantees.at(i)-q.consumed.at(i), q.below.at(i)), q.left(i)))
+		d := need - q.need.at(i)
+		if d == 0 {
+			continue
+		}
+		q.need.addAt(i, d)
+		parent.addAt(i, d)
+		if q.parent == &qs.root && (*parent)[i] == 0 {
+			qs.eased = true // Nothing of this name need be held back any more.
+		}
+	}
+	q.needy = q.need.positive()
+	q.full = h.tooLittle(q.left)
+	if q.parent == &qs.root {
+		qs.root.needy = qs.root.below.positive()
+	}
+}
+
+// relax notes that roles bound by the topmost quota above q may get more.
+func (qs *quotas) relax(q *quota) {
+	if q == &qs.root {
+		return
+	}
+	for q.parent != &qs.root {
+		q = q.parent
+	}
+	if !q.relaxed {
+		q.relaxed = true
+		qs.relaxed = append(qs.relaxed, q)
+	}
+}
+
+// totalChanged counts the total of an agent in (or by sign out).
 func (qs *quotas) totalChanged(h *hierarchical, total resources.Resources, sign int64) {
-	if len(qs.by) == 0 {
+	if !qs.active() || qs.stale {
 		return
 	}
 	qs.eased = true
 	qs.idle.add(h.vecOf(total, chargeable), sign)
 	for _, e := range total.Reservations() {
-		if q := qs.of(e.Role); q != nil {
-			qs.consume(q, h.vecOf(e.Resources, nil), sign)
-		}
+		q := qs.nearest(e.Role)
+		qs.relax(q)
+		h.consume(q, h.vecOf(e.Resources, nil), sign)
 	}
 }
 
-// UpdateQuota implements [Allocator]. Only quotas of top-level roles act: they
-// bind their subroles, too, which Mesos leaves unbound.
+// UpdateQuota implements [Allocator].
 func (h *hierarchical) UpdateQuota(role string, q *Quota) {
 	qs := &h.quotas
-	i, found := slices.BinarySearchFunc(qs.list, role, func(e *quota, role string) int {
-		return strings.Compare(e.role, role)
-	})
-	if found {
-		qs.list = slices.Delete(qs.list, i, i+1)
+	if qs.by[role] != nil {
 		delete(qs.by, role)
+		qs.countUnder(role, -1)
 	}
 	if q != nil && (!q.Guarantees.Empty() || !q.Limits.Empty()) {
-		e := &quota{role: role, q: *q}
-		for j := range q.Guarantees.Len() {
-			g := q.Guarantees.At(j)
-			n := h.index(g.Name)
-			for len(e.guarantees) <= n {
-				e.guarantees = append(e.guarantees, 0)
-			}
-			e.guarantees[n] = g.Milli
-		}
-		qs.list = slices.Insert(qs.list, i, e)
-		qs.by[role] = e
+		qs.by[role] = h.newQuota(role, *q)
+		qs.countUnder(role, 1)
 	}
-	h.recount()
+	qs.stale = true
 }
 
-// recount counts everything anew.
+func (qs *quotas) countUnder(role string, by int) {
+	for _, a := range resources.Ancestors(role) {
+		qs.under[a] += by
+		if qs.under[a] == 0 {
+			delete(qs.under, a)
+		}
+	}
+}
+
+func (h *hierarchical) newQuota(role string, q Quota) *quota {
+	e := &quota{role: role, q: q}
+	for i := range q.Guarantees.Len() {
+		g := q.Guarantees.At(i)
+		e.guarantees.addAt(h.index(g.Name), g.Milli)
+	}
+	for i := range q.Limits.Len() {
+		l := q.Limits.At(i)
+		at := h.index(l.Name)
+		for len(e.limits) <= at {
+			e.limits = append(e.limits, unlimited)
+		}
+		e.limits[at] = l.Milli
+	}
+	return e
+}
+
+// recount builds the tree and counts everything anew, if quotas have changed.
 func (h *hierarchical) recount() {
 	qs := &h.quotas
-	qs.idle, qs.required, qs.eased = nil, nil, true
-	for _, q := range qs.list {
-		q.consumed = nil
-		for i := range q.guarantees {
-			for len(qs.required) <= i {
-				qs.required = append(qs.required, 0)
-			}
-			qs.required[i] += q.guarantees[i]
+	if !qs.stale {
+		return
+	}
+	qs.stale, qs.eased, qs.relaxed = false, true, nil
+	qs.serial++
+	qs.root, qs.idle = quota{}, nil
+	roles := slices.Sorted(maps.Keys(qs.by))
+	for _, role := range roles {
+		q := qs.by[role]
+		q.parent = &qs.root
+		if i := strings.LastIndexByte(role, '/'); i >= 0 {
+			q.parent = qs.nearest(role[:i])
 		}
+		q.consumed, q.need, q.below = nil, nil, nil
+		q.needy, q.relaxed = false, false
+		qs.relax(q)
+	}
+	h.attachQuotas(h.root)
+	if !qs.active() {
+		return
 	}
 	// Sums of whole numbers: the order of agents cannot be seen.
 	for _, a := range h.agents {
-		qs.totalChanged(h, a.info.Total, 1)
-		for _, hd := range a.held {
-			qs.held(h, hd.leaf.role.path, hd.res, 1)
-		}
-		for _, r := range a.orphans {
-			for _, e := range r.Allocations() {
-				qs.held(h, e.Role, e.Resources, 1)
-			}
-		}
+		h.countAgent(a)
+	}
+	// Descendants come after their ancestors in the order of names.
+	for _, role := range slices.Backward(roles) {
+		h.settle(qs.by[role], len(h.names))
 	}
 }
 
-// quantities turns v, where positive, into quantities.
-func (h *hierarchical) quantities(v func(i int) int64) resources.Quantities {
-	amounts := make(map[string]float64, len(h.names))
-	for name, i := range h.names {
-		if x := v(i); x > 0 {
-			amounts[name] = resources.FromMilli(x)
-		}
-	}
-	return resources.NewQuantities(amounts)
-}
-
-// withinLimits cuts r down to what the quota's limits leave.
-func (h *hierarchical) withinLimits(q *quota, r, taken resources.Resources) resources.Resources {
-	if q == nil || q.q.Limits.Empty() {
-		return r
-	}
-	consumed := h.quantities(q.consumed.at)
-	return r.Within(q.q.Limits.SubFromLimits(consumed).SubFromLimits(taken.Quantities()))
-}
-
-// withinHeadroom cuts r down to what guarantees of others do not need.
-func (h *hierarchical) withinHeadroom(r resources.Resources) resources.Resources {
+func (h *hierarchical) countAgent(a *agent) {
 	qs := &h.quotas
-	if r.Empty() || !slices.ContainsFunc(qs.required, func(x int64) bool { return x > 0 }) {
-		return r
+	count := func(role string, v vec) {
+		for q := qs.nearest(role); q != &qs.root; q = q.parent {
+			q.consumed.add(v, 1)
+		}
 	}
-	return r.Shrink(h.quantities(func(i int) int64 { return qs.idle.at(i) - qs.required.at(i) }))
+	qs.idle.add(h.vecOf(a.info.Total, chargeable), 1)
+	for _, e := range a.info.Total.Reservations() {
+		count(e.Role, h.vecOf(e.Resources, nil))
+	}
+	held := func(role string, r resources.Resources) {
+		v := h.vecOf(r, chargeable)
+		qs.idle.add(v, -1)
+		count(role, v)
+	}
+	for _, hd := range a.held {
+		held(hd.leaf.role.path, hd.res)
+	}
+	for _, r := range a.orphans {
+		for _, e := range r.Allocations() {
+			held(e.Role, e.Resources)
+		}
+	}
+}
+
+// attachQuotas tells the nodes of the tree of roles which quotas bind them.
+func (h *hierarchical) attachQuotas(n *node) {
+	h.attachQuota(n)
+	for _, c := range n.children {
+		h.attachQuotas(c)
+	}
+}
+
+func (h *hierarchical) attachQuota(n *node) {
+	if n == h.root {
+		n.bound = &h.quotas.root
+		return
+	}
+	n.bound, n.under = n.parent.bound, false
+	if n.role != nil {
+		return
+	}
+	if q := h.quotas.by[n.path]; q != nil {
+		n.bound = q
+	}
+	n.under = h.quotas.under[n.path] > 0
+}
+
+// room is how much a role may be given of each scalar, by index.
+type room struct {
+	// limit is what limits leave, and the needs of others within them; cluster
+	// what the needs of others leave of the cluster. The smaller one counts.
+	limit, cluster vec
+	// entitled is what guarantees still promise to the role.
+	entitled vec
+	hungry   bool // for something
+}
+
+// roomOf computes the room of a role that is bound by q. See DESIGN.md.
+func (h *hierarchical) roomOf(q *quota, rm *room) {
+	qs := &h.quotas
+	n := len(h.names)
+	rm.limit = slices.Grow(rm.limit[:0], n)[:n]
+	rm.cluster = slices.Grow(rm.cluster[:0], n)[:n]
+	rm.entitled = slices.Grow(rm.entitled[:0], n)[:n]
+	rm.hungry = false
+	if h.recovering && q != &qs.root {
+		clear(rm.limit)
+		clear(rm.cluster)
+		clear(rm.entitled)
+		return
+	}
+	for i := range n {
+		var entitled int64
+		atMost, inner, cluster := int64(unlimited), int64(unlimited), int64(unlimited)
+		// others is what others need within the quota that the loop has come to.
+		others := q.below.at(i)
+		for e := q; e != &qs.root; e = e.parent {
+			if left := e.left(i); left != unlimited {
+				atMost = min(atMost, left)
+				inner = min(inner, left-others)
+			}
+			entitled = max(entitled, e.guarantees.at(i)-e.consumed.at(i)-others)
+			others += e.parent.below.at(i) - e.need.at(i)
+		}
+		if others > 0 {
+			cluster = qs.idle.at(i) - others
+		}
+		rm.limit[i] = max(0, min(atMost, max(entitled, inner)))
+		rm.cluster[i] = max(entitled, cluster, 0)
+		rm.entitled[i] = entitled
+		rm.hungry = rm.hungry || entitled > 0
+	}
+}
+
+// tooLittle reports whether an offer of nothing but chargeable scalars, of which
+// there is at most left of the i-th, would be too little by the common minimum.
+func (h *hierarchical) tooLittle(left func(i int) int64) bool {
+	if len(h.minimums) == 0 {
+		return false
+	}
+	for _, m := range h.minimums {
+		enough := true
+		for i, x := range m {
+			enough = enough && (x == 0 || left(i) >= x)
+		}
+		if enough {
+			return false
+		}
+	}
+	return true
 }

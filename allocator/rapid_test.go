@@ -144,12 +144,14 @@ func (s *history) step() {
 			s.both(func(a Allocator) { a.UpdateWeights(w) })
 		},
 		"quota": func() {
-			role := s.pick("role", []string{"a", "b", "c"})
+			role := s.pick("role", append([]string{"a/x/y/z"}, testRoles...))
 			var q *Quota
 			if rapid.IntRange(0, 2).Draw(s.t, "set") > 0 {
 				q = &Quota{}
 				if rapid.Bool().Draw(s.t, "guarantee") {
-					q.Guarantees = resources.NewQuantities(map[string]float64{"cpus": float64(rapid.IntRange(1, 5).Draw(s.t, "g"))})
+					q.Guarantees = resources.NewQuantities(map[string]float64{
+						"cpus": float64(rapid.IntRange(1, 5).Draw(s.t, "g")), "mem": float64(64 * rapid.IntRange(0, 3).Draw(s.t, "gm")),
+					})
 				}
 				if rapid.Bool().Draw(s.t, "limit") {
 					q.Limits = resources.NewLimits(map[string]float64{"cpus": float64(rapid.IntRange(0, 6).Draw(s.t, "l"))})
@@ -160,6 +162,13 @@ func (s *history) step() {
 		"whitelist": func() {
 			list := [][]string{nil, nil, {}, {"h1"}, {"h1", "h2"}}[rapid.IntRange(0, 4).Draw(s.t, "list")]
 			s.both(func(a Allocator) { a.SetWhitelist(list) })
+		},
+		"recovery": func() {
+			if rapid.IntRange(0, 2).Draw(s.t, "start") == 0 {
+				s.both(Allocator.StartRecovery)
+			} else {
+				s.both(Allocator.FinishRecovery)
+			}
 		},
 		"allocate": func() { s.allocate(false) },
 		"later": func() {
@@ -179,6 +188,10 @@ func (s *history) step() {
 		kinds["revive"] = func() { s.both(func(a Allocator) { a.ReviveOffers(id, role) }) }
 		kinds["activate"] = func() { s.both(func(a Allocator) { a.ActivateFramework(id) }) }
 		kinds["deactivate"] = func() { s.both(func(a Allocator) { a.DeactivateFramework(id) }) }
+		kinds["request"] = func() {
+			requests := s.requests()
+			s.both(func(a Allocator) { a.RequestResources(id, requests) })
+		}
 		kinds["update"] = func() {
 			f := s.framework()
 			s.both(func(a Allocator) { a.UpdateFramework(id, f) })
@@ -199,6 +212,20 @@ func (s *history) step() {
 		kinds["reserve"] = s.reserve
 	}
 	kinds[s.pick("kind", slices.Sorted(maps.Keys(kinds)))]()
+}
+
+func (s *history) requests() []*mesos.Request {
+	var out []*mesos.Request
+	for range rapid.IntRange(0, 2).Draw(s.t, "requests") {
+		r := &mesos.Request{Resources: resources.MustParse(s.pick("need", []string{
+			"cpus:2", "cpus:4;mem:64", "mem:200;ports:[2-4]", "gpus:1",
+		})).Proto()}
+		if len(s.agents) > 0 && rapid.IntRange(0, 3).Draw(s.t, "one") == 0 {
+			r.AgentId = &mesos.AgentID{Value: new(s.pick("agent", slices.Sorted(maps.Keys(s.agents))))}
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 // used says that a part of a new agent is held, perhaps by a framework that
@@ -347,6 +374,7 @@ func testOptions(t *rapid.T) Options {
 	opts.Domain = testDomain("here")
 	opts.RoleSorter = rapid.SampledFrom([]string{SorterDRF, SorterDRF, SorterRandom}).Draw(t, "role sorter")
 	opts.FrameworkSorter = rapid.SampledFrom([]string{SorterDRF, SorterDRF, SorterRandom}).Draw(t, "framework sorter")
+	opts.Placement = rapid.SampledFrom([]string{"", PlacementRandom, PlacementSpread, PlacementPack}).Draw(t, "placement")
 	if rapid.IntRange(0, 3).Draw(t, "exclude") == 0 {
 		opts.FairnessExclude = []string{"gpus", "mem"}
 	}

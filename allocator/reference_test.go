@@ -31,7 +31,9 @@ type reference struct {
 	counts  map[string]int64                  // of allocations, by node or leaf
 	weights map[string]float64
 	quotas  map[string]Quota
-	filters []refFilter
+	// requests are what frameworks have said that they need.
+	requests map[string][]*mesos.Request
+	filters  []refFilter
 }
 
 type refHold struct{ agent, framework, role string }
@@ -54,6 +56,7 @@ func newReference(opts Options) *reference {
 		opts: opts, agents: map[string]*refAgent{}, frameworks: map[string]*Framework{},
 		holds: map[refHold]resources.Resources{}, orphans: map[[2]string]resources.Resources{},
 		counts: map[string]int64{}, weights: map[string]float64{}, quotas: map[string]Quota{},
+		requests: map[string][]*mesos.Request{},
 	}
 }
 
@@ -137,6 +140,7 @@ func (r *reference) RemoveFramework(id string) {
 	}
 	r.dropFilters(func(x refFilter) bool { return x.hold.framework == id })
 	delete(r.frameworks, id)
+	delete(r.requests, id)
 	r.tidy()
 }
 
@@ -144,6 +148,7 @@ func (r *reference) ActivateFramework(id string) { r.frameworks[id].Active = tru
 
 func (r *reference) DeactivateFramework(id string) {
 	r.frameworks[id].Active = false
+	delete(r.requests, id)
 	r.dropFilters(func(x refFilter) bool { return x.hold.framework == id })
 }
 
@@ -190,7 +195,7 @@ func (r *reference) SetWhitelist(hostnames []string) {
 	}
 }
 
-func (r *reference) RequestResources(string, []*mesos.Request) {}
+func (r *reference) RequestResources(id string, requests []*mesos.Request) { r.requests[id] = requests }
 
 func (r *reference) subscribed(id string, roles []string) []string {
 	var out []string
@@ -276,7 +281,7 @@ func (r *reference) RecoverResources(now time.Time, fw, agent string, res resour
 
 func (r *reference) UpdateQuota(role string, q *Quota) {
 	delete(r.quotas, role)
-	if q != nil {
+	if q != nil && !(q.Guarantees.Empty() && q.Limits.Empty()) {
 		r.quotas[role] = *q
 	}
 }
@@ -361,11 +366,24 @@ func (r *reference) share(match func(refHold) bool) float64 {
 			total[n] += v
 		}
 	}
+	// Of shared resources the copies on an agent count once.
+	shared := map[string]resources.Resources{}
 	for h, res := range r.holds {
-		if match(h) {
-			for n, v := range r.scalars(res) {
-				mine[n] += v
+		if !match(h) {
+			continue
+		}
+		for n, v := range r.scalars(res.NonShared()) {
+			mine[n] += v
+		}
+		for i := range res.Len() {
+			if it := res.At(i); it.Shared() && shared[h.agent].Count(it) == 0 {
+				shared[h.agent] = shared[h.agent].Add(it.AsResources())
 			}
+		}
+	}
+	for _, res := range shared {
+		for n, v := range r.scalars(res) {
+			mine[n] += v
 		}
 	}
 	var share float64
@@ -477,11 +495,8 @@ func (r *reference) relative(path string, part float64, into map[string]float64)
 }
 
 func (r *reference) draw(a *refAgent, name string) float64 {
-	x := mix(r.opts.Seed ^ mix(r.run^mix(a.seq)))
-	for _, c := range []byte(name) {
-		x = (x ^ uint64(c)) * 0x100000001b3
-	}
-	return -math.Log((float64(mix(x)>>11) + 0.5) / (1 << 53))
+	x := mix(mix(r.opts.Seed^mix(r.run^mix(a.seq))) ^ hashName(name))
+	return -math.Log((float64(x>>11) + 0.5) / (1 << 53))
 }
 
 func (r *reference) roles(a *refAgent) []string {
@@ -534,13 +549,34 @@ func (r *reference) members(a *refAgent, role string) []string {
 	return out
 }
 
-func (r *reference) order(salt uint64) []string {
+// used is the largest part of a scalar of the agent that is not free.
+func (r *reference) used(id string) float64 {
+	total := r.agents[id].Total.NonShared().Quantities()
+	free := r.available(id).NonShared().Quantities()
+	var most float64
+	for i := range total.Len() {
+		q := total.At(i)
+		most = max(most, 1-float64(free.Get(q.Name))/float64(q.Milli))
+	}
+	return most
+}
+
+func (r *reference) order(round uint64) []string {
 	out := slices.Sorted(maps.Keys(r.agents))
+	used := map[string]float64{}
+	for _, id := range out {
+		switch r.opts.Placement {
+		case PlacementSpread:
+			used[id] = r.used(id)
+		case PlacementPack:
+			used[id] = -r.used(id)
+		}
+	}
 	key := func(id string) uint64 {
-		return mix(r.opts.Seed ^ mix(r.run<<2|salt) ^ mix(r.agents[id].seq<<20))
+		return mix(r.opts.Seed ^ mix(r.run<<2|round) ^ mix(r.agents[id].seq<<20))
 	}
 	slices.SortStableFunc(out, func(x, y string) int {
-		if key(x) < key(y) {
+		if used[x] < used[y] || used[x] == used[y] && key(x) < key(y) {
 			return -1
 		}
 		return 1
@@ -603,63 +639,188 @@ func (r *reference) wanted(id string, p pick, res resources.Resources) bool {
 	return enough
 }
 
-func (r *reference) quotaOf(role string) (string, Quota) {
-	top, _, _ := strings.Cut(role, "/")
-	return top, r.quotas[top]
-}
+// The quantities of quotas are in thousandths by name. Without a limit there is
+// boundless room.
+const boundless = int64(math.MaxInt64)
 
-func (r *reference) consumed(top string) resources.Quantities {
-	var sum resources.Quantities
-	below := func(role string) bool { return role == top || strings.HasPrefix(role, top+"/") }
+func isBelow(role, top string) bool { return role == top || strings.HasPrefix(role, top+"/") }
+
+// consumed is what the role and those below it hold, and what is reserved for
+// them.
+func (r *reference) consumed(top, name string) int64 {
+	var sum int64
 	for h, res := range r.holds {
-		if below(h.role) {
-			sum = sum.Add(res.Filter(isQuota).Quantities())
+		if isBelow(h.role, top) {
+			sum += res.Filter(isQuota).Scalar(name)
 		}
 	}
 	for _, res := range r.orphans {
 		for _, e := range res.Allocations() {
-			if below(e.Role) {
-				sum = sum.Add(e.Resources.Filter(isQuota).Quantities())
+			if isBelow(e.Role, top) {
+				sum += e.Resources.Filter(isQuota).Scalar(name)
 			}
 		}
 	}
 	for _, a := range r.agents {
-		sum = sum.Add(a.Total.ReservedToSubtree(top).Quantities())
+		sum += a.Total.ReservedToSubtree(top).Scalar(name)
 	}
 	return sum
 }
 
-func (r *reference) lacking(top string) resources.Quantities {
-	return r.quotas[top].Guarantees.Sub(r.consumed(top))
+// children are the roles with a quota below a role, "" for the cluster, that have
+// no other role with a quota between them and it.
+func (r *reference) children(top string) []string {
+	var out []string
+	for role := range r.quotas {
+		if r.quotaAbove(role) == top {
+			out = append(out, role)
+		}
+	}
+	return out
 }
 
-func (r *reference) cutToHeadroom(res resources.Resources) resources.Resources {
-	var required, idle resources.Quantities
-	for top := range r.quotas {
-		required = required.Add(r.lacking(top))
+// quotaAbove is the nearest ancestor with a quota, "" if there is none.
+func (r *reference) quotaAbove(role string) string {
+	for _, a := range resources.Ancestors(role) {
+		if _, ok := r.quotas[a]; ok {
+			return a
+		}
 	}
-	if required.Empty() {
-		return res
+	return ""
+}
+
+// left is what the limit of the role leaves.
+func (r *reference) left(role, name string) int64 {
+	if l := r.quotas[role].Limits; l.Has(name) {
+		return l.Get(name) - r.consumed(role, name)
 	}
-	for id := range r.agents {
-		// Not available(), which a shrunk total may have cut off at zero.
-		idle = idle.Add(r.agents[id].Total.Filter(isQuota).Quantities())
+	return boundless
+}
+
+func (r *reference) lacking(role, name string) int64 {
+	return r.quotas[role].Guarantees.Get(name) - r.consumed(role, name)
+}
+
+// need is what has to be kept for a role with a quota.
+func (r *reference) need(role, name string) int64 {
+	return max(0, min(max(r.lacking(role, name), r.needBelow(role, name)), r.left(role, name)))
+}
+
+func (r *reference) needBelow(role, name string) int64 {
+	var sum int64
+	for _, c := range r.children(role) {
+		sum += r.need(c, name)
+	}
+	return sum
+}
+
+// room is what a role may be given of a name, and what its guarantee or one
+// above it still promises it.
+func (r *reference) room(role, name string) (most, entitled int64) {
+	// The roles with quotas that bind it, the nearest first.
+	var bounds []string
+	if _, ok := r.quotas[role]; ok {
+		bounds = append(bounds, role)
+	}
+	for _, a := range resources.Ancestors(role) {
+		if _, ok := r.quotas[a]; ok {
+			bounds = append(bounds, a)
+		}
+	}
+	if r.recovering && len(bounds) > 0 {
+		return 0, 0
+	}
+	// others is what others need within a role that binds it, "" for the cluster.
+	others := func(within string) int64 {
+		var sum int64
+		for _, b := range append([]string{""}, bounds...) {
+			if within != "" && !isBelow(b, within) {
+				continue
+			}
+			for _, c := range r.children(b) {
+				if !slices.Contains(bounds, c) {
+					sum += r.need(c, name)
+				}
+			}
+		}
+		return sum
+	}
+	room, limit := boundless, boundless
+	for _, b := range bounds {
+		entitled = max(entitled, r.lacking(b, name)-others(b))
+		if left := r.left(b, name); left != boundless {
+			limit = min(limit, left)
+			room = min(room, left-others(b))
+		}
+	}
+	if o := others(""); o > 0 {
+		room = min(room, r.idle(name)-o)
+	}
+	return max(0, min(limit, max(entitled, room))), entitled
+}
+
+// idle is what no one holds. It is not the sum of what is available, which is
+// cut off at zero where the total of an agent has shrunk.
+func (r *reference) idle(name string) int64 {
+	var sum int64
+	for _, a := range r.agents {
+		sum += a.Total.Filter(isQuota).Scalar(name)
 	}
 	for _, held := range r.holds {
-		idle = idle.Sub(held.Filter(isQuota).Quantities())
+		sum -= held.Filter(isQuota).Scalar(name)
 	}
 	for _, held := range r.orphans {
-		idle = idle.Sub(held.Filter(isQuota).Quantities())
+		sum -= held.Filter(isQuota).Scalar(name)
 	}
-	return res.Shrink(idle.Sub(required))
+	return sum
 }
 
-func (r *reference) cutToLimits(role string, res, taken resources.Resources) resources.Resources {
-	top, q := r.quotaOf(role)
-	if q.Limits.Empty() {
-		return res
+// cut leaves of the quota items what the role has room for, and says whether it
+// is entitled to some of that.
+func (r *reference) cut(role string, res resources.Resources) (out resources.Resources, entitled bool) {
+	room := map[string]int64{}
+	for i := range res.Len() {
+		it := res.At(i)
+		if !isQuota(it) {
+			out = out.Add(it.AsResources())
+			continue
+		}
+		name := it.Name()
+		most, promised := r.room(role, name)
+		if _, ok := room[name]; !ok {
+			room[name] = most
+		}
+		part := it.AsResources().Shrink(resources.NewQuantities(map[string]float64{name: resources.FromMilli(room[name])}))
+		room[name] -= part.Scalar(name)
+		out = out.Add(part)
+		entitled = entitled || !part.Shrink(resources.NewQuantities(map[string]float64{name: resources.FromMilli(promised)})).Empty()
 	}
-	return res.Within(q.Limits.SubFromLimits(r.consumed(top)).SubFromLimits(taken.Quantities()))
+	return out, entitled
+}
+
+// satisfies reports whether res is enough for something that the framework needs
+// on the agent, or whether it has not said what it needs.
+func (r *reference) satisfies(id, fw string, res resources.Resources) bool {
+	for _, q := range r.requests[fw] {
+		if q.AgentId != nil && q.GetAgentId().GetValue() != id {
+			continue
+		}
+		want := resources.MustFromProto(q.Resources)
+		enough := res.ContainsQuantities(want.Quantities())
+		for _, port := range want.Ports() {
+			for p := port.Begin; p <= port.End; p++ {
+				found := false
+				for _, have := range res.Ports() {
+					found = found || have.Begin <= p && p <= have.End
+				}
+				enough = enough && found
+			}
+		}
+		if enough {
+			return true
+		}
+	}
+	return len(r.requests[fw]) == 0
 }
 
 func (r *reference) allocate() Allocation {
@@ -677,44 +838,22 @@ func (r *reference) allocate() Allocation {
 		}
 		out.Offers = append(out.Offers, Offer{p.framework, p.role, id, res})
 	}
-	offerable := func(a *refAgent) bool {
-		return a.Active && (!r.limited || slices.Contains(r.whitelist, a.Hostname))
-	}
-	for _, id := range r.order(1) {
-		a := r.agents[id]
-		if !offerable(a) {
-			continue
-		}
-		for _, p := range r.picks(a) {
-			top, q := r.quotaOf(p.role)
-			if q.Guarantees.Empty() || r.lacking(top).Empty() {
+	// Round 1 is for those who are entitled to something, round 2 for all, round 3
+	// for those who need more than there was on an agent.
+	for round := uint64(1); round <= 3; round++ {
+		for _, id := range r.order(round) {
+			a := r.agents[id]
+			if !a.Active || r.limited && !slices.Contains(r.whitelist, a.Hostname) {
 				continue
 			}
-			usable := r.usable(id, p)
-			scalars := usable.Filter(isQuota)
-			guaranteed := scalars.Shrink(r.lacking(top))
-			if guaranteed.Empty() {
-				continue
-			}
-			always := usable.Filter(func(it resources.Item) bool {
-				return !isQuota(it) && (!it.Reserved() || it.Type() != mesos.Value_SCALAR || it.Revocable() || it.ReservationRole() == p.role)
-			})
-			more := r.cutToHeadroom(r.cutToLimits(p.role, scalars.Sub(guaranteed), guaranteed))
-			if res := guaranteed.Add(always).Add(more); r.wanted(id, p, res) {
-				give(id, p, res)
-			}
-		}
-	}
-	for _, id := range r.order(2) {
-		a := r.agents[id]
-		if !offerable(a) {
-			continue
-		}
-		for _, p := range r.picks(a) {
-			usable := r.usable(id, p)
-			cut := r.cutToHeadroom(r.cutToLimits(p.role, usable.Filter(isQuota), resources.Resources{}))
-			if res := usable.Filter(notQuota).Add(cut); r.wanted(id, p, res) {
-				give(id, p, res)
+			for _, p := range r.picks(a) {
+				res, entitled := r.cut(p.role, r.usable(id, p))
+				if !r.wanted(id, p, res) || round == 1 && !entitled {
+					continue
+				}
+				if round == 3 && len(r.requests[p.framework]) > 0 || round < 3 && r.satisfies(id, p.framework, res) {
+					give(id, p, res)
+				}
 			}
 		}
 	}

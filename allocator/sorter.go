@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"clusterd/allocator/resources"
 )
 
 // vec is amounts of scalar resources in thousandths, by the index that
@@ -17,6 +19,24 @@ func (v *vec) add(w vec, sign int64) {
 	for i, x := range w {
 		(*v)[i] += sign * x
 	}
+}
+
+// addAt adds x at index i.
+func (v *vec) addAt(i int, x int64) {
+	for len(*v) <= i {
+		*v = append(*v, 0)
+	}
+	(*v)[i] += x
+}
+
+// positive reports whether an amount is greater than zero.
+func (v vec) positive() bool {
+	for _, x := range v {
+		if x > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func (v vec) at(i int) int64 {
@@ -175,7 +195,12 @@ type node struct {
 	weight   float64
 	alloc    vec
 	active   int   // active frameworks in the subtree
+	own      int   // those of them with a minimum of their own
 	role     *role // of a leaf, else nil
+	// bound is the quota of the node or the nearest above it; under says that
+	// there are quotas below it.
+	bound *quota
+	under bool
 }
 
 func (n *node) key() *rank { return &n.rank }
@@ -186,6 +211,7 @@ func (n *node) rescale(h *hierarchical) { n.share = h.share(n.alloc) / n.weight 
 type role struct {
 	path    string
 	leaf    *node
+	hash    uint64  // of path, for draw
 	members []*leaf // by framework id
 	order   ordered[*leaf]
 }
@@ -196,10 +222,12 @@ type leaf struct {
 	rank
 	fw         *framework
 	role       *role
+	hash       uint64 // of name, for draw
 	alloc      vec
 	subscribed bool
 	suppressed bool
 	active     bool // it is in role.order
+	own        bool // it is counted in node.own
 	agents     int  // agents on which it holds something
 	changed    bool // it is in hierarchical.changed
 	filters    map[*agent][]*filter
@@ -222,10 +250,17 @@ func (h *hierarchical) share(alloc vec) float64 {
 	return most
 }
 
-// allocated adds w, an allocation to or (by sign) from l, to the shares of l and
-// of all nodes above it.
-func (h *hierarchical) allocated(l *leaf, w vec, sign int64) {
-	f := func() {
+// allocated adds r, which l was given on the agent or (by sign) has lost, to the
+// shares of l and of all nodes above it. However many copies of a shared
+// resource are held below a node, they count once.
+func (h *hierarchical) allocated(a *agent, l *leaf, r resources.Resources, sign int64) {
+	w := h.appendVec(h.scratch[:0], r, nil)
+	h.scratch = w
+	shared := r.Shared()
+	if !shared.Empty() {
+		w = h.counted(a, r, shared, sign, func(o *leaf) bool { return o == l })
+	}
+	change := func() {
 		l.alloc.add(w, sign)
 		if sign > 0 {
 			l.count++
@@ -233,34 +268,74 @@ func (h *hierarchical) allocated(l *leaf, w vec, sign int64) {
 		l.rescale(h)
 	}
 	if l.active {
-		l.role.order.change(h, l, f)
+		l.role.order.change(h, l, change)
 	} else {
-		f()
+		change()
 	}
-	for n := l.role.leaf; n != h.root; n = n.parent {
+	for n := l.role.leaf; n != nil; n = n.parent {
+		if !shared.Empty() {
+			w = h.counted(a, r, shared, sign, func(o *leaf) bool { return o.below(n) })
+		}
 		h.allocatedTo(n, w, sign)
 	}
-	h.root.alloc.add(w, sign)
+}
+
+// counted returns the scalars of r that count for a member of the tree: of its
+// shared resources those of which the leaves below it hold the first copies or
+// have lost the last ones.
+func (h *hierarchical) counted(a *agent, r, shared resources.Resources, sign int64, below func(*leaf) bool) vec {
+	v := h.vecOf(r.NonShared(), nil)
+	for i := range shared.Len() {
+		it := shared.At(i)
+		others := a.copies(it, below)
+		if sign > 0 {
+			others -= it.Copies()
+		}
+		if others == 0 {
+			v.add(h.vecOf(it.AsResources(), nil), 1)
+		}
+	}
+	return v
+}
+
+// below reports whether l is a framework in a role at or below n.
+func (l *leaf) below(n *node) bool {
+	for m := l.role.leaf; m != nil; m = m.parent {
+		if m == n {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *hierarchical) allocatedTo(n *node, w vec, sign int64) {
-	f := func() {
+	change := func() {
 		n.alloc.add(w, sign)
 		if sign > 0 {
 			n.count++
 		}
 		n.rescale(h)
 	}
-	if n.active > 0 {
-		n.parent.order.change(h, n, f)
+	if n.active > 0 && n != h.root {
+		n.parent.order.change(h, n, change)
 	} else {
-		f()
+		change()
 	}
 }
 
 // activate puts l into or takes it out of the sorters.
 func (h *hierarchical) activate(l *leaf) {
 	active := l.fw.info.Active && l.subscribed && !l.suppressed
+	if _, own := l.fw.info.MinAllocatable[l.role.path]; l.own != (own && active) {
+		l.own = !l.own
+		for n := l.role.leaf; n != nil; n = n.parent {
+			if l.own {
+				n.own++
+			} else {
+				n.own--
+			}
+		}
+	}
 	if active == l.active {
 		return
 	}
@@ -294,7 +369,7 @@ func (h *hierarchical) roleOf(path string) *role {
 	for name := range strings.SplitSeq(path, "/") {
 		n = h.child(n, name)
 	}
-	r := &role{path: path, leaf: h.child(n, ".")}
+	r := &role{path: path, leaf: h.child(n, "."), hash: hashName(path)}
 	r.leaf.role = r
 	h.roles[path] = r
 	return r
@@ -313,6 +388,7 @@ func (h *hierarchical) child(n *node, name string) *node {
 		children: make(map[string]*node), weight: h.weight(path),
 	}
 	n.children[name] = c
+	h.attachQuota(c)
 	return c
 }
 
@@ -334,14 +410,23 @@ func (h *hierarchical) forget(r *role) {
 	}
 }
 
-func (h *hierarchical) setWeight(path string, w float64) {
-	h.weights[path] = w
-	h.shuffled++
+// find returns the node of a role, nil if there is none.
+func (h *hierarchical) find(path string) *node {
 	n := h.root
 	for name := range strings.SplitSeq(path, "/") {
 		if n = n.children[name]; n == nil {
-			return
+			return nil
 		}
+	}
+	return n
+}
+
+func (h *hierarchical) setWeight(path string, w float64) {
+	h.weights[path] = w
+	h.shuffled++
+	n := h.find(path)
+	if n == nil {
+		return
 	}
 	if n.active > 0 {
 		n.parent.order.change(h, n, func() {
@@ -384,25 +469,35 @@ func depth(n *node) int {
 }
 
 // eachRole calls f for the active roles in the order in which they are served on
-// the agent, until f returns false.
-func (h *hierarchical) eachRole(a *agent, f func(*role) bool) {
-	if h.opts.RoleSorter == SorterRandom {
-		for _, r := range h.shuffledRoles(a) {
-			if !f(r) {
-				return
-			}
-		}
+// the agent, until f returns false. Subtrees of which skip is true are left out.
+func (h *hierarchical) eachRole(a *agent, skip func(*node) bool, f func(*role) bool) {
+	if h.opts.RoleSorter != SorterRandom {
+		h.walk(h.root, skip, f)
 		return
 	}
-	h.walk(h.root, f)
+	lots := h.lots[:0]
+	for i, c := range h.roleChances() {
+		skipped := false
+		for n := c.role.leaf; n != h.root && !skipped; n = n.parent {
+			skipped = skip(n)
+		}
+		if !skipped {
+			lots = append(lots, lot{h.draw(a, c.role.hash) / c.weight, i})
+		}
+	}
+	h.lots = lots
+	drawLots(lots, func(i int) bool { return f(h.chances[i].role) })
 }
 
-func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
+// nothing is to be skipped.
+func nothing(*node) bool { return false }
+
+func (h *hierarchical) walk(n *node, skip func(*node) bool, f func(*role) bool) bool {
 	if n.role != nil {
 		return f(n.role)
 	}
 	for i := range n.order.fresh(h) {
-		if !h.walk(n.order.at(i), f) {
+		if c := n.order.at(i); !skip(c) && !h.walk(c, skip, f) {
 			return false
 		}
 	}
@@ -411,19 +506,21 @@ func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
 
 // eachLeaf does the same for the active frameworks of a role.
 func (h *hierarchical) eachLeaf(a *agent, r *role, f func(*leaf) bool) {
-	if h.opts.FrameworkSorter == SorterRandom {
-		for _, l := range h.shuffledLeaves(a, r) {
-			if !f(l) {
+	n := r.order.fresh(h)
+	if h.opts.FrameworkSorter != SorterRandom {
+		for i := range n {
+			if !f(r.order.at(i)) {
 				return
 			}
 		}
 		return
 	}
-	for i := range r.order.fresh(h) {
-		if !f(r.order.at(i)) {
-			return
-		}
+	members := r.order.members()
+	lots := make([]lot, n)
+	for i, l := range members {
+		lots[i] = lot{h.draw(a, l.hash), i}
 	}
+	drawLots(lots, func(i int) bool { return f(members[i]) })
 }
 
 // The random sorter draws without replacement, with chances in proportion to
@@ -438,27 +535,13 @@ type weighted struct {
 	weight float64
 }
 
-func (h *hierarchical) shuffledRoles(a *agent) []*role {
+// roleChances returns the active roles by name, in the order of the tree.
+func (h *hierarchical) roleChances() []weighted {
 	if h.chancesAt != h.shuffled+1 {
-		h.chances = h.relative(nil, h.root, 1)
+		h.chances = h.relative(h.chances[:0], h.root, 1)
 		h.chancesAt = h.shuffled + 1
 	}
-	keys := make(map[*role]float64, len(h.chances))
-	out := make([]*role, len(h.chances))
-	for i, c := range h.chances {
-		out[i] = c.role
-		keys[c.role] = h.draw(a, c.role.path) / c.weight
-	}
-	slices.SortFunc(out, func(x, y *role) int {
-		if kx, ky := keys[x], keys[y]; kx != ky {
-			if kx < ky {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(x.path, y.path)
-	})
-	return out
+	return h.chances
 }
 
 func (h *hierarchical) relative(out []weighted, n *node, part float64) []weighted {
@@ -477,32 +560,63 @@ func (h *hierarchical) relative(out []weighted, n *node, part float64) []weighte
 	return out
 }
 
-func (h *hierarchical) shuffledLeaves(a *agent, r *role) []*leaf {
-	out := r.order.members()
-	keys := make(map[*leaf]float64, len(out))
-	for _, l := range out {
-		keys[l] = h.draw(a, l.name)
-	}
-	slices.SortFunc(out, func(x, y *leaf) int {
-		if kx, ky := keys[x], keys[y]; kx != ky {
-			if kx < ky {
-				return -1
-			}
-			return 1
-		}
-		return strings.Compare(x.name, y.name)
-	})
-	return out
+// lot is what the one with an index has drawn.
+type lot struct {
+	key   float64
+	index int
 }
 
-// draw returns an exponentially distributed number.
-func (h *hierarchical) draw(a *agent, name string) float64 {
-	x := mix(h.opts.Seed ^ mix(h.run^mix(a.seq)))
+func (l lot) before(o lot) bool {
+	return l.key < o.key || l.key == o.key && l.index < o.index
+}
+
+// drawLots calls f for the indices in the order of their lots, until it returns
+// false. Mostly that is soon, so that a heap is cheaper than to sort them all.
+func drawLots(lots []lot, f func(index int) bool) {
+	for i := len(lots)/2 - 1; i >= 0; i-- {
+		siftLot(lots, i)
+	}
+	for len(lots) > 0 {
+		if !f(lots[0].index) {
+			return
+		}
+		last := len(lots) - 1
+		lots[0] = lots[last]
+		lots = lots[:last]
+		siftLot(lots, 0)
+	}
+}
+
+func siftLot(q []lot, i int) {
+	for {
+		c := 2*i + 1
+		if c >= len(q) {
+			return
+		}
+		if c+1 < len(q) && q[c+1].before(q[c]) {
+			c++
+		}
+		if !q[c].before(q[i]) {
+			return
+		}
+		q[i], q[c] = q[c], q[i]
+		i = c
+	}
+}
+
+// draw returns an exponentially distributed number for the one whose name has
+// the hash.
+func (h *hierarchical) draw(a *agent, hash uint64) float64 {
+	x := mix(mix(h.opts.Seed^mix(h.run^mix(a.seq))) ^ hash)
+	return -math.Log((float64(x>>11) + 0.5) / (1 << 53))
+}
+
+func hashName(name string) uint64 {
+	x := uint64(0xcbf29ce484222325)
 	for i := range len(name) {
 		x = (x ^ uint64(name[i])) * 0x100000001b3
 	}
-	u := (float64(mix(x)>>11) + 0.5) / (1 << 53)
-	return -math.Log(u)
+	return x
 }
 
 // mix is the finalizer of splitmix64.

@@ -283,6 +283,10 @@ func (it Item) NeedsCheckpoint() bool {
 // AsResources returns the item alone.
 func (it Item) AsResources() Resources { return Resources{items: []Item{it}} }
 
+// Divisible reports whether a part of the item may be used on its own; MOUNT
+// disks, persistent volumes and shared items are used whole.
+func (it Item) Divisible() bool { return !it.m.exclusive && !it.m.shared }
+
 func (it *Item) exclusive() bool { return it.m.exclusive }
 
 func (it *Item) empty() bool {

@@ -42,3 +42,26 @@ func (r Resources) shrink(target Quantities, keepOthers bool) Resources {
 	}
 	return b.done()
 }
+
+// Cut returns r with no more of its items than there is room for: room returns
+// what is left of it, in thousandths, which Cut reduces, or nil where it is
+// boundless. Disks that cannot be split are kept whole or not at all.
+func (r Resources) Cut(room func(Item) *int64) Resources {
+	out := make([]Item, 0, len(r.items))
+	for _, it := range r.items {
+		if left := room(it); left != nil {
+			if it.milli > *left {
+				if !it.Divisible() {
+					continue
+				}
+				it.milli = *left
+			}
+			*left -= it.milli
+			if it.empty() {
+				continue
+			}
+		}
+		out = append(out, it)
+	}
+	return (&builder{items: out}).done()
+}
