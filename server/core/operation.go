@@ -159,12 +159,8 @@ func (a *acceptance) validate(op *mesos.Offer_Operation) error {
 func (a *acceptance) rescindVolumes(volumes []*mesos.Resource) {
 	doomed := mustResources(volumes).Unallocate()
 	for _, o := range a.ag.offers.Values() {
-		held := o.Resources.Unallocate()
-		for i := range doomed.Len() {
-			if held.Contains(doomed.At(i).AsResources()) {
-				a.c.rescind(o)
-				break
-			}
+		if holdsAny(o.Resources.Unallocate(), doomed) {
+			a.c.rescind(o)
 		}
 	}
 }
@@ -202,13 +198,7 @@ func (a *acceptance) resize(op *mesos.Offer_Operation) {
 // allocator, and sends it to the agent.
 func (a *acceptance) apply(op *mesos.Offer_Operation, conversions []resources.Conversion) bool {
 	c := a.c
-	bare := proto.CloneOf(op)
-	for _, rs := range operationResources(bare) {
-		for _, r := range rs {
-			r.AllocationInfo = nil
-		}
-	}
-	total, _, err := a.ag.total.Apply(bare)
+	total, _, err := a.ag.total.Apply(withoutAllocation(op))
 	if err != nil {
 		// The offers held what the operation takes, so the agent has it, unless
 		// it is a shared volume of which others hold a copy.
@@ -247,14 +237,14 @@ func (a *acceptance) disk(op *mesos.Offer_Operation) {
 	c.startOperation(a.fw, a.ag, op, consumed)
 }
 
-// startOperation records an operation and sends it to its agent.
+// startOperation records an operation and sends it to its agent. Without a framework
+// it is an operator's.
 func (c *Core) startOperation(fw *framework, ag *agent, info *mesos.Offer_Operation, consumed resources.Resources) {
 	op := &operation{
 		Operation: &Operation{
-			UUID:        c.newUUID(),
-			FrameworkID: fw.id,
-			AgentID:     ag.id,
-			Info:        info,
+			UUID:    c.newUUID(),
+			AgentID: ag.id,
+			Info:    info,
 			Latest: &mesos.OperationStatus{
 				OperationId: info.Id,
 				State:       mesos.OperationState_OPERATION_PENDING.Enum(),
@@ -264,14 +254,13 @@ func (c *Core) startOperation(fw *framework, ag *agent, info *mesos.Offer_Operat
 		},
 		held: !consumed.Empty(),
 	}
+	m := &clusterdv1.ApplyOperation{Operation: info, OperationUuid: []byte(op.UUID)}
+	if fw != nil {
+		op.FrameworkID = fw.id
+		m.FrameworkId = &mesos.FrameworkID{Value: &fw.id}
+	}
 	c.addOperation(op, fw, ag)
-	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_ApplyOperation{
-		ApplyOperation: &clusterdv1.ApplyOperation{
-			FrameworkId:   &mesos.FrameworkID{Value: &fw.id},
-			Operation:     info,
-			OperationUuid: []byte(op.UUID),
-		},
-	}})
+	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_ApplyOperation{ApplyOperation: m}})
 }
 
 func (c *Core) addOperation(op *operation, fw *framework, ag *agent) {

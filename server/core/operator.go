@@ -14,6 +14,9 @@ func (c *Core) operate(in Operate) {
 		c.setQuota(in)
 	case master.Call_REMOVE_QUOTA:
 		c.removeQuota(in)
+	case master.Call_RESERVE_RESOURCES, master.Call_UNRESERVE_RESOURCES, master.Call_CREATE_VOLUMES,
+		master.Call_DESTROY_VOLUMES, master.Call_GROW_VOLUME, master.Call_SHRINK_VOLUME:
+		c.operateResources(in)
 	default:
 		c.answer(in.Request, 501, "This version of clusterd does not serve the call "+in.Call.GetType().String())
 	}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -14,13 +15,24 @@ import (
 // resources are upgraded and allocated (Mesos: src/master/validation.cpp,
 // operation::validate).
 func validateOperation(op *mesos.Offer_Operation, fw *framework, ag *agent) error {
+	return validateOperationOf(op, requester{fw, fw.info.Principal}, ag)
+}
+
+// requester is who wants an operation done: a framework, or with none an operator.
+type requester struct {
+	fw *framework
+	// principal must be that of what is reserved and created; nil means any.
+	principal *string
+}
+
+func validateOperationOf(op *mesos.Offer_Operation, by requester, ag *agent) error {
 	switch op.GetType() {
 	case mesos.Offer_Operation_RESERVE:
-		return validateReserve(op.Reserve, fw, ag)
+		return validateReserve(op.Reserve, by, ag)
 	case mesos.Offer_Operation_UNRESERVE:
 		return validateUnreserve(op.Unreserve)
 	case mesos.Offer_Operation_CREATE:
-		return validateCreate(op.Create, fw, ag)
+		return validateCreate(op.Create, by, ag)
 	case mesos.Offer_Operation_DESTROY:
 		return validateDestroy(op.Destroy, ag)
 	case mesos.Offer_Operation_GROW_VOLUME:
@@ -36,9 +48,17 @@ func validateOperation(op *mesos.Offer_Operation, fw *framework, ag *agent) erro
 	}
 }
 
-func validateReserve(op *mesos.Offer_Operation_Reserve, fw *framework, ag *agent) error {
+func validateReserve(op *mesos.Offer_Operation_Reserve, by requester, ag *agent) error {
 	if err := validateResources(op.Resources); err != nil {
 		return within("Invalid resources: ", err)
+	}
+	if err := validateResources(op.Source); err != nil {
+		return within("Invalid source: ", err)
+	}
+	if len(op.Source) > 0 {
+		if err := validateReservationUpdate(op); err != nil {
+			return err
+		}
 	}
 	if err := validateSingleProvider(op.Resources); err != nil {
 		return within("Invalid resources: ", err)
@@ -47,31 +67,94 @@ func validateReserve(op *mesos.Offer_Operation_Reserve, fw *framework, ag *agent
 		if !dynamicallyReserved(r) {
 			return invalidf("Resource %s is not dynamically reserved", resources.Text(r))
 		}
-		role := reservationRole(r)
 		if err := validateReservationCapability("Resource", "reserved", r, ag); err != nil {
 			return err
 		}
-		if err := validateReservationPrincipal(r, fw); err != nil {
+		if err := validateReservationPrincipal(r, by); err != nil {
 			return err
 		}
-		allocated := r.GetAllocationInfo().GetRole()
-		if allocated != role {
-			return invalidf("A reserve operation was attempted for a resource with role '%s', but "+
-				"the resource was allocated to role '%s'", role, allocated)
+		if err := validateReservationRole(r, by); err != nil {
+			return err
 		}
-		if !fw.hasRole(allocated) {
-			return invalidf("A reserve operation was attempted for a resource allocated to role '%s', "+
-				"but the framework only has roles '%s'", allocated, setText(fw.roles))
-		}
+	}
+	if by.fw == nil {
+		return nil
 	}
 	return within("Invalid reservation resources: ", validateSingleAllocation(op.Resources))
 }
 
-func validateReservationPrincipal(r *mesos.Resource, fw *framework) error {
-	if fw.info.Principal == nil {
+// validateReservationUpdate checks a RESERVE with a source: what is reserved one
+// way is to be reserved another way.
+func validateReservationUpdate(op *mesos.Offer_Operation_Reserve) error {
+	uniform := func(rs []*mesos.Resource) error {
+		if len(rs) == 0 {
+			return invalidf("Resource cannot be empty")
+		}
+		for _, r := range rs[1:] {
+			if !sameReservations(rs[0].Reservations, r.Reservations) {
+				return invalidf("Mixed reservations are not supported%s", mustResources(rs))
+			}
+		}
 		return nil
 	}
-	principal, last := fw.info.GetPrincipal(), r.Reservations[len(r.Reservations)-1]
+	if err := uniform(op.Source); err != nil {
+		return within("Invalid source: ", err)
+	}
+	if err := uniform(op.Resources); err != nil {
+		return within("Invalid resources: ", err)
+	}
+	source, target := mustResources(op.Source).ToUnreserved(), mustResources(op.Resources).ToUnreserved()
+	if !source.Equal(target) {
+		return invalidf("Source and target resources should refer to identical resource quantities: %s vs. %s",
+			source, target)
+	}
+	// Beyond Mesos: a static reservation is the agent's own, by its flags. An agent
+	// that is made to forget it cannot start again.
+	if !sameReservations(staticReservations(op.Source[0]), staticReservations(op.Resources[0])) {
+		return invalidf("Static reservations cannot be changed")
+	}
+	return nil
+}
+
+func sameReservations(a, b []*mesos.Resource_ReservationInfo) bool {
+	return slices.EqualFunc(a, b, func(x, y *mesos.Resource_ReservationInfo) bool { return proto.Equal(x, y) })
+}
+
+// staticReservations is the bottom of a stack, if it is static.
+func staticReservations(r *mesos.Resource) []*mesos.Resource_ReservationInfo {
+	if len(r.Reservations) > 0 && r.Reservations[0].GetType() == mesos.Resource_ReservationInfo_STATIC {
+		return r.Reservations[:1]
+	}
+	return nil
+}
+
+// validateReservationRole checks that a framework reserves for a role of its own,
+// and an operator nothing that is allocated.
+func validateReservationRole(r *mesos.Resource, by requester) error {
+	if by.fw == nil {
+		if r.AllocationInfo != nil {
+			return invalidf("A reserve operation was attempted with an allocated resource, but the operator " +
+				"API only allows reservations to be made to unallocated resources")
+		}
+		return nil
+	}
+	role, allocated := reservationRole(r), r.GetAllocationInfo().GetRole()
+	if allocated != role {
+		return invalidf("A reserve operation was attempted for a resource with role '%s', but "+
+			"the resource was allocated to role '%s'", role, allocated)
+	}
+	if !by.fw.hasRole(allocated) {
+		return invalidf("A reserve operation was attempted for a resource allocated to role '%s', "+
+			"but the framework only has roles '%s'", allocated, setText(by.fw.roles))
+	}
+	return nil
+}
+
+func validateReservationPrincipal(r *mesos.Resource, by requester) error {
+	if by.principal == nil {
+		return nil
+	}
+	principal, last := *by.principal, r.Reservations[len(r.Reservations)-1]
 	if last.Principal == nil {
 		return invalidf("A reserve operation was attempted by principal '%s', but there is a "+
 			"reserved resource in the request with no principal set", principal)
@@ -116,7 +199,7 @@ func validateUnreserve(op *mesos.Offer_Operation_Unreserve) error {
 	return nil
 }
 
-func validateCreate(op *mesos.Offer_Operation_Create, fw *framework, ag *agent) error {
+func validateCreate(op *mesos.Offer_Operation_Create, by requester, ag *agent) error {
 	if err := validateResources(op.Volumes); err != nil {
 		return within("Invalid resources: ", err)
 	}
@@ -134,25 +217,28 @@ func validateCreate(op *mesos.Offer_Operation_Create, fw *framework, ag *agent) 
 		return err
 	}
 	for _, v := range op.Volumes {
-		if v.Shared != nil && !fw.can(mesos.FrameworkInfo_Capability_SHARED_RESOURCES) {
+		if v.Shared != nil && by.fw != nil && !by.fw.can(mesos.FrameworkInfo_Capability_SHARED_RESOURCES) {
 			return invalidf("Create volume operation for '%s' has been attempted by framework '%s' "+
-				"with no SHARED_RESOURCES capability", resources.Text(v), fw.id)
+				"with no SHARED_RESOURCES capability", resources.Text(v), by.fw.id)
 		}
 		if err := validateReservationCapability("Volume", "created", v, ag); err != nil {
 			return err
 		}
-		if err := validateVolumePrincipal(v, fw); err != nil {
+		if err := validateVolumePrincipal(v, by); err != nil {
 			return err
 		}
+	}
+	if by.fw == nil {
+		return nil
 	}
 	return within("Invalid volume resources: ", validateSingleAllocation(op.Volumes))
 }
 
-func validateVolumePrincipal(v *mesos.Resource, fw *framework) error {
-	if fw.info.Principal == nil {
+func validateVolumePrincipal(v *mesos.Resource, by requester) error {
+	if by.principal == nil {
 		return nil
 	}
-	principal, p := fw.info.GetPrincipal(), v.Disk.Persistence
+	principal, p := *by.principal, v.Disk.Persistence
 	if p.Principal == nil {
 		return invalidf("Create volume operation attempted by principal '%s', but there is a volume in the "+
 			"operation with no principal set in 'disk.persistence'", principal)
