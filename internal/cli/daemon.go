@@ -246,6 +246,8 @@ func coreOptions(v *flags.Values, c *core.Config) error {
 	c.AgentPingTimeout = v.Duration("agent_ping_timeout")
 	c.MaxAgentPingTimeouts = v.Int("max_agent_ping_timeouts")
 	c.AgentReregisterTimeout = v.Duration("agent_reregister_timeout")
+	c.AllocatorAgentRecoveryFactor = v.Float("allocator_agent_recovery_factor")
+	c.AllocatorRecoveryTimeout = v.Duration("allocator_recovery_timeout")
 	if text := v.String("agent_removal_rate_limit"); text != "" {
 		n, per, err := units.ParseRate(text)
 		if err != nil {

@@ -72,6 +72,8 @@ type Core struct {
 	nextProposal             uint64
 	limiter                  limiter
 	nextAllocation           time.Time
+	recovering               bool // the allocator waits for agents
+	recoveryRest             int  // so many may be missing when it ends
 
 	publish publisher
 }
@@ -161,6 +163,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		fw.deadlineSaved = !f.Deadline.IsZero()
 		c.setDeadline(fw, c.takeoverDeadline(f))
 	}
+	c.startRecovery()
 	if c.recovered.Len() > 0 {
 		c.timers.add(now.Add(c.cfg.AgentReregisterTimeout), timer{kind: recoveryTimer})
 	}
@@ -256,6 +259,7 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 	case Tick:
 	}
 	c.runTimers()
+	c.checkRecovery()
 	c.allocate()
 	out := c.out
 	c.out = nil

@@ -206,6 +206,12 @@ type Config struct {
 	RegistryMaxAgentAge     time.Duration // --registry_max_agent_age
 	RegistryMaxAgentCount   int           // --registry_max_agent_count
 	PublishFrameworkMetrics bool          // --publish_per_framework_metrics
+
+	// After a failover, roles with a quota are offered nothing that counts towards it
+	// until the share --allocator_agent_recovery_factor of the agents is back or
+	// --allocator_recovery_timeout is over. Zero in either: nobody waits.
+	AllocatorAgentRecoveryFactor float64
+	AllocatorRecoveryTimeout     time.Duration
 }
 
 // RateLimit permits N events in each Per.

@@ -19,6 +19,7 @@ const (
 	recoveredTimer                      // the recovered agent id had its time
 	recoveredGoneTimer                  // of the recovered agent id: the limiter permits now
 	gcTimer                             // of the registry
+	patienceTimer                       // the allocator has waited for agents long enough
 )
 
 // timer is a deadline. There is no way to cancel one: whoever set it looks, when
@@ -107,6 +108,8 @@ func (c *Core) runTimers() {
 			c.recoveredUnreachable(t.id)
 		case gcTimer:
 			c.collectRegistry()
+		case patienceTimer:
+			c.finishRecovery("timeout")
 		}
 	}
 }
