@@ -57,6 +57,8 @@ var shownBy = map[string]string{
 	"master --allocation_interval":                  "allocator.TestScripts/filters",
 	"master --fair_sharing_excluded_resource_names": "allocator.TestAgainstReference",
 	"master --filter_gpu_resources":                 "allocator.TestScripts/gates",
+	"master --allocator_agent_recovery_factor":      "server/core.TestAllocatorRecovery",
+	"master --allocator_recovery_timeout":           "server/core.TestAllocatorRecovery",
 	"master --framework_sorter":                     "allocator.TestAgainstReference",
 	"master --role_sorter":                          "allocator.TestRandomSorterWeights",
 	"master --hostname":                             "server.TestMasterInfo",
