@@ -155,11 +155,11 @@ func parseValue(text string) (parsed, error) {
 		return parsed{}, invalidf("Unexpected '{' found")
 	}
 	v, err := strconv.ParseFloat(text, 64)
+	if err == nil && v != 0 && math.Abs(v) < 0x1p-1022 {
+		return parsed{}, invalidf("Subnormal values not supported")
+	}
 	if number := err == nil && !math.IsNaN(v) && !math.IsInf(v, 0) && v >= 0; !number {
 		return parsed{typ: mesos.Value_TEXT}, nil
-	}
-	if v != 0 && v < 0x1p-1022 {
-		return parsed{}, invalidf("Subnormal values not supported")
 	}
 	return parsed{typ: mesos.Value_SCALAR, scalar: v}, nil
 }

@@ -189,6 +189,17 @@ func TestAddSubInverse(t *testing.T) {
 	})
 }
 
+// TestNotation reads what is printed, as scripts do.
+func TestNotation(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a := anyResources(t, "a")
+		got, err := notation(a.String())
+		if err != nil || !got.Equal(a) {
+			t.Errorf("got %s, %v, want %s", got, err, a)
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{
 		"cpus:1;mem:2", "ports(a):[1-2,4-5]", "s:{a,b}", "[" + mountA + "]", "cpus(*):0.5; disk : 1e3", "a:[1-18446744073709551615]",

@@ -340,6 +340,31 @@ func TestFixedPoint(t *testing.T) {
 	}
 }
 
+// TestManyOperations adds and subtracts as often as Mesos's
+// ResourcesTest.PrecisionManyOps and PrecisionManyConsecutiveOps.
+func TestManyOperations(t *testing.T) {
+	start := MustParse("cpus:1.001")
+	current := start
+	for i := range 2500 {
+		current = current.Add(current).Add(current).Sub(current).Sub(current)
+		if !current.Equal(start) || current.CPUs() != 1.001 {
+			t.Fatalf("after %d times: got %s, want %s", i+1, current, start)
+		}
+	}
+	for range 100000 {
+		current = current.Add(start)
+	}
+	if got, want := current.CPUs(), 100101.001; got != want {
+		t.Errorf("100,000 times 1.001 added: got %v, want %v", got, want)
+	}
+	for range 100000 {
+		current = current.Sub(start)
+	}
+	if !current.Equal(start) {
+		t.Errorf("there and back: got %s, want %s", current, start)
+	}
+}
+
 func TestRangesAtTheEnds(t *testing.T) {
 	const most = math.MaxUint64
 	all := []Range{{0, most}}
