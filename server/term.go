@@ -123,7 +123,10 @@ func recovered(s *registry.State) core.Recovered {
 		})
 	}
 	for d := range s.Unreachable() {
-		r.Unreachable = append(r.Unreachable, core.Departed{ID: d.GetAgentId().GetValue(), Time: goTime(d.GetTime())})
+		r.Unreachable = append(r.Unreachable, core.Departed{
+			ID: d.GetAgentId().GetValue(), Time: goTime(d.GetTime()),
+			DrainInfo: d.GetDrainInfo(), Deactivated: d.GetDeactivated(),
+		})
 	}
 	for d := range s.Gone() {
 		r.Gone = append(r.Gone, core.Departed{ID: d.GetAgentId().GetValue(), Time: goTime(d.GetTime())})
@@ -140,6 +143,10 @@ func recovered(s *registry.State) core.Recovered {
 	}
 	for q := range s.Quotas() {
 		r.Quotas = append(r.Quotas, q)
+	}
+	r.Schedule = s.Schedule()
+	for m := range s.Machines() {
+		r.Machines = append(r.Machines, m)
 	}
 	return r
 }

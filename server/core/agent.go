@@ -37,6 +37,7 @@ type agent struct {
 	pongDue                           bool
 	missed                            int
 	pingGen, disconnectGen, removeGen uint64
+	drainSaving                       bool // the registry is being told that it is drained
 	removing                          bool // its being marked unreachable is scheduled
 	removeReason                      string
 	doubles                           []taskRef // tasks to kill: they live elsewhere by the same id
@@ -156,7 +157,11 @@ func (c *Core) register(reg *registration) {
 		return
 	}
 	domain := info.GetDomain().GetFaultDomain() != nil
+	_, gone := c.gone.Get(reg.id())
+	machine, _ := c.machines.Get(machineKey(info.GetHostname(), reg.msg.GetIp()))
 	switch {
+	case machine.GetMode() == mesos.MachineInfo_DOWN && !gone:
+		c.refuseAgent(reg, "Machine is `DOWN`", true)
 	case domain && c.cfg.MasterInfo.GetDomain().GetFaultDomain() == nil:
 		c.refuseAgent(reg, "The agent is configured with a domain, but the master has no configured domain", false)
 	case !domain && c.cfg.RequireAgentDomain:
@@ -195,7 +200,7 @@ func (c *Core) registerNew(reg *registration) {
 		c.emit(CloseLink{Link: older.link, Reason: "replaced by a newer link"})
 	}
 	delete(c.admitting, address)
-	if old := c.agent(c.addresses[address]); old != nil && !c.busy[old.id] {
+	if old := c.agent(c.addresses[address]); old != nil && c.busy[old.id] == settled {
 		if old.connected {
 			// The agent has not heard that it was admitted, or has lost its memory
 			// and come back before its old link was noticed to be dead. What it
@@ -220,7 +225,7 @@ func (c *Core) registerNew(reg *registration) {
 			return
 		}
 		c.count("master/slave_registrations")
-		c.join(reg, RecoveredAgent{}, newcomer)
+		c.join(reg, newcomer)
 	}, command(clusterdv1.Command_ADMIT_AGENT, &clusterdv1.AdmitAgent{AgentInfo: info}))
 }
 
@@ -231,7 +236,7 @@ func (c *Core) reregister(reg *registration) {
 		c.refuseAgent(reg, "Agent has been marked gone", true)
 		return
 	}
-	if c.busy[id] {
+	if c.busy[id] != settled {
 		// It is being marked unreachable or removed: wait for the outcome.
 		c.parked[id] = reg
 		return
@@ -305,23 +310,22 @@ const (
 func (c *Core) rejoin(reg *registration) {
 	id := reg.id()
 	c.count("master/slave_reregistrations")
-	rec, isRecovered := c.recovered.Get(id)
+	_, isRecovered := c.recovered.Get(id)
 	_, wasUnreachable := c.unreachable.Get(id)
 	from := stranger
 	switch ag := c.agent(id); {
 	case ag != nil:
 		from = returning
-		rec = RecoveredAgent{DrainInfo: ag.drain, Deactivated: ag.deactivated}
 	case isRecovered:
 		from = recovering
 	case wasUnreachable:
 		from = unreachable
 	}
-	c.join(reg, rec, from)
+	c.join(reg, from)
 }
 
 // join lets an agent in: what it reports replaces what was believed of it.
-func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
+func (c *Core) join(reg *registration, from origin) {
 	id, msg := reg.id(), reg.msg
 	ag := c.agent(id)
 	if ag == nil {
@@ -335,7 +339,8 @@ func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
 	c.addresses[agentPID(ag.ip, ag.info.GetPort())] = id
 	ag.capabilities = c.publish.capabilities(msg.Capabilities)
 	ag.total = reg.total
-	ag.deactivated, ag.drain = rec.Deactivated || rec.DrainInfo != nil, rec.DrainInfo
+	ag.obey(c.wills[id])
+	ag.unavailability = c.machineOf(ag).GetUnavailability()
 	ag.link, ag.connected, ag.active = reg.link, true, !ag.deactivated
 	if from != newcomer {
 		ag.reregisteredAt = c.now
@@ -362,6 +367,10 @@ func (c *Core) join(reg *registration, rec RecoveredAgent, from origin) {
 	c.timers.add(c.now.Add(c.cfg.AgentPingTimeout), timer{kind: pingTimer, id: id, gen: ag.pingGen})
 	c.log(Info, "agent_registered", "agent_id", id, "hostname", ag.info.GetHostname(),
 		"ip", ag.ip)
+	c.noteDrain(ag)
+	if c.machineOf(ag).GetMode() == mesos.MachineInfo_DOWN {
+		c.shutDown(ag) // it went down while the registry let the agent in
+	}
 }
 
 // detach takes a registered agent out of the allocator before it joins anew, and
@@ -426,7 +435,7 @@ func (c *Core) updateAgent(ag *agent, m *clusterdv1.UpdateAgent) {
 	if total.Equal(ag.total) {
 		return
 	}
-	c.rescindAgent(ag)
+	c.rescindOffers(ag)
 	ag.total = total
 	c.alloc.UpdateAgent(ag.id, ag.allocation())
 	c.touchAgent(ag)

@@ -88,7 +88,7 @@ func (c *Core) ping(id string, gen uint64) {
 
 func (c *Core) pong(ag *agent) {
 	ag.pongDue, ag.missed = false, 0
-	if ag.removing && !c.busy[ag.id] {
+	if ag.removing && c.busy[ag.id] == settled {
 		ag.removing = false
 		ag.removeGen++
 		c.count("master/slave_unreachable_canceled")
@@ -106,7 +106,7 @@ func (c *Core) reregisterTimeout(id string, gen uint64) {
 // scheduleUnreachable has an agent marked unreachable as soon as the rate limit
 // permits it.
 func (c *Core) scheduleUnreachable(ag *agent, reason string) {
-	if ag.removing || c.busy[ag.id] {
+	if ag.removing || c.busy[ag.id] != settled {
 		return
 	}
 	ag.removing, ag.removeReason = true, reason
@@ -121,7 +121,7 @@ func (c *Core) scheduleUnreachable(ag *agent, reason string) {
 }
 
 func (c *Core) unreachablePermitted(id string, gen uint64) {
-	if ag := c.agent(id); ag != nil && ag.removing && ag.removeGen == gen && !c.busy[id] {
+	if ag := c.agent(id); ag != nil && ag.removing && ag.removeGen == gen && c.busy[id] == settled {
 		c.markUnreachable(ag)
 	}
 }
@@ -134,7 +134,7 @@ func (c *Core) markUnreachable(ag *agent) {
 	}
 	c.count("master/slave_unreachable_completed")
 	c.log(Warn, "agent_marking_unreachable", "agent_id", ag.id, "hostname", ag.info.GetHostname(), "reason", ag.removeReason)
-	c.busy[ag.id] = true
+	c.busy[ag.id] = toUnreachable
 	at := c.now
 	c.propose(ag.id, func() {
 		c.count("master/slave_removals")
@@ -149,7 +149,7 @@ func (c *Core) markUnreachable(ag *agent) {
 			}
 		})
 		c.unreachable.Set(ag.id, at)
-		c.settled(ag.id)
+		c.settle(ag.id)
 	}, command(clusterdv1.Command_MARK_AGENT_UNREACHABLE, &clusterdv1.MarkAgentUnreachable{
 		AgentId:         &mesos.AgentID{Value: &ag.id},
 		UnreachableTime: timeInfo(at),
@@ -158,14 +158,16 @@ func (c *Core) markUnreachable(ag *agent) {
 
 // removeAgent forgets an agent for good (Mesos: Master::removeSlave).
 func (c *Core) removeAgent(ag *agent, cause, counter string) {
-	if c.busy[ag.id] {
+	if c.busy[ag.id] != settled {
 		return
 	}
 	c.log(Warn, "agent_removing", "agent_id", ag.id, "hostname", ag.info.GetHostname(), "reason", cause)
-	c.busy[ag.id] = true
+	c.busy[ag.id] = toRemoved
 	c.propose(ag.id, func() {
 		c.count("master/slave_removals")
-		c.count(counter)
+		if counter != "" {
+			c.count(counter)
+		}
 		c.loseAgent(ag, false, func(*framework) update {
 			return update{
 				state:   mesos.TaskState_TASK_LOST,
@@ -173,14 +175,31 @@ func (c *Core) removeAgent(ag *agent, cause, counter string) {
 				reason:  mesos.TaskStatus_REASON_AGENT_REMOVED,
 			}
 		})
-		c.settled(ag.id)
+		c.setWill(ag.id, will{})
+		c.settle(ag.id)
 	}, command(clusterdv1.Command_REMOVE_AGENT, &clusterdv1.RemoveAgent{AgentId: &mesos.AgentID{Value: &ag.id}}))
 }
 
-// settled ends what kept an agent from registering.
-func (c *Core) settled(id string) {
+// transition is what is being made of an agent in the registry.
+type transition int
+
+const (
+	settled transition = iota
+	toUnreachable
+	toRemoved
+	toGone
+)
+
+// settle ends what kept an agent from registering, and operators from having their
+// will with it.
+func (c *Core) settle(id string) {
 	delete(c.busy, id)
 	c.publish.departures = true
+	waiting := c.waiting[id]
+	delete(c.waiting, id)
+	for _, f := range waiting {
+		c.whenSettled(id, f)
+	}
 	reg := c.parked[id]
 	delete(c.parked, id)
 	if reg != nil && c.alive(reg) {
@@ -257,7 +276,7 @@ func (c *Core) recoveryTimeout() {
 }
 
 func (c *Core) scheduleRecovered(id string) {
-	if _, ok := c.recovered.Get(id); !ok || c.busy[id] {
+	if _, ok := c.recovered.Get(id); !ok || c.busy[id] != settled {
 		return
 	}
 	at := c.limiter.take(c.now)
@@ -269,11 +288,11 @@ func (c *Core) scheduleRecovered(id string) {
 }
 
 func (c *Core) recoveredUnreachable(id string) {
-	if _, ok := c.recovered.Get(id); !ok || c.busy[id] || c.registering[id] != nil {
+	if _, ok := c.recovered.Get(id); !ok || c.busy[id] != settled || c.registering[id] != nil {
 		return
 	}
 	c.log(Warn, "recovered_agent_unreachable", "agent_id", id)
-	c.busy[id] = true
+	c.busy[id] = toUnreachable
 	at := c.now
 	c.propose(id, func() {
 		c.count("master/slave_removals")
@@ -282,7 +301,7 @@ func (c *Core) recoveredUnreachable(id string) {
 		c.unexpect(id)
 		c.unreachable.Set(id, at)
 		c.agentLost(id)
-		c.settled(id)
+		c.settle(id)
 	}, command(clusterdv1.Command_MARK_AGENT_UNREACHABLE, &clusterdv1.MarkAgentUnreachable{
 		AgentId:         &mesos.AgentID{Value: &id},
 		UnreachableTime: timeInfo(at),
@@ -297,7 +316,9 @@ func (c *Core) collectRegistry() {
 	prune := &clusterdv1.PruneAgents{}
 	old := func(m map[string]time.Time) []string { return c.expired(m) }
 	for _, id := range old(mapOf(c.unreachable.Scan)) {
-		if !c.busy[id] && c.registering[id] == nil {
+		// Nor one that an operator just decides about.
+		if c.busy[id] == settled && c.registering[id] == nil && len(c.queued[id]) == 0 && !c.pruning[id] {
+			c.pruning[id] = true
 			prune.Unreachable = append(prune.Unreachable, &mesos.AgentID{Value: new(id)})
 		}
 	}
@@ -312,10 +333,12 @@ func (c *Core) collectRegistry() {
 	}
 	c.propose("registry gc", func() {
 		for _, id := range prune.Unreachable {
+			delete(c.pruning, id.GetValue())
 			// An agent that came back meanwhile is not in the list any more.
 			if c.registering[id.GetValue()] == nil {
 				c.unreachable.Delete(id.GetValue())
 				delete(c.unreachableTasks, id.GetValue())
+				c.setWill(id.GetValue(), will{})
 			}
 		}
 		for _, id := range prune.Gone {

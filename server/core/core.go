@@ -27,6 +27,7 @@ import (
 	"clusterd/allocator"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesos/v1/quota"
 )
 
@@ -55,8 +56,14 @@ type Core struct {
 	recovered                btree.Map[string, RecoveredAgent]
 	unreachable              btree.Map[string, time.Time]
 	gone                     btree.Map[string, time.Time]
-	unreachableTasks         map[string][]taskRef // by agent id
-	busy                     map[string]bool      // agents being removed or marked
+	unreachableTasks         map[string][]taskRef                  // by agent id
+	busy                     map[string]transition                 // agents being removed or marked
+	waiting                  map[string][]func()                   // for the end of a transition, by agent id
+	wills                    map[string]will                       // of operators, by agent id
+	drainChecks              map[string]bool                       // agents that may be drained by now
+	pruning                  map[string]bool                       // unreachable agents that the registry is forgetting
+	machines                 btree.Map[string, *mesos.MachineInfo] // not simply up, by machineKey
+	windows                  []*maintenance.Window
 	parked                   map[string]*registration
 	registering              map[string]*registration // by agent id
 	admitting                map[string]*registration // by ip:port
@@ -88,6 +95,9 @@ type Recovered struct {
 	RemovedFrameworks []Departed
 	Weights           map[string]float64
 	Quotas            []*quota.QuotaConfig
+	// Schedule of maintenance, and the machines in it.
+	Schedule *maintenance.Schedule
+	Machines []*mesos.MachineInfo
 }
 
 // RecoveredAgent is an admitted agent.
@@ -108,6 +118,9 @@ type RecoveredFramework struct {
 type Departed struct {
 	ID   string
 	Time time.Time
+	// Of an unreachable agent: what operators wanted of it, as in RecoveredAgent.
+	DrainInfo   *mesos.DrainInfo
+	Deactivated bool
 }
 
 // takeoverGrace is how long a framework has at least to find a new leader: while
@@ -129,7 +142,11 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		links:            map[LinkID]*link{},
 		offers:           map[string]*offer{},
 		unreachableTasks: map[string][]taskRef{},
-		busy:             map[string]bool{},
+		busy:             map[string]transition{},
+		waiting:          map[string][]func(){},
+		wills:            map[string]will{},
+		drainChecks:      map[string]bool{},
+		pruning:          map[string]bool{},
 		parked:           map[string]*registration{},
 		registering:      map[string]*registration{},
 		admitting:        map[string]*registration{},
@@ -144,6 +161,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 	c.publish.init(c)
 	for _, d := range rec.Unreachable {
 		c.unreachable.Set(d.ID, d.Time)
+		c.setWill(d.ID, will{drain: d.DrainInfo, deactivated: d.Deactivated})
 	}
 	for _, d := range rec.Gone {
 		c.gone.Set(d.ID, d.Time)
@@ -153,7 +171,9 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 	}
 	for _, a := range rec.Agents {
 		c.expect(a.Info.GetId().GetValue(), a)
+		c.setWill(a.Info.GetId().GetValue(), will{drain: a.DrainInfo, deactivated: a.Deactivated})
 	}
+	c.recoverMaintenance(rec)
 	c.recoverSettings(rec)
 	for _, f := range rec.Frameworks {
 		if _, known := c.frameworks.Get(f.Info.GetId().GetValue()); known {
@@ -259,6 +279,7 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 	case Tick:
 	}
 	c.runTimers()
+	c.checkDrains()
 	c.checkRecovery()
 	c.allocate()
 	out := c.out

@@ -147,9 +147,9 @@ func TestTaskOnTwoAgents(t *testing.T) {
 func TestRegistryGC(t *testing.T) {
 	old := epoch.Add(-15 * 24 * time.Hour)
 	h := newHarness(t, testConfig(), Recovered{
-		Unreachable:       []Departed{{"old", old}, {"new", epoch}},
-		Gone:              []Departed{{"old-gone", old}},
-		RemovedFrameworks: []Departed{{"old-framework", old}, {"new-framework", epoch}},
+		Unreachable:       []Departed{{ID: "old", Time: old}, {ID: "new", Time: epoch}},
+		Gone:              []Departed{{ID: "old-gone", Time: old}},
+		RemovedFrameworks: []Departed{{ID: "old-framework", Time: old}, {ID: "new-framework", Time: epoch}},
 	})
 	h.advance(16 * time.Minute)
 	v := h.core.View()
@@ -171,7 +171,7 @@ func TestRegistryGCByCount(t *testing.T) {
 	cfg.RegistryMaxAgentCount = 2
 	var gone []Departed
 	for i := range 5 {
-		gone = append(gone, Departed{fmt.Sprintf("g%d", i), epoch.Add(time.Duration(i) * time.Second)})
+		gone = append(gone, Departed{ID: fmt.Sprintf("g%d", i), Time: epoch.Add(time.Duration(i) * time.Second)})
 	}
 	h := newHarness(t, cfg, Recovered{Gone: gone})
 	h.advance(16 * time.Minute)

@@ -162,11 +162,16 @@ func (c *Core) discardOffers(fw *framework, rescind bool) {
 	}
 }
 
-// rescindAgent takes all offers of an agent back.
-func (c *Core) rescindAgent(ag *agent) {
+// rescindOffers takes all offers of an agent back.
+func (c *Core) rescindOffers(ag *agent) {
 	for _, o := range ag.offers.Values() {
 		c.rescind(o)
 	}
+}
+
+// rescindAgent takes all offers of an agent back, inverse ones too.
+func (c *Core) rescindAgent(ag *agent) {
+	c.rescindOffers(ag)
 	for _, o := range ag.inverse.Values() {
 		c.removeInverse(o, true)
 	}
@@ -192,7 +197,7 @@ func (c *Core) inverseOffer(decided []allocator.InverseOffer) {
 	for i := range decided {
 		d := &decided[i]
 		fw, ag := c.framework(d.FrameworkID), c.agent(d.AgentID)
-		if fw == nil || !fw.active || !fw.connected() || ag == nil {
+		if fw == nil || !fw.active || !fw.connected() || ag == nil || !ag.active || ag.unavailability == nil {
 			continue
 		}
 		id, seq := c.newOfferID()
@@ -203,6 +208,9 @@ func (c *Core) inverseOffer(decided []allocator.InverseOffer) {
 		c.inverse[id] = o
 		fw.inverse.Set(seq, o)
 		ag.inverse.Set(seq, o)
+		if c.cfg.OfferTimeout > 0 {
+			c.timers.add(c.now.Add(c.cfg.OfferTimeout), timer{kind: offerTimer, id: id})
+		}
 		c.touchFramework(fw)
 		if _, ok := batches[fw]; !ok {
 			order = append(order, fw)
@@ -223,11 +231,18 @@ func (c *Core) inverseOffer(decided []allocator.InverseOffer) {
 	}
 }
 
-func (c *Core) removeInverse(o *inverseOffer, rescind bool) {
+// forgetInverse takes an inverse offer out of the books.
+func (c *Core) forgetInverse(o *inverseOffer) {
 	delete(c.inverse, o.ID)
 	o.fw.inverse.Delete(o.seq)
 	o.ag.inverse.Delete(o.seq)
 	c.touchFramework(o.fw)
+}
+
+// removeInverse takes an inverse offer back that was not answered.
+func (c *Core) removeInverse(o *inverseOffer, rescind bool) {
+	c.forgetInverse(o)
+	c.alloc.RescindInverseOffer(o.FrameworkID, o.AgentID)
 	if rescind {
 		c.sendEvent(o.fw, &scheduler.Event{
 			Type:                scheduler.Event_RESCIND_INVERSE_OFFER.Enum(),
@@ -245,7 +260,8 @@ func (c *Core) answerInverse(fw *framework, ids []*mesos.OfferID, filters *mesos
 			continue
 		}
 		c.alloc.UpdateInverseOffer(c.now, fw.id, o.AgentID, accepted, c.filterOf(filters))
-		c.removeInverse(o, false)
+		c.forgetInverse(o)
+		c.touchAgent(o.ag)
 	}
 }
 

@@ -282,6 +282,7 @@ func (c *Core) removeOperation(op *operation) {
 	c.releaseOperation(op)
 	c.operations.Delete(op.UUID)
 	op.ag.operations.Delete(op.UUID)
+	c.noteDrain(op.ag)
 	if op.fw != nil && op.Info.Id != nil && op.fw.operationIDs[op.Info.Id.GetValue()] == op.UUID {
 		delete(op.fw.operationIDs, op.Info.Id.GetValue())
 	}

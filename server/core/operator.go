@@ -17,6 +17,20 @@ func (c *Core) operate(in Operate) {
 	case master.Call_RESERVE_RESOURCES, master.Call_UNRESERVE_RESOURCES, master.Call_CREATE_VOLUMES,
 		master.Call_DESTROY_VOLUMES, master.Call_GROW_VOLUME, master.Call_SHRINK_VOLUME:
 		c.operateResources(in)
+	case master.Call_UPDATE_MAINTENANCE_SCHEDULE:
+		c.updateSchedule(in)
+	case master.Call_START_MAINTENANCE:
+		c.startMaintenance(in)
+	case master.Call_STOP_MAINTENANCE:
+		c.stopMaintenance(in)
+	case master.Call_DEACTIVATE_AGENT:
+		c.deactivateCall(in)
+	case master.Call_REACTIVATE_AGENT:
+		c.reactivateCall(in)
+	case master.Call_DRAIN_AGENT:
+		c.drainCall(in)
+	case master.Call_MARK_AGENT_GONE:
+		c.markGoneCall(in)
 	default:
 		c.answer(in.Request, 501, "This version of clusterd does not serve the call "+in.Call.GetType().String())
 	}

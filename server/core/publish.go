@@ -9,6 +9,7 @@ import (
 	"github.com/tidwall/btree"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesos/v1/quota"
 )
 
@@ -113,6 +114,12 @@ func (p *publisher) complete(c *Core, fw *framework) {
 		}
 	}
 	p.changed = true
+	c.agents.Scan(func(_ string, ag *agent) bool {
+		if ag.unavailability != nil {
+			c.touchAgent(ag) // what the framework answered to inverse offers is forgotten
+		}
+		return true
+	})
 }
 
 // View returns what the core knows now. It is cheap when little has changed since
@@ -124,7 +131,11 @@ func (c *Core) View() *View {
 	}
 	for ag := range p.dirtyAgents {
 		if c.agent(ag.id) == ag {
-			p.setAgent(ag.id, ag.freeze())
+			rec := ag.freeze()
+			if ag.unavailability != nil {
+				rec.InverseOfferStatuses = c.alloc.InverseOfferStatuses(ag.id)
+			}
+			p.setAgent(ag.id, rec)
 		} else if c.agent(ag.id) == nil {
 			p.setAgent(ag.id, nil)
 		}
@@ -155,6 +166,8 @@ func (c *Core) View() *View {
 		Operations:          Map[*Operation]{p.operations.Copy()},
 		Weights:             Map[float64]{c.weights.Copy()},
 		Quotas:              Map[*quota.QuotaConfig]{c.quotas.Copy()},
+		Schedule:            &maintenance.Schedule{Windows: c.windows},
+		Machines:            Map[*mesos.MachineInfo]{c.machines.Copy()},
 		Counts:              counts,
 	}
 	p.departures, p.changed = false, false

@@ -59,6 +59,7 @@ func (c *Core) forgetTask(cl *cell, unreachable bool) {
 }
 
 func (c *Core) detachTask(cl *cell) {
+	c.noteDrain(cl.ag)
 	ag, last := cl.ag, len(cl.ag.cells)-1
 	ag.cells[cl.index] = ag.cells[last]
 	ag.cells[cl.index].index = cl.index

@@ -11,7 +11,7 @@ type timerKind int
 const (
 	heartbeatTimer     timerKind = iota // of the stream id
 	failoverTimer                       // of the framework id, generation gen
-	offerTimer                          // of the offer id
+	offerTimer                          // of the offer or inverse offer id
 	pingTimer                           // of the agent id, generation gen
 	reregisterTimer                     // of the agent id, generation gen
 	unreachableTimer                    // of the agent id: the rate limiter permits now
@@ -93,6 +93,8 @@ func (c *Core) runTimers() {
 		case offerTimer:
 			if o := c.offers[t.id]; o != nil {
 				c.rescind(o)
+			} else if o := c.inverse[t.id]; o != nil {
+				c.removeInverse(o, true)
 			}
 		case pingTimer:
 			c.ping(t.id, t.gen)

@@ -9,6 +9,8 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	allocatorpb "clusterd/api/mesos/v1/allocator"
+	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesos/v1/quota"
 	"clusterd/api/mesos/v1/scheduler"
 )
@@ -42,6 +44,10 @@ type View struct {
 	// frameworks subscribed to them and the reservations made for them.
 	Weights Map[float64]
 	Quotas  Map[*quota.QuotaConfig]
+	// Schedule of maintenance; without windows when there is none.
+	Schedule *maintenance.Schedule
+	// Machines that are in the schedule, ordered by hostname and ip.
+	Machines Map[*mesos.MachineInfo]
 	// Counts of everything that /metrics/snapshot shows as a gauge.
 	Counts Counts
 }
@@ -117,6 +123,9 @@ type Agent struct {
 	Total, Used, Offered resources.Resources
 	DrainInfo            *mesos.DrainInfo
 	DrainStart           time.Time // zero when it does not drain
+	// InverseOfferStatuses are what frameworks answered to inverse offers while its
+	// machine is to be maintained, by framework id.
+	InverseOfferStatuses []*allocatorpb.InverseOfferStatus
 }
 
 // PID is the address of the agent in the form of libprocess.
