@@ -86,7 +86,7 @@ func (a *agent) settleFree() {
 func (h *hierarchical) hold(a *agent, l *leaf, r resources.Resources) {
 	h.record(a, l, r)
 	a.stale = true
-	h.allocated(a, l, r, 1)
+	h.allocated(a, l, r, 1, false)
 }
 
 // record is hold without the change of shares and of what is free.
@@ -113,7 +113,7 @@ func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
 	}
 	a.stale = true
 	h.quotas.held(h, l.role.leaf.bound, r, -1)
-	h.allocated(a, l, r, -1)
+	h.allocated(a, l, r, -1, false)
 }
 
 func (a *agent) find(l *leaf) int {

@@ -469,7 +469,11 @@ func (h *hierarchical) UpdateAllocation(frameworkID, agentID string, consumed, c
 		h.release(a, f, e.Role, e.Resources)
 	}
 	for _, e := range converted.Allocations() {
-		h.hold(a, h.track(f, e.Role), e.Resources.Unallocate())
+		// It is still the same allocation: it does not count as another one.
+		l, r := h.track(f, e.Role), e.Resources.Unallocate()
+		h.record(a, l, r)
+		a.stale = true
+		h.allocated(a, l, r, 1, true)
 	}
 	for _, l := range slices.Clone(f.leaves) {
 		h.untrack(l)

@@ -218,7 +218,10 @@ func (h *hierarchical) recount() {
 	if !qs.stale {
 		return
 	}
-	qs.stale, qs.eased, qs.relaxed = false, true, nil
+	qs.stale, qs.relaxed = false, nil
+	for _, a := range h.cut {
+		h.revisit(a)
+	}
 	qs.serial++
 	qs.root, qs.idle = quota{}, nil
 	roles := slices.Sorted(maps.Keys(qs.by))
@@ -230,7 +233,6 @@ func (h *hierarchical) recount() {
 		}
 		q.consumed, q.need, q.below = nil, nil, nil
 		q.needy, q.relaxed = false, false
-		qs.relax(q)
 	}
 	h.attachQuotas(h.root)
 	if !qs.active() {

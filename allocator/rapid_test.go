@@ -392,6 +392,9 @@ func TestAgainstReference(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			s.step()
+			if rapid.IntRange(0, 2).Draw(t, "look") == 0 {
+				s.allocate(false)
+			}
 		}
 		s.now = s.now.Add(time.Minute)
 		s.allocate(true)

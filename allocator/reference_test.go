@@ -230,7 +230,8 @@ func (r *reference) UpdateAllocation(fw, agent string, consumed, converted resou
 		r.holds[h] = r.holds[h].Sub(e.Resources.Unallocate())
 	}
 	for _, e := range converted.Allocations() {
-		r.hold(refHold{agent, fw, e.Role}, e.Resources.Unallocate())
+		h := refHold{agent, fw, e.Role}
+		r.holds[h] = r.holds[h].Add(e.Resources.Unallocate())
 	}
 	if !consumed.Empty() {
 		a := r.agents[agent]

@@ -253,18 +253,22 @@ func (h *hierarchical) share(alloc vec) float64 {
 // allocated adds r, which l was given on the agent or (by sign) has lost, to the
 // shares of l and of all nodes above it. However many copies of a shared
 // resource are held below a node, they count once.
-func (h *hierarchical) allocated(a *agent, l *leaf, r resources.Resources, sign int64) {
+//
+// With again it is no new allocation that would count where shares are equal.
+func (h *hierarchical) allocated(a *agent, l *leaf, r resources.Resources, sign int64, again bool) {
 	w := h.appendVec(h.scratch[:0], r, nil)
 	h.scratch = w
 	shared := r.Shared()
 	if !shared.Empty() {
 		w = h.counted(a, r, shared, sign, func(o *leaf) bool { return o == l })
 	}
+	var count int64
+	if sign > 0 && !again {
+		count = 1
+	}
 	change := func() {
 		l.alloc.add(w, sign)
-		if sign > 0 {
-			l.count++
-		}
+		l.count += count
 		l.rescale(h)
 	}
 	if l.active {
@@ -276,7 +280,7 @@ func (h *hierarchical) allocated(a *agent, l *leaf, r resources.Resources, sign 
 		if !shared.Empty() {
 			w = h.counted(a, r, shared, sign, func(o *leaf) bool { return o.below(n) })
 		}
-		h.allocatedTo(n, w, sign)
+		h.allocatedTo(n, w, sign, count)
 	}
 }
 
@@ -308,12 +312,10 @@ func (l *leaf) below(n *node) bool {
 	return false
 }
 
-func (h *hierarchical) allocatedTo(n *node, w vec, sign int64) {
+func (h *hierarchical) allocatedTo(n *node, w vec, sign, count int64) {
 	change := func() {
 		n.alloc.add(w, sign)
-		if sign > 0 {
-			n.count++
-		}
+		n.count += count
 		n.rescale(h)
 	}
 	if n.active > 0 && n != h.root {

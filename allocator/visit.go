@@ -87,7 +87,7 @@ func (v *visit) look() {
 // end makes the shares what they have become.
 func (v *visit) end() {
 	for i := range v.gains {
-		v.h.allocated(v.a, v.gains[i].leaf, v.gains[i].r, 1)
+		v.h.allocated(v.a, v.gains[i].leaf, v.gains[i].r, 1, false)
 	}
 	clear(v.gains)
 	v.gains = v.gains[:0]
