@@ -81,8 +81,7 @@ func (c *Core) perform(fw *framework, call *scheduler.Call) (status int, body st
 	case scheduler.Call_MESSAGE:
 		c.message(fw, call.Message)
 	case scheduler.Call_REQUEST:
-		c.count("master/messages_resource_request")
-		c.alloc.RequestResources(fw.id, call.Request.Requests)
+		c.request(fw, call.Request.Requests)
 	case scheduler.Call_UPDATE_FRAMEWORK:
 		return c.updateCall(fw, call.UpdateFramework)
 	default:
