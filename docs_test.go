@@ -59,6 +59,7 @@ var shownBy = map[string]string{
 	"master --filter_gpu_resources":                 "allocator.TestScripts/gates",
 	"master --allocator_agent_recovery_factor":      "server/core.TestAllocatorRecovery",
 	"master --allocator_recovery_timeout":           "server/core.TestAllocatorRecovery",
+	"master --allocator_placement":                  "allocator.TestScripts/placement",
 	"master --framework_sorter":                     "allocator.TestAgainstReference",
 	"master --role_sorter":                          "allocator.TestRandomSorterWeights",
 	"master --hostname":                             "server.TestMasterInfo",

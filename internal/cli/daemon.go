@@ -273,6 +273,7 @@ func coreOptions(v *flags.Values, c *core.Config) error {
 func allocatorOptions(v *flags.Values, o *allocator.Options) error {
 	o.Interval = v.Duration("allocation_interval")
 	o.RoleSorter, o.FrameworkSorter = v.String("role_sorter"), v.String("framework_sorter")
+	o.Placement = v.String("allocator_placement")
 	o.FairnessExclude = v.List("fair_sharing_excluded_resource_names")
 	o.FilterGPUResources = v.Bool("filter_gpu_resources")
 	var err error

@@ -26,7 +26,8 @@ func TestFlagsReachOptions(t *testing.T) {
 		"bootstrap_expect": "", // only 1 is taken, see TestGroupsAreRefused
 		"advertise_ip":     "10.1.1.1", "advertise_port": "99", "agent_ping_timeout": "20secs", "agent_removal_rate_limit": "1/10mins",
 		"agent_reregister_timeout": "11mins", "allocation_interval": "2secs",
-		"allocator_agent_recovery_factor": "0.5", "allocator_recovery_timeout": "1mins", "cluster": "c", "domain": domain,
+		"allocator_agent_recovery_factor": "0.5", "allocator_recovery_timeout": "1mins", "allocator_placement": "pack",
+		"cluster": "c", "domain": domain,
 		"fair_sharing_excluded_resource_names": "gpus", "filter_gpu_resources": "false", "framework_sorter": "random", "hostname": "h",
 		"hostname_lookup": "false", "ip": "127.0.0.2", "ip_discovery_command": discovery, "max_agent_ping_timeouts": "6",
 		"max_completed_frameworks": "51", "max_completed_tasks_per_framework": "1001", "max_unreachable_tasks_per_framework": "1001",

@@ -102,6 +102,7 @@ func masterOwnFlags() []Flag {
 	return []Flag{
 		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster.", State: Accepted, Note: noteGossip},
 		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before a new cluster is formed.", Check: atLeast(1), Note: "only 1 is taken: groups of several masters are not built yet"},
+		{Name: "allocator_placement", Default: "random", Help: "In which order agents are given out, whoever is next: random, spread (the least used first) or pack (the most used first).", Check: oneOf("random", "spread", "pack")},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
 		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
 		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
