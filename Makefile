@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz lint fmt generate conformance bench clean embedded
+.PHONY: all build run test race fuzz lint fmt generate conformance bench bench-allocator clean embedded
 
 all: build
 
@@ -46,6 +46,9 @@ fuzz: embedded ## fuzz every parser for FUZZTIME each
 
 bench: build ## print the table of measured figures beside their targets
 	@$(GO) run ./internal/bench -clusterd bin/clusterd $(ARGS)
+
+bench-allocator: ## print the allocator's figures beside Mesos's; ARGS=-full for the whole grid
+	@$(GO) run ./internal/bench/allocator $(ARGS)
 
 lint: $(TOOLS)/golangci-lint ## vet, format and lint
 	$(GO) vet ./...
