@@ -17,6 +17,7 @@ import (
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/api/mesosjson"
+	"clusterd/registry/state"
 )
 
 // epoch is when the tests' virtual time begins.
@@ -43,6 +44,8 @@ type harness struct {
 	cut     map[LinkID]bool
 	answers map[RequestID]Respond
 	log     []*clusterdv1.Command
+	// registry is the real one; it must not refuse anything.
+	registry *state.State
 }
 
 func testConfig() Config {
@@ -85,6 +88,7 @@ func newHarness(t failer, cfg Config, rec Recovered) *harness {
 		cut:     map[LinkID]bool{},
 		answers: map[RequestID]Respond{},
 	}
+	h.seed(rec)
 	h.core = New(cfg, rec, allocator.New(allocator.DefaultOptions()), h.now)
 	return h
 }
@@ -121,6 +125,7 @@ func (h *harness) perform(effects []Effect) {
 			h.cut[e.Link] = true
 		case Propose:
 			h.log = append(h.log, e.Commands...)
+			h.apply(e.Commands...)
 			h.waiting = append(h.waiting, e.Proposal)
 		}
 	}

@@ -82,7 +82,7 @@ func (w *world) start(t failer, cfg Config, rec Recovered) {
 	w.alloc = newAuditor()
 	w.h = newHarness(t, cfg, Recovered{})
 	if old != nil {
-		w.h.now, w.h.log = old.now, old.log
+		w.h.now, w.h.log, w.h.registry = old.now, old.log, old.registry
 	}
 	w.h.core = New(cfg, rec, w.alloc, w.h.now)
 	w.inputs = nil
@@ -110,7 +110,7 @@ func (w *world) failover(t failer) {
 	w.masters++
 	cfg := testConfig()
 	cfg.MasterInfo.Id = new(fmt.Sprintf("M%d", w.masters))
-	w.start(t, cfg, w.h.recover())
+	w.start(t, cfg, w.h.recovered())
 	for _, a := range w.agents {
 		a.link, a.heard = 0, 0
 	}
