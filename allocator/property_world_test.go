@@ -23,6 +23,7 @@ type world struct {
 	now   time.Time
 	calls []func(Allocator) string // all that was done
 	said  []string                 // and what came of it
+	story []string                 // both, to be read
 
 	serial     int
 	frameworks map[string]*Framework
@@ -83,15 +84,23 @@ func (w *world) chance(n int) bool { return w.draw("chance", n) == n-1 }
 
 func (w *world) one(label string, from []string) string { return choose(w, label, from...) }
 
-// do calls the allocator and notes the call.
-func (w *world) do(f func(Allocator)) {
-	w.ask(func(a Allocator) string { f(a); return "" })
+// do calls the allocator and notes the call, of which the text tells.
+func (w *world) do(text string, f func(Allocator)) {
+	w.ask(text, func(a Allocator) string { f(a); return "" })
 }
 
-func (w *world) ask(f func(Allocator) string) string {
+func (w *world) ask(text string, f func(Allocator) string) string {
 	out := f(w.a)
 	w.calls, w.said = append(w.calls, f), append(w.said, out)
+	w.story = append(w.story, strings.TrimSpace(text+"\n"+out))
 	return out
+}
+
+// failf ends the test, and tells how it came to this.
+func (w *world) failf(format string, args ...any) {
+	const last = 40
+	story := w.story[max(0, len(w.story)-last):]
+	w.fail("%s\nafter\n%s", fmt.Sprintf(format, args...), strings.Join(story, "\n"))
 }
 
 // step does one thing.
@@ -162,7 +171,7 @@ func (w *world) addFramework() {
 	id, f := fmt.Sprint("f", w.serial), w.newFramework()
 	w.frameworks[id] = &f
 	g := f
-	w.do(func(a Allocator) { a.AddFramework(id, g, nil) })
+	w.do(fmt.Sprintf("framework %s %+v", id, g), func(a Allocator) { a.AddFramework(id, g, nil) })
 }
 
 func (w *world) changeFramework() {
@@ -177,22 +186,22 @@ func (w *world) changeFramework() {
 	switch choose(w, "change", "suppress", "suppress", "revive", "revive", "revive all", "deactivate", "activate", "activate", "update", "remove") {
 	case "suppress":
 		f.Suppressed = append(slices.Clone(f.Suppressed), role)
-		w.do(func(a Allocator) { a.SuppressOffers(id, []string{role}) })
+		w.do("suppress "+id+" "+role, func(a Allocator) { a.SuppressOffers(id, []string{role}) })
 	case "revive":
 		f.Suppressed = slices.DeleteFunc(slices.Clone(f.Suppressed), func(s string) bool { return s == role })
 		w.dropFilters(of([]string{role}))
-		w.do(func(a Allocator) { a.ReviveOffers(id, []string{role}) })
+		w.do("revive "+id+" "+role, func(a Allocator) { a.ReviveOffers(id, []string{role}) })
 	case "revive all":
 		f.Suppressed = nil
 		w.dropFilters(of(nil))
-		w.do(func(a Allocator) { a.ReviveOffers(id, nil) })
+		w.do("revive "+id, func(a Allocator) { a.ReviveOffers(id, nil) })
 	case "deactivate":
 		f.Active = false
 		w.dropFilters(of(nil))
-		w.do(func(a Allocator) { a.DeactivateFramework(id) })
+		w.do("deactivate-framework "+id, func(a Allocator) { a.DeactivateFramework(id) })
 	case "activate":
 		f.Active = true
-		w.do(func(a Allocator) { a.ActivateFramework(id) })
+		w.do("activate-framework "+id, func(a Allocator) { a.ActivateFramework(id) })
 	case "update":
 		g := w.newFramework()
 		g.Active = f.Active
@@ -201,12 +210,12 @@ func (w *world) changeFramework() {
 			return x.framework == id && (revived || !slices.Contains(g.Roles, x.role))
 		})
 		*f = g
-		w.do(func(a Allocator) { a.UpdateFramework(id, g) })
+		w.do(fmt.Sprintf("update-framework %s %+v", id, g), func(a Allocator) { a.UpdateFramework(id, g) })
 	case "remove":
 		delete(w.frameworks, id)
 		w.dropFilters(of(nil))
 		maps.DeleteFunc(w.held, func(h worldHold, _ resources.Resources) bool { return h.framework == id })
-		w.do(func(a Allocator) { a.RemoveFramework(id) })
+		w.do("remove-framework "+id, func(a Allocator) { a.RemoveFramework(id) })
 	}
 }
 
@@ -242,7 +251,7 @@ func (w *world) newTotal() resources.Resources {
 	for _, line := range lines {
 		r, err := parseScript(line)
 		if err != nil {
-			w.fail("%v", err)
+			w.failf("%v", err)
 		}
 		sum = sum.Add(r)
 	}
@@ -275,7 +284,7 @@ func (w *world) addAgent() {
 		used = map[string]resources.Resources{h.framework: w.held[h].Allocate(h.role)}
 	}
 	b := a
-	w.do(func(al Allocator) { al.AddAgent(id, b, used) })
+	w.do(fmt.Sprintf("agent %s %+v used %v", id, b, used), func(al Allocator) { al.AddAgent(id, b, used) })
 }
 
 func (w *world) anAgent() string { return w.one("agent", slices.Sorted(maps.Keys(w.agents))) }
@@ -285,7 +294,7 @@ func (w *world) removeAgent() {
 	delete(w.agents, id)
 	w.dropFilters(func(x worldFilter) bool { return x.agent == id })
 	maps.DeleteFunc(w.held, func(h worldHold, _ resources.Resources) bool { return h.agent == id })
-	w.do(func(a Allocator) { a.RemoveAgent(id) })
+	w.do("remove-agent "+id, func(a Allocator) { a.RemoveAgent(id) })
 }
 
 func (w *world) changeAgent() {
@@ -294,7 +303,7 @@ func (w *world) changeAgent() {
 	update := func() {
 		w.dropFilters(func(x worldFilter) bool { return x.agent == id })
 		b := *a
-		w.do(func(al Allocator) { al.UpdateAgent(id, b) })
+		w.do(fmt.Sprintf("update-agent %s %+v", id, b), func(al Allocator) { al.UpdateAgent(id, b) })
 	}
 	switch choose(w, "do", "remove", "grow", "attributes", "deactivate", "activate", "activate", "operator", "operator", "shrink") {
 	case "remove":
@@ -316,11 +325,11 @@ func (w *world) changeAgent() {
 	case "deactivate":
 		a.Active = w.kind.plain
 		if !w.kind.plain {
-			w.do(func(al Allocator) { al.DeactivateAgent(id) })
+			w.do("deactivate-agent "+id, func(al Allocator) { al.DeactivateAgent(id) })
 		}
 	case "activate":
 		a.Active = true
-		w.do(func(al Allocator) { al.ActivateAgent(id) })
+		w.do("activate-agent "+id, func(al Allocator) { al.ActivateAgent(id) })
 	case "operator":
 		if !w.kind.plain {
 			w.operate(id, a)
@@ -335,8 +344,10 @@ func (w *world) operate(id string, a *Agent) {
 		from, to = to, from
 	}
 	want := w.free(id).Contains(from) && a.Total.Contains(from)
-	if got := w.ask(func(al Allocator) string { return fmt.Sprint(al.UpdateAvailable(id, from, to)) }); got != fmt.Sprint(want) {
-		w.fail("UpdateAvailable(%s, %s) said %s, of %s free", id, from, got, w.free(id))
+	text := fmt.Sprintf("available %s: %s -> %s", id, from, to)
+	got := w.ask(text, func(al Allocator) string { return fmt.Sprint(al.UpdateAvailable(id, from, to)) })
+	if got != fmt.Sprint(want) {
+		w.failf("UpdateAvailable(%s, %s) said %s, of %s free", id, from, got, w.free(id))
 	}
 	if want {
 		a.Total = a.Total.Sub(from).Add(to)
@@ -346,13 +357,13 @@ func (w *world) operate(id string, a *Agent) {
 func (w *world) setWhitelist() {
 	list := choose(w, "list", nil, nil, nil, []string{}, []string{"h1"}, []string{"h1", "h3"})
 	w.whitelist = list
-	w.do(func(a Allocator) { a.SetWhitelist(list) })
+	w.do(fmt.Sprintf("whitelist %v, all %t", list, list == nil), func(a Allocator) { a.SetWhitelist(list) })
 }
 
 func (w *world) changeWeight() {
 	weights := map[string]float64{w.one("role", worldRoles): float64(1 + w.draw("weight", 4))}
 	maps.Copy(w.weights, weights)
-	w.do(func(a Allocator) { a.UpdateWeights(weights) })
+	w.do(fmt.Sprintf("weights %v", weights), func(a Allocator) { a.UpdateWeights(weights) })
 }
 
 func (w *world) wait() {
@@ -362,7 +373,7 @@ func (w *world) wait() {
 func (w *world) switchRecovery() {
 	w.recovering = !w.recovering
 	on := w.recovering
-	w.do(func(a Allocator) {
+	w.do(fmt.Sprintf("recovery %t", on), func(a Allocator) {
 		if on {
 			a.StartRecovery()
 		} else {
@@ -403,7 +414,8 @@ func (w *world) giveBack() {
 		}
 	}
 	now := w.now
-	w.do(func(a Allocator) { a.RecoverResources(now, h.framework, h.agent, part.Allocate(h.role), f) })
+	text := fmt.Sprintf("decline %v %s %+v", h, part, f)
+	w.do(text, func(a Allocator) { a.RecoverResources(now, h.framework, h.agent, part.Allocate(h.role), f) })
 }
 
 // convert reserves a held cpu for the role it is held in, or takes the
@@ -414,7 +426,7 @@ func (w *world) convert() {
 	from := resources.MustParse("cpus:1")
 	to, err := from.PushReservation(resources.Reservation{Dynamic: true, Role: h.role}.Proto())
 	if err != nil {
-		w.fail("%v", err)
+		w.failf("%v", err)
 	}
 	if w.chance(3) {
 		from, to = to, from
@@ -424,7 +436,7 @@ func (w *world) convert() {
 	}
 	w.held[h] = w.held[h].Sub(from).Add(to)
 	a.Total = a.Total.Sub(from).Add(to)
-	w.do(func(al Allocator) {
+	w.do(fmt.Sprintf("convert %v %s -> %s", h, from, to), func(al Allocator) {
 		al.UpdateAllocation(h.framework, h.agent, from.Allocate(h.role), to.Allocate(h.role))
 	})
 }
@@ -460,10 +472,12 @@ func (w *world) setQuota() {
 	}
 	if q.Guarantees.Empty() && q.Limits.Empty() {
 		delete(w.quotas, role)
-		w.do(func(a Allocator) { a.UpdateQuota(role, nil) })
+		w.do("quota "+role+" none", func(a Allocator) { a.UpdateQuota(role, nil) })
 		return
 	}
-	w.do(func(a Allocator) { a.UpdateQuota(role, &q) })
+	w.do(fmt.Sprintf("quota %s guarantees %s limits %s", role, q.Guarantees, q.Limits), func(a Allocator) {
+		a.UpdateQuota(role, &q)
+	})
 }
 
 func (w *world) consistent() bool {
