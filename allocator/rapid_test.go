@@ -50,6 +50,7 @@ func (s *history) framework() Framework {
 		MultiRole:             rapid.Bool().Draw(s.t, "multi"),
 		Active:                rapid.IntRange(0, 5).Draw(s.t, "active") > 0,
 	}
+	f.Constraints = s.constraints()
 	if rapid.IntRange(0, 4).Draw(s.t, "suppress") == 0 {
 		f.Suppressed = f.Roles[:1]
 	}
@@ -102,8 +103,8 @@ func (s *history) total() resources.Resources {
 
 func (s *history) agent() Agent {
 	a := Agent{
-		Unavailability: s.unavailability(),
-		Hostname:       s.pick("host", []string{"h1", "h2", "h3"}), Total: s.total(),
+		Unavailability: s.unavailability(), Attributes: s.attributes(),
+		Hostname: s.pick("host", []string{"h1", "h2", "h3"}), Total: s.total(),
 		MultiRole:        rapid.IntRange(0, 5).Draw(s.t, "multi") > 0,
 		HierarchicalRole: rapid.IntRange(0, 5).Draw(s.t, "hierarchical") > 0,
 		Active:           rapid.IntRange(0, 5).Draw(s.t, "active") > 0,

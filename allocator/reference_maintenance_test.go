@@ -219,7 +219,7 @@ func (s *history) maintain() {
 		s.both(func(a Allocator) { a.UpdateUnavailability(id, u) })
 	case "update":
 		info := s.h.agents[id].info
-		info.Unavailability = s.unavailability()
+		info.Unavailability, info.Attributes = s.unavailability(), s.attributes()
 		s.both(func(a Allocator) { a.UpdateAgent(id, info) })
 	case "answer":
 		k, ok := s.outstanding()

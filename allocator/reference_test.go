@@ -611,7 +611,8 @@ func (r *reference) usable(id string, p pick) resources.Resources {
 	if r.opts.FilterGPUResources && a.Total.GPUs() > 0 && !f.GPU ||
 		!f.RegionAware && a.Domain.GetFaultDomain() != nil && r.opts.Domain.GetFaultDomain() != nil &&
 			region(a.Domain) != region(r.opts.Domain) ||
-		f.MultiRole && !a.MultiRole || strings.Contains(p.role, "/") && !a.HierarchicalRole {
+		f.MultiRole && !a.MultiRole || strings.Contains(p.role, "/") && !a.HierarchicalRole ||
+		!slowWants(testConstraints[f.Constraints], p.role, &a.Agent) {
 		return resources.Resources{}
 	}
 	return r.available(id).Filter(func(it resources.Item) bool {

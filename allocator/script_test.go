@@ -25,7 +25,7 @@ type script struct {
 
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		if strings.HasSuffix(path, "README") {
+		if strings.HasSuffix(path, "README") || strings.HasSuffix(path, ".fail") {
 			t.Skip("not a script")
 		}
 		if strings.HasPrefix(path, "testdata/sorter/") {
@@ -299,6 +299,7 @@ func (s *script) agent(c *command) string {
 		Hostname: c.id, Total: c.resources(rest), Active: !c.has("inactive"),
 		MultiRole: !c.has("no-multi-role"), HierarchicalRole: !c.has("no-hierarchical-role"),
 	}
+	a.Unavailability = c.unavailability("unavailable")
 	if v := c.arg("region"); v != "" {
 		a.Domain = testDomain(v)
 	}
@@ -467,7 +468,7 @@ func (s *script) offers(c *command, a Allocation) string {
 		slices.Sort(lines)
 	}
 	if len(lines) == 0 {
-		return "no offers\n"
+		return "no offers\n" + inverse(a)
 	}
-	return strings.Join(lines, "")
+	return strings.Join(lines, "") + inverse(a)
 }
