@@ -44,7 +44,8 @@ type hierarchical struct {
 	lots      []lot // scratch
 
 	quotas quotas
-	// minimums are Options.MinAllocatable.
+	// minimums are Options.MinAllocatable, none if they are not all known to be
+	// scalars.
 	minimums []vec
 	// cut are the agents that are limited or heldBack.
 	cut    []*agent
@@ -97,6 +98,10 @@ func newHierarchical(opts Options) *hierarchical {
 	h.quotas.by, h.quotas.under = make(map[string]*quota), make(map[string]int)
 	h.root.bound = &h.quotas.root
 	for _, q := range opts.MinAllocatable {
+		if slices.ContainsFunc(q.Names(), func(n string) bool { return !slices.Contains(knownScalars, n) }) {
+			h.minimums = nil
+			break
+		}
 		var m vec
 		for i := range q.Len() {
 			m.addAt(h.index(q.At(i).Name), q.At(i).Milli)
@@ -105,6 +110,8 @@ func newHierarchical(opts Options) *hierarchical {
 	}
 	return h
 }
+
+var knownScalars = []string{"cpus", "mem", "disk", "gpus"}
 
 func (h *hierarchical) index(name string) int {
 	i, ok := h.names[name]

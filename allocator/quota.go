@@ -32,12 +32,15 @@ type quotas struct {
 	// whose roles may now get what they could not before.
 	eased   bool
 	relaxed []*quota
-	before  vec // scratch
+	// turned are quotas that have become full, or are so no longer.
+	turned []*quota
+	before vec // scratch
 }
 
 // quota is the quota of one role. All amounts are in thousandths.
 type quota struct {
 	role       string
+	node       *node // of the role in the tree of roles, if it is there
 	q          Quota
 	parent     *quota
 	guarantees vec
@@ -138,7 +141,10 @@ func (h *hierarchical) settle(q *quota, n int) {
 		}
 	}
 	q.needy = q.need.positive()
-	q.full = h.tooLittle(q.left)
+	if full := len(q.limits) > 0 && h.tooLittle(q.left); full != q.full {
+		q.full = full
+		qs.turned = append(qs.turned, q)
+	}
 	if q.parent == &qs.root {
 		qs.root.needy = qs.root.below.positive()
 	}
@@ -218,7 +224,7 @@ func (h *hierarchical) recount() {
 	if !qs.stale {
 		return
 	}
-	qs.stale, qs.relaxed = false, nil
+	qs.stale, qs.relaxed, qs.turned = false, nil, nil
 	for _, a := range h.cut {
 		h.revisit(a)
 	}
@@ -232,7 +238,7 @@ func (h *hierarchical) recount() {
 			q.parent = qs.nearest(role[:i])
 		}
 		q.consumed, q.need, q.below = nil, nil, nil
-		q.needy, q.relaxed = false, false
+		q.needy, q.full, q.relaxed, q.node = false, false, false, nil
 	}
 	h.attachQuotas(h.root)
 	if !qs.active() {
@@ -287,14 +293,39 @@ func (h *hierarchical) attachQuota(n *node) {
 		n.bound = &h.quotas.root
 		return
 	}
-	n.bound, n.under = n.parent.bound, false
-	if n.role != nil {
+	n.quota, n.bound, n.under = nil, n.parent.bound, false
+	if n.name != "." {
+		n.under = h.quotas.under[n.path] > 0
+		if q := h.quotas.by[n.path]; q != nil {
+			n.quota, n.bound, q.node = q, q, n
+		}
+	}
+	h.close(n)
+}
+
+// close puts the node where it belongs among its siblings: behind the open ones
+// if its quota is full and no framework below it has a minimum of its own.
+func (h *hierarchical) close(n *node) {
+	closed := n.quota != nil && n.quota.full && n.own == 0
+	if closed == n.closed {
 		return
 	}
-	if q := h.quotas.by[n.path]; q != nil {
-		n.bound = q
+	if n.active == 0 {
+		n.closed = closed
+		return
 	}
-	n.under = h.quotas.under[n.path] > 0
+	n.parent.order.change(h, n, func() { n.closed = closed })
+}
+
+// closeTurned does so for all that have turned. It must not happen while a list
+// is being walked.
+func (h *hierarchical) closeTurned() {
+	for _, q := range h.quotas.turned {
+		if q.node != nil {
+			h.close(q.node)
+		}
+	}
+	h.quotas.turned = h.quotas.turned[:0]
 }
 
 // room is how much a role may be given of each scalar, by index.
@@ -344,8 +375,9 @@ func (h *hierarchical) roomOf(q *quota, rm *room) {
 	}
 }
 
-// tooLittle reports whether an offer of nothing but chargeable scalars, of which
-// there is at most left of the i-th, would be too little by the common minimum.
+// tooLittle reports whether an offer without reserved, revocable and shared
+// resources, and with at most left of the i-th scalar, would be too little by the
+// common minimum.
 func (h *hierarchical) tooLittle(left func(i int) int64) bool {
 	if len(h.minimums) == 0 {
 		return false

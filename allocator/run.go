@@ -168,7 +168,7 @@ func (h *hierarchical) leavesOf(q *quota, out []*leaf) []*leaf {
 	if n == nil {
 		return out
 	}
-	h.walk(n, nothing, func(r *role) bool {
+	h.walk(n, func(r *role) bool {
 		for i := range r.order.fresh(h) {
 			out = append(out, r.order.at(i))
 		}

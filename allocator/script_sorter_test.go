@@ -212,7 +212,7 @@ func (w *sorterWorld) resources(text string) (resources.Resources, error) {
 // order asks the sorters.
 func (w *sorterWorld) order() string {
 	var out []string
-	w.h.eachRole(&agent{}, nothing, func(r *role) bool {
+	w.h.eachRole(&agent{}, func(r *role) bool {
 		w.h.eachLeaf(&agent{}, r, func(l *leaf) bool {
 			switch {
 			case w.sorted:

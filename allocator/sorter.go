@@ -3,6 +3,7 @@ package allocator
 import (
 	"math"
 	"slices"
+	"sort"
 	"strings"
 
 	"clusterd/allocator/resources"
@@ -52,8 +53,24 @@ type rank struct {
 	share float64
 	count int64
 	name  string
+	// closed ones are behind all others in their list, each part being in order:
+	// they are roles whose quota leaves nothing of an agent without reservations,
+	// and may be many.
+	closed bool
 }
 
+// place compares places in a list.
+func (a *rank) place(b *rank) int {
+	if a.closed != b.closed {
+		if b.closed {
+			return -1
+		}
+		return 1
+	}
+	return a.compare(b)
+}
+
+// compare compares who comes first.
 func (a *rank) compare(b *rank) int {
 	switch {
 	case a.share < b.share:
@@ -98,7 +115,7 @@ func (o *ordered[T]) fresh(h *hierarchical) int {
 		for _, s := range o.list {
 			o.slots[s].rescale(h)
 		}
-		slices.SortFunc(o.list, func(a, b uint32) int { return o.slots[a].key().compare(o.slots[b].key()) })
+		slices.SortFunc(o.list, func(a, b uint32) int { return o.slots[a].key().place(o.slots[b].key()) })
 		o.epoch = h.epoch
 	}
 	return len(o.list)
@@ -118,7 +135,7 @@ func (o *ordered[T]) members() []T {
 func (o *ordered[T]) search(k *rank, from, to int) int {
 	for from < to {
 		mid := int(uint(from+to) / 2)
-		if o.at(mid).key().compare(k) < 0 {
+		if o.at(mid).key().place(k) < 0 {
 			from = mid + 1
 		} else {
 			to = mid
@@ -134,6 +151,15 @@ func (o *ordered[T]) find(m T) int {
 		panic("allocator: order of a sorter is broken at " + m.key().name)
 	}
 	return i
+}
+
+// closed returns where the closed ones begin.
+func (o *ordered[T]) closed() int {
+	n := len(o.list)
+	if n == 0 || !o.at(n-1).key().closed {
+		return n
+	}
+	return sort.Search(n, func(i int) bool { return o.at(i).key().closed })
 }
 
 func (o *ordered[T]) insert(h *hierarchical, m T) {
@@ -171,11 +197,11 @@ func (o *ordered[T]) change(h *hierarchical, m T, f func()) {
 	f()
 	k := m.key()
 	switch {
-	case i > 0 && k.compare(o.at(i-1).key()) < 0:
+	case i > 0 && k.place(o.at(i-1).key()) < 0:
 		to := o.search(k, 0, i)
 		copy(o.list[to+1:i+1], o.list[to:i])
 		o.list[to] = slot
-	case i+1 < len(o.list) && k.compare(o.at(i+1).key()) > 0:
+	case i+1 < len(o.list) && k.place(o.at(i+1).key()) > 0:
 		to := o.search(k, i+1, len(o.list))
 		copy(o.list[i:], o.list[i+1:to])
 		o.list[to-1] = slot
@@ -197,10 +223,10 @@ type node struct {
 	active   int   // active frameworks in the subtree
 	own      int   // those of them with a minimum of their own
 	role     *role // of a leaf, else nil
-	// bound is the quota of the node or the nearest above it; under says that
-	// there are quotas below it.
-	bound *quota
-	under bool
+	// quota is the node's own, nil if it has none, and bound that or the nearest
+	// above it; under says that there are quotas below it.
+	quota, bound *quota
+	under        bool
 }
 
 func (n *node) key() *rank { return &n.rank }
@@ -336,6 +362,7 @@ func (h *hierarchical) activate(l *leaf) {
 			} else {
 				n.own--
 			}
+			h.close(n)
 		}
 	}
 	if active == l.active {
@@ -409,6 +436,9 @@ func (h *hierarchical) forget(r *role) {
 	delete(h.roles, r.path)
 	for n := r.leaf; n != h.root && len(n.children) == 0; n = n.parent {
 		delete(n.parent.children, n.name)
+		if n.quota != nil {
+			n.quota.node = nil
+		}
 	}
 }
 
@@ -471,39 +501,44 @@ func depth(n *node) int {
 }
 
 // eachRole calls f for the active roles in the order in which they are served on
-// the agent, until f returns false. Subtrees of which skip is true are left out.
-func (h *hierarchical) eachRole(a *agent, skip func(*node) bool, f func(*role) bool) {
-	if h.opts.RoleSorter != SorterRandom {
-		h.walk(h.root, skip, f)
+// the agent, until f returns false.
+func (h *hierarchical) eachRole(a *agent, f func(*role) bool) {
+	if h.opts.RoleSorter == SorterRandom {
+		h.eachDrawn(a, h.roleChances(), f)
 		return
 	}
-	lots := h.lots[:0]
-	for i, c := range h.roleChances() {
-		skipped := false
-		for n := c.role.leaf; n != h.root && !skipped; n = n.parent {
-			skipped = skip(n)
-		}
-		if !skipped {
-			lots = append(lots, lot{h.draw(a, c.role.hash) / c.weight, i})
-		}
-	}
-	h.lots = lots
-	drawLots(lots, func(i int) bool { return f(h.chances[i].role) })
+	h.walk(h.root, f)
 }
 
-// nothing is to be skipped.
-func nothing(*node) bool { return false }
-
-func (h *hierarchical) walk(n *node, skip func(*node) bool, f func(*role) bool) bool {
+func (h *hierarchical) walk(n *node, f func(*role) bool) bool {
 	if n.role != nil {
 		return f(n.role)
 	}
-	for i := range n.order.fresh(h) {
-		if c := n.order.at(i); !skip(c) && !h.walk(c, skip, f) {
+	// Both parts of the list are in order.
+	end := n.order.fresh(h)
+	closed := n.order.closed()
+	for i, j := 0, closed; i < closed || j < end; {
+		var c *node
+		if j == end || i < closed && n.order.at(i).compare(&n.order.at(j).rank) < 0 {
+			c, i = n.order.at(i), i+1
+		} else {
+			c, j = n.order.at(j), j+1
+		}
+		if !h.walk(c, f) {
 			return false
 		}
 	}
 	return true
+}
+
+// eachDrawn calls f for roles in the order that they draw, until it returns false.
+func (h *hierarchical) eachDrawn(a *agent, roles []weighted, f func(*role) bool) {
+	lots := h.lots[:0]
+	for i, c := range roles {
+		lots = append(lots, lot{h.draw(a, c.role.hash) / c.weight, i})
+	}
+	h.lots = lots
+	drawLots(lots, func(i int) bool { return f(roles[i].role) })
 }
 
 // eachLeaf does the same for the active frameworks of a role.

@@ -68,7 +68,7 @@ func drawn(h *hierarchical) map[string]int {
 	for seq := range 20000 {
 		a := &agent{seq: uint64(seq)}
 		var names []string
-		h.eachRole(a, nothing, func(r *role) bool {
+		h.eachRole(a, func(r *role) bool {
 			h.eachLeaf(a, r, func(l *leaf) bool {
 				names = append(names, l.name)
 				return true

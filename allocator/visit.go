@@ -35,6 +35,9 @@ type visit struct {
 	roomless   bool
 	roomlessAt uint64
 	gains      []gain
+	// open are the roles that may still get something in this round, for the
+	// random sorter.
+	open []weighted
 }
 
 // gain is what a leaf got in a visit.
@@ -47,19 +50,72 @@ type gain struct {
 func (v *visit) pass(tasks []task, r round) {
 	v.round = r
 	v.h.order(tasks, uint64(r))
+	if v.h.opts.RoleSorter == SorterRandom {
+		v.open = append(v.open[:0], v.h.roleChances()...)
+	}
 	for i := range tasks {
+		if r == guarantees && !v.h.quotas.root.needy {
+			return
+		}
 		v.t, v.a, v.roomFor = &tasks[i], tasks[i].agent, nil
 		v.look()
 		if v.left.Empty() {
 			continue
 		}
-		if v.t.only != nil {
+		v.h.closeTurned()
+		switch {
+		case v.t.only != nil:
 			v.someLeaves(v.t.only)
-		} else {
-			v.h.eachRole(v.a, v.skip, v.serve)
+		case v.h.opts.RoleSorter == SorterRandom:
+			v.h.eachDrawn(v.a, v.drawing(), v.serve)
+		default:
+			v.walk(v.h.root)
 		}
 		v.end()
 	}
+}
+
+// walk serves the roles below n in their order, leaving out what skip names, and
+// reports whether there is still something left.
+func (v *visit) walk(n *node) bool {
+	if n.role != nil {
+		return v.serve(n.role)
+	}
+	if !v.plain {
+		return v.h.walk(n, func(r *role) bool { return v.skipRole(r) || v.serve(r) })
+	}
+	for i := range n.order.fresh(v.h) {
+		c := n.order.at(i)
+		if c.closed {
+			v.a.limited = true
+			break
+		}
+		if !v.skip(c) && !v.walk(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// drawing returns the roles among which the random sorter draws. Roles that
+// cannot be given anything any more in this round are dropped for good.
+func (v *visit) drawing() []weighted {
+	if !v.h.quotas.active() || v.round != guarantees && !v.plain {
+		return v.h.roleChances()
+	}
+	v.open = slices.DeleteFunc(v.open, func(w weighted) bool {
+		if v.round == guarantees {
+			return v.skipRole(w.role)
+		}
+		for n := w.role.leaf; n != nil; n = n.parent {
+			if n.closed {
+				return true
+			}
+		}
+		return false
+	})
+	v.a.limited = v.a.limited || len(v.open) < len(v.h.roleChances())
+	return v.open
 }
 
 // look finds out what is left.
@@ -97,29 +153,33 @@ func (v *visit) end() {
 // anything of the agent in this round because of quotas.
 func (v *visit) skip(n *node) bool {
 	qs := &v.h.quotas
-	if !qs.active() {
+	if !qs.active() || n.parent != v.h.root {
 		return false
 	}
-	top := n.parent == v.h.root
 	needy := n.under
-	if n.bound != &qs.root {
-		needy = n.bound.needy
+	if n.quota != nil {
+		needy = n.quota.needy
+	}
+	if needy {
+		return false
 	}
 	if v.round == guarantees {
-		return top && !needy
+		return true
 	}
-	if !v.plain || n.own > 0 {
-		return false
-	}
-	if top && !needy && v.noRoom() {
+	if v.plain && n.own == 0 && v.noRoom() {
 		v.a.heldBack = true
 		return true
 	}
-	if n.bound != &qs.root && n.bound.full {
-		v.a.limited = true
-		return true
-	}
 	return false
+}
+
+// skipRole is skip for the top-level role above r.
+func (v *visit) skipRole(r *role) bool {
+	n := r.leaf
+	for n.parent != v.h.root {
+		n = n.parent
+	}
+	return v.skip(n)
 }
 
 // noRoom finds out whether v is roomless.
@@ -149,7 +209,7 @@ func (v *visit) serve(r *role) bool {
 // someLeaves offers what is left to a few frameworks, in their order.
 func (v *visit) someLeaves(only []*leaf) {
 	if v.h.opts.RoleSorter == SorterRandom || v.h.opts.FrameworkSorter == SorterRandom {
-		v.h.eachRole(v.a, v.skip, func(r *role) bool {
+		v.h.eachRole(v.a, func(r *role) bool {
 			v.h.eachLeaf(v.a, r, func(l *leaf) bool {
 				return !containsLeaf(only, l) || v.worthwhile(r) && v.offer(l)
 			})

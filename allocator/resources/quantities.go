@@ -147,6 +147,15 @@ func (q Quantities) Empty() bool { return len(q.q) == 0 }
 // At returns the i-th quantity by name.
 func (q Quantities) At(i int) Quantity { return q.q[i] }
 
+// Names returns the names, sorted.
+func (q Quantities) Names() []string {
+	names := make([]string, len(q.q))
+	for i, e := range q.q {
+		names[i] = e.Name
+	}
+	return names
+}
+
 // Get returns the amount of name in thousandths, 0 if absent.
 func (q Quantities) Get(name string) int64 {
 	if i, found := q.find(name); found {
