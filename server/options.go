@@ -102,6 +102,7 @@ func DefaultOptions() Options {
 			RegistryMaxAgentAge:          14 * 24 * time.Hour,
 			RegistryMaxAgentCount:        102400,
 			PublishFrameworkMetrics:      true,
+			ConstraintRegexps:            allocator.RegexpLimits{MaxMemory: 4096, MaxProgramSize: 100},
 		},
 		Allocator: allocator.DefaultOptions(),
 		Streams:   DefaultStreamLimits(),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -248,6 +249,10 @@ func coreOptions(v *flags.Values, c *core.Config) error {
 	c.AgentReregisterTimeout = v.Duration("agent_reregister_timeout")
 	c.AllocatorAgentRecoveryFactor = v.Float("allocator_agent_recovery_factor")
 	c.AllocatorRecoveryTimeout = v.Duration("allocator_recovery_timeout")
+	c.ConstraintRegexps = allocator.RegexpLimits{
+		MaxMemory:      int64(min(v.Bytes("offer_constraints_re2_max_mem"), math.MaxInt64)),
+		MaxProgramSize: v.Int("offer_constraints_re2_max_program_size"),
+	}
 	if text := v.String("agent_removal_rate_limit"); text != "" {
 		n, per, err := units.ParseRate(text)
 		if err != nil {

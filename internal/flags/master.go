@@ -75,8 +75,13 @@ func masterAllocatorFlags() []Flag {
 		{Name: "filter_gpu_resources", Type: Bool, Default: "true", Help: "Offer agents with GPUs to frameworks with GPU_RESOURCES only."},
 		{Name: "min_allocatable_resources", Default: "cpus:0.01|mem:32", Help: "Least resources worth offering; alternatives separated by |."},
 		{Name: "offer_timeout", Type: Duration, Help: "Rescind offers older than this.", Check: positive},
-		{Name: "offer_constraints_re2_max_mem", Type: Bytes, Default: "4KB", Help: "Memory limit of a regular expression in offer constraints.", State: Accepted},
-		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", State: Accepted, Check: atLeast(1)},
+		{Name: "offer_constraints_re2_max_mem", Type: Bytes, Default: "4KB", Help: "Memory limit of a regular expression in offer constraints.", Check: func(v Value) error {
+			if v.by == 0 {
+				return errors.New("must be positive")
+			}
+			return nil
+		}},
+		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", Check: atLeast(1)},
 		{Name: "roles", Help: "Roles that may be used; unset: any. Deprecated."},
 		{Name: "weights", Help: "role=weight,role=weight for a new registry. Deprecated: use /weights.", State: Accepted},
 		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers, read every 5 s."},

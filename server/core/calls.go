@@ -100,11 +100,12 @@ func (c *Core) updateCall(fw *framework, call *scheduler.Call_UpdateFramework) (
 	if err := validateUpdate(fw.info, info); err != nil {
 		return 400, "FrameworkInfo update is not valid: " + err.Error()
 	}
-	if err := validateOptions(frameworkRoles(info), call.SuppressedRoles, call.OfferConstraints); err != nil {
+	want, err := c.readWishes(frameworkRoles(info), call.SuppressedRoles, call.OfferConstraints)
+	if err != nil {
 		return 400, "'UpdateFramework' call is not valid: " + err.Error()
 	}
 	changed := !proto.Equal(fw.info, info)
-	c.updateFramework(fw, info, call.SuppressedRoles, call.OfferConstraints)
+	c.updateFramework(fw, info, want)
 	c.saveFramework(fw, changed)
 	if changed {
 		c.tellAgents(fw)

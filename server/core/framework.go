@@ -18,11 +18,10 @@ import (
 
 // framework is what the core knows of a framework that has not ended.
 type framework struct {
-	id          string
-	info        *mesos.FrameworkInfo
-	roles       []string // sorted
-	suppressed  []string // sorted
-	constraints *scheduler.OfferConstraints
+	id    string
+	info  *mesos.FrameworkInfo
+	roles []string // sorted
+	wishes
 
 	stream    string // of its connection; empty while there is none
 	active    bool
@@ -116,6 +115,7 @@ func (fw *framework) allocation() allocator.Framework {
 		ReservationRefinement: fw.can(mesos.FrameworkInfo_Capability_RESERVATION_REFINEMENT),
 		RegionAware:           fw.can(mesos.FrameworkInfo_Capability_REGION_AWARE),
 		MultiRole:             fw.can(mesos.FrameworkInfo_Capability_MULTI_ROLE),
+		Constraints:           fw.compiled,
 		Active:                fw.active,
 	}
 	for role, filter := range fw.info.GetOfferFilters() {
@@ -166,13 +166,14 @@ func (c *Core) subscribe(in Subscribe) {
 	if in.Principal != nil && info.Principal == nil {
 		info.Principal = new(in.Principal.Value)
 	}
-	if err := c.validateSubscription(sub); err != nil {
+	want, err := c.readSubscription(sub)
+	if err != nil {
 		c.refuse(in, err)
 		return
 	}
 	id := info.GetId().GetValue()
 	if id == "" {
-		c.subscribeNew(in, sub)
+		c.subscribeNew(in, info, want)
 		return
 	}
 	fw := c.framework(id)
@@ -182,14 +183,14 @@ func (c *Core) subscribe(in Subscribe) {
 		fw = c.recoverFramework(proto.CloneOf(info), false)
 		c.setDeadline(fw, c.now.Add(max(failoverTimeout(info), c.cfg.AgentReregisterTimeout)))
 	}
-	c.resubscribe(in, fw, sub)
+	c.resubscribe(in, fw, info, want)
 }
 
-func (c *Core) validateSubscription(sub *scheduler.Call_Subscribe) error {
+func (c *Core) readSubscription(sub *scheduler.Call_Subscribe) (wishes, error) {
 	if err := c.validateFramework(sub.FrameworkInfo); err != nil {
-		return err
+		return wishes{}, err
 	}
-	return validateOptions(frameworkRoles(sub.FrameworkInfo), sub.SuppressedRoles, sub.OfferConstraints)
+	return c.readWishes(frameworkRoles(sub.FrameworkInfo), sub.SuppressedRoles, sub.OfferConstraints)
 }
 
 // refuse opens the stream, says what is wrong, and closes it: a subscription that
@@ -211,8 +212,7 @@ func errorEvent(message string) *scheduler.Event {
 
 // subscribeNew gives a new framework its id. The registry has it before the
 // framework does, so that no crash makes it unknown.
-func (c *Core) subscribeNew(in Subscribe, sub *scheduler.Call_Subscribe) {
-	info := sub.FrameworkInfo
+func (c *Core) subscribeNew(in Subscribe, info *mesos.FrameworkInfo, want wishes) {
 	info.Id = &mesos.FrameworkID{Value: new(fmt.Sprintf("%s-%04d", c.masterID, c.nextFramework))}
 	c.nextFramework++
 	fw := c.newFramework(info)
@@ -225,7 +225,7 @@ func (c *Core) subscribeNew(in Subscribe, sub *scheduler.Call_Subscribe) {
 		}
 		delete(c.opening, in.StreamID)
 		fw.registeredAt, fw.reregisteredAt = c.now, c.now
-		fw.suppressed, fw.constraints = roleSet(sub.SuppressedRoles), sub.OfferConstraints
+		fw.wishes = want
 		fw.active = true
 		c.addFramework(fw)
 		c.connect(fw, in)
@@ -241,15 +241,14 @@ func (c *Core) subscribedInVain(fw *framework) {
 }
 
 // resubscribe lets a framework come back: on a new connection, or to a new master.
-func (c *Core) resubscribe(in Subscribe, fw *framework, sub *scheduler.Call_Subscribe) {
-	info := sub.FrameworkInfo
+func (c *Core) resubscribe(in Subscribe, fw *framework, info *mesos.FrameworkInfo, want wishes) {
 	preserveImmutable(fw.info, info)
 	if err := validateUpdate(fw.info, info); err != nil {
 		c.refuse(in, err)
 		return
 	}
 	changed := !proto.Equal(fw.info, info)
-	c.updateFramework(fw, info, sub.SuppressedRoles, sub.OfferConstraints)
+	c.updateFramework(fw, info, want)
 	c.saveFramework(fw, changed)
 	if fw.recovered {
 		fw.recovered = false
@@ -319,11 +318,10 @@ func (c *Core) sendEvent(fw *framework, e *scheduler.Event) {
 
 // updateFramework replaces what a framework says of itself, and rescinds the
 // offers for roles that it left (Mesos: Master::updateFramework).
-func (c *Core) updateFramework(fw *framework, info *mesos.FrameworkInfo, suppressed []string, constraints *scheduler.OfferConstraints) {
+func (c *Core) updateFramework(fw *framework, info *mesos.FrameworkInfo, want wishes) {
 	fw.info = info
 	fw.roles = frameworkRoles(info)
-	fw.suppressed = roleSet(suppressed)
-	fw.constraints = constraints
+	fw.wishes = want
 	c.alloc.UpdateFramework(fw.id, fw.allocation())
 	for _, o := range fw.offers.Values() {
 		if !fw.hasRole(o.Role) {

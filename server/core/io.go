@@ -3,6 +3,7 @@ package core
 import (
 	"time"
 
+	"clusterd/allocator"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
@@ -212,6 +213,10 @@ type Config struct {
 	// --allocator_recovery_timeout is over. Zero in either: nobody waits.
 	AllocatorAgentRecoveryFactor float64
 	AllocatorRecoveryTimeout     time.Duration
+
+	// ConstraintRegexps are --offer_constraints_re2_max_mem and
+	// --offer_constraints_re2_max_program_size.
+	ConstraintRegexps allocator.RegexpLimits
 }
 
 // RateLimit permits N events in each Per.

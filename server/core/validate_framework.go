@@ -2,18 +2,14 @@ package core
 
 import (
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 
+	"clusterd/allocator"
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
 )
-
-// maxRegexLength bounds the regular expressions in offer constraints, in place of
-// RE2's limits on memory and program size, which Go's engine does not have.
-const maxRegexLength = 1000
 
 // hasCapability reports whether a framework has announced a capability.
 func hasCapability(info *mesos.FrameworkInfo, c mesos.FrameworkInfo_Capability_Type) bool {
@@ -142,9 +138,16 @@ func (c *Core) allowedRole(role string) bool {
 	return len(c.cfg.Roles) == 0 || role == "*" || slices.Contains(c.cfg.Roles, role)
 }
 
-// validateOptions checks what a framework says besides its FrameworkInfo when it
-// subscribes or changes itself.
-func validateOptions(roles, suppressed []string, constraints *scheduler.OfferConstraints) error {
+// wishes are what a framework says besides its FrameworkInfo when it subscribes or
+// changes itself.
+type wishes struct {
+	suppressed  []string // sorted
+	constraints *scheduler.OfferConstraints
+	compiled    *allocator.Constraints
+}
+
+// readWishes checks and compiles them.
+func (c *Core) readWishes(roles, suppressed []string, constraints *scheduler.OfferConstraints) (wishes, error) {
 	var unknown []string
 	for _, role := range suppressed {
 		if !slices.Contains(roles, role) && !slices.Contains(unknown, role) {
@@ -153,70 +156,19 @@ func validateOptions(roles, suppressed []string, constraints *scheduler.OfferCon
 	}
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
-		return invalidf("Suppressed roles %s are not contained in the set of roles", setText(unknown))
+		return wishes{}, invalidf("Suppressed roles %s are not contained in the set of roles", setText(unknown))
 	}
 	for _, role := range sortedKeys(constraints.GetRoleConstraints()) {
 		if !slices.Contains(roles, role) {
-			return invalidf("Offer constraints specify `role_constraints` for a role '%s'"+
+			return wishes{}, invalidf("Offer constraints specify `role_constraints` for a role '%s'"+
 				"not contained in the set of roles", role)
 		}
 	}
-	return within("Offer constraints are not valid: ", validateConstraints(constraints))
-}
-
-// validateConstraints follows src/master/allocator/mesos/offer_constraints_filter.cpp.
-func validateConstraints(constraints *scheduler.OfferConstraints) error {
-	for _, role := range sortedKeys(constraints.GetRoleConstraints()) {
-		groups := constraints.RoleConstraints[role].GetGroups()
-		if len(groups) == 0 {
-			return invalidf("'OfferConstraints::role_constraints' has an empty "+
-				"'RoleConstraints::groups' for role %s", role)
-		}
-		for _, g := range groups {
-			if len(g.GetAttributeConstraints()) == 0 {
-				return invalidf("'OfferConstraints::RoleConstraints::groups' for role %s"+
-					"contains an empty RoleConstraints::Group", role)
-			}
-			for _, a := range g.AttributeConstraints {
-				if err := validateConstraint(a); err != nil {
-					return invalidf("A role %s has an invalid 'AttributeConstraint': %s", role, err)
-				}
-			}
-		}
+	compiled, err := allocator.CompileConstraints(constraints, c.cfg.ConstraintRegexps)
+	if err != nil {
+		return wishes{}, within("Offer constraints are not valid: ", err)
 	}
-	return nil
-}
-
-func validateConstraint(a *scheduler.AttributeConstraint) error {
-	switch s := a.GetSelector().GetSelector().(type) {
-	case *scheduler.AttributeConstraint_Selector_PseudoattributeType_:
-		if s.PseudoattributeType == scheduler.AttributeConstraint_Selector_UNKNOWN {
-			return invalidf("Unknown pseudoattribute type")
-		}
-	case *scheduler.AttributeConstraint_Selector_AttributeName:
-	default:
-		return invalidf("Exactly one of 'AttributeConstraint::Selector::name' or " +
-			"'AttributeConstraint::Selector::pseudoattribute_type' must be set")
-	}
-	switch p := a.GetPredicate().GetPredicate().(type) {
-	case nil:
-		return invalidf("Unknown predicate type")
-	case *scheduler.AttributeConstraint_Predicate_TextMatches_:
-		return validateRegex(p.TextMatches.GetRegex())
-	case *scheduler.AttributeConstraint_Predicate_TextNotMatches_:
-		return validateRegex(p.TextNotMatches.GetRegex())
-	}
-	return nil
-}
-
-func validateRegex(regex string) error {
-	if len(regex) > maxRegexLength {
-		return invalidf("Regex of %d characters is too complex: the maximum is %d", len(regex), maxRegexLength)
-	}
-	if _, err := regexp.Compile(regex); err != nil {
-		return invalidf("Failed to construct regex from pattern '%s': %s", regex, err)
-	}
-	return nil
+	return wishes{suppressed: roleSet(suppressed), constraints: constraints, compiled: compiled}, nil
 }
 
 // validateUpdate checks that members that cannot change do not change.

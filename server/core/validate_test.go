@@ -358,7 +358,8 @@ func TestValidateConstraints(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			wantError(t, validateOptions([]string{"a"}, nil, parse[scheduler.OfferConstraints](t, tt.constraints)), tt.want)
+			_, err := newHarness(t, testConfig(), Recovered{}).core.readWishes([]string{"a"}, nil, parse[scheduler.OfferConstraints](t, tt.constraints))
+			wantError(t, err, tt.want)
 		})
 	}
 }
