@@ -174,7 +174,8 @@ func (w *world) reachable(framework, role, agent string) bool {
 	return a.Active && (w.whitelist == nil || slices.Contains(w.whitelist, a.Hostname)) &&
 		(a.Domain == nil || a.Domain.GetFaultDomain().GetRegion().GetName() == "here" || f.RegionAware) &&
 		(a.Total.Get("gpus").Empty() || f.GPU) && (a.MultiRole || !f.MultiRole) &&
-		(a.HierarchicalRole || !strings.Contains(role, "/"))
+		(a.HierarchicalRole || !strings.Contains(role, "/")) &&
+		(w.wants[framework] != role || a.Hostname == "h1")
 }
 
 func (w *world) enough(f *Framework, role string, r resources.Resources) bool {
@@ -274,6 +275,9 @@ func (w *world) needBelow(role, but, name string) int64 {
 // what others below that one need.
 func (w *world) entitled(role, name string) int64 {
 	var most int64
+	if len(w.quotas) == 0 {
+		return 0
+	}
 	others := w.needBelow(role, "", name)
 	room := int64(1) << 62
 	for p := role; p != ""; p = worldParent(p) {
@@ -358,12 +362,23 @@ func (w *world) eachReachable(agent string, visit func(worldHold, *Framework)) {
 // checkGuarantees: once a run is over, no framework has not got what its role is
 // entitled to while there is an agent that it could have it from.
 func (w *world) checkGuarantees() {
+	due := map[[2]string]int64{} // by role and resource
+	for _, role := range worldRoles {
+		for _, name := range []string{"cpus", "mem"} {
+			if x := w.entitled(role, name); x > 0 {
+				due[[2]string{role, name}] = x
+			}
+		}
+	}
+	if len(due) == 0 {
+		return
+	}
 	for _, agent := range slices.Sorted(maps.Keys(w.agents)) {
 		free := w.free(agent).Filter(chargeableScalar)
 		w.eachReachable(agent, func(h worldHold, f *Framework) {
 			for _, name := range []string{"cpus", "mem"} {
-				lacking := w.entitled(h.role, name)
-				if lacking <= 0 {
+				lacking, ok := due[[2]string{h.role, name}]
+				if !ok {
 					continue
 				}
 				r := free.Get(name).Shrink(resources.NewQuantities(map[string]float64{name: resources.FromMilli(lacking)}))

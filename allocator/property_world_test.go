@@ -9,6 +9,7 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/scheduler"
 )
 
 // world is a cluster with one allocator, driven at random. It knows what it has
@@ -32,6 +33,7 @@ type world struct {
 	filters    []worldFilter
 	quotas     map[string]Quota
 	weights    map[string]float64
+	wants      map[string]string // the role in which a framework wants h1 only
 	whitelist  []string
 	recovering bool
 }
@@ -62,6 +64,7 @@ func newWorld(kind worldKind, draw func(string, int) int, fail func(string, ...a
 		kind: kind, opts: DefaultOptions(), fail: fail, draw: draw, now: epoch,
 		frameworks: map[string]*Framework{}, agents: map[string]*Agent{},
 		held: map[worldHold]resources.Resources{}, quotas: map[string]Quota{}, weights: map[string]float64{},
+		wants: map[string]string{},
 	}
 	w.opts.Seed = uint64(draw("seed", 1000))
 	w.opts.Domain = testDomain("here")
@@ -111,6 +114,9 @@ func (w *world) step() {
 	}
 	if len(w.frameworks) > 0 {
 		steps = append(steps, w.changeFramework, w.changeFramework)
+		if !w.kind.plain {
+			steps = append(steps, w.request)
+		}
 	}
 	if len(w.agents) > 0 {
 		steps = append(steps, w.changeAgent)
@@ -136,7 +142,7 @@ func (w *world) step() {
 	choose(w, "step", steps...)()
 }
 
-func (w *world) newFramework() Framework {
+func (w *world) newFramework(id string) Framework {
 	f := Framework{Active: true, MultiRole: true, ReservationRefinement: true}
 	for _, r := range worldRoles {
 		if w.chance(3) {
@@ -155,6 +161,11 @@ func (w *world) newFramework() Framework {
 	f.MultiRole, f.ReservationRefinement = !w.chance(5), !w.chance(3)
 	f.GPU, f.Shared, f.Revocable, f.RegionAware = w.chance(2), w.chance(2), w.chance(2), w.chance(2)
 	f.Active = !w.chance(6)
+	delete(w.wants, id)
+	if w.chance(4) {
+		w.wants[id] = f.Roles[0]
+		f.Constraints = w.onlyHost(f.Roles[0], "h1")
+	}
 	switch w.draw("minimum", 5) {
 	case 0:
 		f.MinAllocatable = map[string][]resources.Quantities{f.Roles[0]: {}}
@@ -166,9 +177,50 @@ func (w *world) newFramework() Framework {
 	return f
 }
 
+// onlyHost is the constraint that the agents of a role have this name.
+func (w *world) onlyHost(role, host string) *Constraints {
+	hostname := scheduler.AttributeConstraint_Selector_HOSTNAME
+	c, err := CompileConstraints(&scheduler.OfferConstraints{
+		RoleConstraints: map[string]*scheduler.OfferConstraints_RoleConstraints{role: {
+			Groups: []*scheduler.OfferConstraints_RoleConstraints_Group{{
+				AttributeConstraints: []*scheduler.AttributeConstraint{{
+					Selector: &scheduler.AttributeConstraint_Selector{
+						Selector: &scheduler.AttributeConstraint_Selector_PseudoattributeType_{PseudoattributeType: hostname},
+					},
+					Predicate: &scheduler.AttributeConstraint_Predicate{
+						Predicate: &scheduler.AttributeConstraint_Predicate_TextEquals_{
+							TextEquals: &scheduler.AttributeConstraint_Predicate_TextEquals{Value: &host},
+						},
+					},
+				}},
+			}},
+		}},
+	}, RegexpLimits{})
+	if err != nil {
+		w.failf("%v", err)
+	}
+	return c
+}
+
+// request says that a framework has a need, which may put it behind others but
+// keeps nothing from it.
+func (w *world) request() {
+	id := w.one("framework", slices.Sorted(maps.Keys(w.frameworks)))
+	var requests []*mesos.Request
+	for range w.draw("requests", 3) {
+		q := &mesos.Request{Resources: resources.MustParse(choose(w, "need", "cpus:4", "mem:256", "cpus:2;ports:[2-3]")).Proto()}
+		if w.chance(4) {
+			q.AgentId = &mesos.AgentID{Value: new(fmt.Sprint("s", w.serial))}
+		}
+		requests = append(requests, q)
+	}
+	w.do(fmt.Sprintf("request %s %v", id, requests), func(a Allocator) { a.RequestResources(id, requests) })
+}
+
 func (w *world) addFramework() {
 	w.serial++
-	id, f := fmt.Sprint("f", w.serial), w.newFramework()
+	id := fmt.Sprint("f", w.serial)
+	f := w.newFramework(id)
 	w.frameworks[id] = &f
 	g := f
 	w.do(fmt.Sprintf("framework %s %+v", id, g), func(a Allocator) { a.AddFramework(id, g, nil) })
@@ -203,7 +255,7 @@ func (w *world) changeFramework() {
 		f.Active = true
 		w.do("activate-framework "+id, func(a Allocator) { a.ActivateFramework(id) })
 	case "update":
-		g := w.newFramework()
+		g := w.newFramework(id)
 		g.Active = f.Active
 		w.dropFilters(func(x worldFilter) bool {
 			revived := slices.Contains(f.Suppressed, x.role) && !slices.Contains(g.Suppressed, x.role)
