@@ -27,6 +27,7 @@ type agent struct {
 	held       []holding // by role and framework, in order of arrival
 	orphans    map[string]resources.Resources
 	leaving    *leaving // nil: no maintenance
+	slot       int      // see slots
 
 	// free is what is left of info.Total but for shared resources; it is stale
 	// after a change until it is asked for.

@@ -447,3 +447,43 @@ func BenchmarkConstraints(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkConstrainedFrameworks frees an agent that a thousand frameworks do not
+// want, and has it offered to the one that does.
+func BenchmarkConstrainedFrameworks(b *testing.B) {
+	for _, tt := range []struct{ name, lines string }{
+		{"hostname", "a: hostname equals h2"},
+		{"regexp", "a: hostname matches host-[0-9]+\\.example\\.com"},
+		{"100 regexps", manyRegexps(100)},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			h := newHierarchical(DefaultOptions())
+			c, err := CompileConstraints((&command{}).parseConstraints(strings.Split(tt.lines, "\n")), RegexpLimits{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i := range 1000 {
+				h.AddFramework(fmt.Sprintf("f%03d", i), Framework{Roles: []string{"a"}, Active: true, Constraints: c}, nil)
+			}
+			h.AddFramework("last", Framework{Roles: []string{"a"}, Active: true}, nil)
+			a := testAgent("cpus:1;mem:64")
+			a.Hostname = "agent-17.cluster.example.com"
+			h.AddAgent("s", a, nil)
+			for b.Loop() {
+				o := h.Allocate(epoch).Offers
+				if len(o) != 1 || o[0].FrameworkID != "last" {
+					b.Fatal(o)
+				}
+				h.RecoverResources(epoch, "last", "s", o[0].Resources, nil)
+			}
+		})
+	}
+}
+
+func manyRegexps(n int) string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf("a: hostname matches (.*)(x|y|z)%d[0-9]*", i)
+	}
+	return strings.Join(lines, "\n")
+}

@@ -61,6 +61,7 @@ type hierarchical struct {
 	sharers []*agent
 
 	maintenance maintenance
+	slots       slots
 
 	expiries []expiry // heap
 	stale    int      // how many of expiries are of filters that are gone, at least
@@ -255,6 +256,7 @@ func (h *hierarchical) subscribe(f *framework, info Framework) {
 		if !l.subscribed {
 			h.dropFilters(l)
 		}
+		h.judge(l)
 		h.activate(l)
 		if l.active {
 			h.change(l)
@@ -350,6 +352,9 @@ func (h *hierarchical) setAgent(a *agent, info Agent) bool {
 	}
 	h.maintain(a, &info)
 	info.Total = a.info.Total
+	if attributesChanged || a.info.Hostname != info.Hostname || !proto.Equal(a.info.Domain, info.Domain) {
+		h.forgetVerdicts(a)
+	}
 	a.info = info
 	a.remote = h.isRemote(info.Domain)
 	if totalChanged {
@@ -401,6 +406,7 @@ func (h *hierarchical) RemoveAgent(id string) {
 	}
 	h.dropFiltersOn(a)
 	h.setUnavailability(a, nil)
+	h.forgetVerdicts(a)
 	h.setTotal(a, resources.Resources{})
 	a.gone = true
 	delete(h.agents, id)

@@ -257,6 +257,7 @@ type leaf struct {
 	agents     int  // agents on which it holds something
 	changed    bool // it is in hierarchical.changed
 	filters    map[*agent][]*filter
+	verdicts   *verdicts // nil: no constraints
 }
 
 func (l *leaf) key() *rank { return &l.rank }

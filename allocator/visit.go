@@ -429,7 +429,7 @@ func (v *visit) capable(l *leaf) bool {
 	case !a.info.HierarchicalRole && strings.Contains(l.role.path, "/"):
 		return false
 	}
-	return f.Constraints.match(l.role.path, a.info.Hostname, a.info.Domain, a.info.Attributes)
+	return l.verdicts == nil || v.h.wants(l, a)
 }
 
 // strip leaves out what the framework does not understand.
