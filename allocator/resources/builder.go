@@ -4,29 +4,36 @@ import "slices"
 
 // builder sums items up in a slice of its own.
 //
-// Resources are few, as a rule, and then looking through them is the fastest.
-// But what a client sends may be thousands of items of which no two merge, so
-// that a builder with many of them keeps an index.
+// Most often the same items come in the same order, so that each is expected
+// behind the one before it. If it is not there, looking through them is the
+// fastest, for they are few as a rule. But what a client sends may be thousands
+// of items of which no two merge, so that a builder that has looked at many keeps
+// an index.
 type builder struct {
 	items []Item
-	// index leads to the first item of a kind, next from there on, -1 at the end.
+	// next is where the next item is expected.
+	next int
+	// passed counts the items that were looked at in vain.
+	passed int
+	// index leads to the first item of a kind, chain from there on, -1 at the end.
 	index map[kind]int32
-	next  []int32
+	chain []int32
 	holes bool // there are empty items
 }
 
-// manyItems is from when on there is an index.
+// manyItems is from when on an index may be worth while.
 const manyItems = 64
 
-// kind is what items must have in common to be summed or subtracted.
+// kind is what items must have in common to be summed or subtracted, but for
+// what the hash does not tell.
 type kind struct {
-	key   string
+	hash  uint64
 	role  string
 	milli int64 // of items that must be equal
 }
 
 func (it *Item) kind() kind {
-	k := kind{key: it.m.key, role: it.role}
+	k := kind{hash: it.m.hash, role: it.role}
 	if it.m.shared || it.m.exclusive {
 		k.milli = it.milli
 	}
@@ -35,7 +42,7 @@ func (it *Item) kind() kind {
 
 func (b *builder) makeIndex() {
 	b.index = make(map[kind]int32, len(b.items))
-	b.next = make([]int32, 0, cap(b.items))
+	b.chain = make([]int32, 0, cap(b.items))
 	for i := range b.items {
 		b.link(i)
 	}
@@ -47,31 +54,57 @@ func (b *builder) link(i int) {
 	if !ok {
 		head = -1
 	}
-	b.next = append(b.next, head)
+	b.chain = append(b.chain, head)
 	b.index[k] = int32(i)
 }
 
 // find returns an item from which it can be subtracted, -1 if there is none.
 func (b *builder) find(it *Item) int {
-	if b.index == nil && len(b.items) > manyItems {
-		b.makeIndex()
+	var i int
+	// To make an index takes as long as to pass all of the items some times.
+	if b.index == nil && (len(b.items) <= manyItems || b.passed < 8*len(b.items)) {
+		i = b.look(it)
+	} else {
+		i = b.search(it)
+	}
+	if i >= 0 {
+		b.next = i + 1
+	}
+	return i
+}
+
+// look goes through the items, from where it is expected onwards.
+func (b *builder) look(it *Item) int {
+	i := b.next
+	for range b.items {
+		if i >= len(b.items) {
+			i = 0
+		}
+		if e := &b.items[i]; e.subtractable(it) && !e.empty() {
+			return i
+		}
+		b.passed++
+		i++
+	}
+	return -1
+}
+
+// search asks the index.
+func (b *builder) search(it *Item) int {
+	if i := b.next; i < len(b.items) && b.items[i].subtractable(it) && !b.items[i].empty() {
+		return i
 	}
 	if b.index == nil {
-		for i := range b.items {
-			if e := &b.items[i]; e.subtractable(it) && !e.empty() {
-				return i
-			}
-		}
-		return -1
+		b.makeIndex()
 	}
 	k := it.kind()
 	head, ok := b.index[k]
 	// Items that are used up need not be passed again.
 	for ok && head >= 0 && b.items[head].empty() {
-		head = b.next[head]
+		head = b.chain[head]
 		b.index[k] = head
 	}
-	for i := head; ok && i >= 0; i = b.next[i] {
+	for i := head; ok && i >= 0; i = b.chain[i] {
 		if b.items[i].subtractable(it) && !b.items[i].empty() {
 			return int(i)
 		}

@@ -1,6 +1,10 @@
 package resources
 
-import mesos "clusterd/api/mesos/v1"
+import (
+	"slices"
+
+	mesos "clusterd/api/mesos/v1"
+)
 
 // Filter returns the items for which keep is true. It does not allocate if that
 // is all or none of them.
@@ -12,17 +16,17 @@ func (r Resources) Filter(keep func(Item) bool) Resources {
 	if n == len(r.items) {
 		return r
 	}
-	var out []Item
-	if n > 0 {
-		out = append(make([]Item, 0, len(r.items)-1), r.items[:n]...)
-	}
+	var few [fewItems]Item
+	out := append(few[:0], r.items[:n]...)
 	for _, it := range r.items[n+1:] {
 		if keep(it) {
 			out = append(out, it)
 		}
 	}
-	b := builder{items: out}
-	return b.done()
+	if len(out) == 0 {
+		return Resources{}
+	}
+	return Resources{items: slices.Clone(out)}
 }
 
 // Reserved returns what is reserved for exactly the role.

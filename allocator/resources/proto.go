@@ -137,22 +137,7 @@ func (r Resources) Proto() []*mesos.Resource {
 // Proto returns the item as a message; see [Resources.Proto].
 func (it Item) Proto() *mesos.Resource {
 	m := it.m
-	r := &mesos.Resource{Name: new(m.name), Type: m.typ.Enum()}
-	switch m.typ {
-	case mesos.Value_SCALAR:
-		r.Scalar = &mesos.Value_Scalar{Value: new(FromMilli(it.milli))}
-	case mesos.Value_RANGES:
-		rs := make([]*mesos.Value_Range, len(it.v.ranges))
-		for i, e := range it.v.ranges {
-			rs[i] = &mesos.Value_Range{Begin: new(e.Begin), End: new(e.End)}
-		}
-		r.Ranges = &mesos.Value_Ranges{Range: rs}
-	default:
-		r.Set = &mesos.Value_Set{Item: slices.Clone(it.v.set)}
-	}
-	if it.role != "" {
-		r.AllocationInfo = &mesos.Resource_AllocationInfo{Role: new(it.role)}
-	}
+	r := it.bare()
 	for _, e := range m.reservations {
 		r.Reservations = append(r.Reservations, e.Proto())
 	}
@@ -167,6 +152,43 @@ func (it Item) Proto() *mesos.Resource {
 	}
 	if m.provider != "" {
 		r.ProviderId = &mesos.ResourceProviderID{Value: new(m.provider)}
+	}
+	return r
+}
+
+// scalarProto is all that nearly every message consists of, in one piece of
+// memory.
+type scalarProto struct {
+	resource   mesos.Resource
+	scalar     mesos.Value_Scalar
+	allocation mesos.Resource_AllocationInfo
+	name, role string
+	typ        mesos.Value_Type
+	value      float64
+}
+
+// bare returns the item as a message with its name, value and allocation role.
+func (it Item) bare() *mesos.Resource {
+	b := &scalarProto{name: it.m.name, role: it.role, typ: it.m.typ}
+	r := &b.resource
+	r.Name, r.Type = &b.name, &b.typ
+	switch it.m.typ {
+	case mesos.Value_SCALAR:
+		b.value = FromMilli(it.milli)
+		b.scalar.Value = &b.value
+		r.Scalar = &b.scalar
+	case mesos.Value_RANGES:
+		rs := make([]*mesos.Value_Range, len(it.v.ranges))
+		for i, e := range it.v.ranges {
+			rs[i] = &mesos.Value_Range{Begin: new(e.Begin), End: new(e.End)}
+		}
+		r.Ranges = &mesos.Value_Ranges{Range: rs}
+	default:
+		r.Set = &mesos.Value_Set{Item: slices.Clone(it.v.set)}
+	}
+	if it.role != "" {
+		b.allocation.Role = &b.role
+		r.AllocationInfo = &b.allocation
 	}
 	return r
 }

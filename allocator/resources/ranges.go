@@ -54,14 +54,27 @@ func addRanges(a, b []Range) []Range {
 		return a
 	}
 	out := make([]Range, 0, len(a)+len(b))
-	for len(a) > 0 || len(b) > 0 {
-		if len(b) == 0 || len(a) > 0 && a[0].Begin <= b[0].Begin {
-			out, a = appendRange(out, a[0]), a[1:]
+	var last Range
+	for i, j := 0, 0; i < len(a) || j < len(b); {
+		var r Range
+		if j == len(b) || i < len(a) && a[i].Begin <= b[j].Begin {
+			r = a[i]
+			i++
 		} else {
-			out, b = appendRange(out, b[0]), b[1:]
+			r = b[j]
+			j++
+		}
+		switch {
+		case i+j == 1:
+			last = r
+		case last.End == math.MaxUint64 || r.Begin <= last.End+1:
+			last.End = max(last.End, r.End)
+		default:
+			out = append(out, last)
+			last = r
 		}
 	}
-	return out
+	return append(out, last)
 }
 
 func subRanges(a, b []Range) []Range {

@@ -23,6 +23,9 @@ import (
 	mesos "clusterd/api/mesos/v1"
 )
 
+// fewItems is how many items most resources do not have more than.
+const fewItems = 16
+
 // Resources is an immutable collection of items of which no two can be merged.
 // The order of items is that in which they were first added.
 type Resources struct {
@@ -66,11 +69,36 @@ func (r Resources) Add(that Resources) Resources {
 	if len(r.items) == 0 {
 		return that
 	}
-	b := builder{items: append(make([]Item, 0, len(r.items)+len(that.items)), r.items...)}
-	for _, it := range that.items {
-		b.add(it)
+	if len(that.items) > fewItems {
+		b := builder{items: append(make([]Item, 0, len(r.items)+len(that.items)), r.items...)}
+		for _, it := range that.items {
+			b.add(it)
+		}
+		return b.done()
 	}
-	return b.done()
+	// Where each goes, to make room for no more than is needed. No two of that
+	// merge, so that what is appended changes nothing for the others.
+	var at [fewItems]int
+	b := builder{items: r.items}
+	more := 0
+	for i := range that.items {
+		at[i] = -1
+		if !that.items[i].m.exclusive {
+			at[i] = b.find(&that.items[i])
+		}
+		if at[i] < 0 {
+			more++
+		}
+	}
+	items := append(make([]Item, 0, len(r.items)+more), r.items...)
+	for i := range that.items {
+		if at[i] >= 0 {
+			items[at[i]].merge(&that.items[i])
+		} else {
+			items = append(items, that.items[i])
+		}
+	}
+	return Resources{items: items}
 }
 
 // Sub returns r without that. As in Mesos, what is not in r is silently left
@@ -107,41 +135,52 @@ func (r Resources) Contains(that Resources) bool {
 		return r.containsMany(that)
 	}
 	var used []int // indices in r of exclusive items that are matched already
+	next := 0      // where it is expected: in the same order
 	for i := range that.items {
-		found := false
-		for j := range r.items {
-			if !r.items[j].contains(&that.items[i]) {
-				continue
-			}
-			if that.items[i].exclusive() {
-				if slices.Contains(used, j) {
-					continue
-				}
-				used = append(used, j)
-			}
-			found = true
-			break
-		}
-		if !found {
+		it := &that.items[i]
+		if next = r.containing(it, next, used); next < 0 {
 			return false
 		}
+		if it.exclusive() {
+			used = append(used, next)
+		}
+		next++
 	}
 	return true
 }
 
-// containsMany is Contains by an index.
+// containing returns which item contains it, but for those that are used, -1 if
+// there is none. It begins with the one at from.
+func (r Resources) containing(it *Item, from int, used []int) int {
+	for range r.items {
+		if from == len(r.items) {
+			from = 0
+		}
+		if r.items[from].contains(it) && (!it.exclusive() || !slices.Contains(used, from)) {
+			return from
+		}
+		from++
+	}
+	return -1
+}
+
+// containsMany is Contains by a builder.
 func (r Resources) containsMany(that Resources) bool {
-	b := builder{items: slices.Clone(r.items)}
-	b.makeIndex()
+	b := builder{items: r.items}
+	cloned := false
 	for i := range that.items {
 		it := &that.items[i]
 		j := b.find(it)
 		if j < 0 || !b.items[j].contains(it) {
 			return false
 		}
-		if it.exclusive() {
-			b.items[j].reduce(it)
+		if !it.exclusive() {
+			continue
 		}
+		if !cloned {
+			b.items, cloned = slices.Clone(r.items), true
+		}
+		b.items[j].reduce(it)
 	}
 	return true
 }
