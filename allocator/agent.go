@@ -33,6 +33,9 @@ type agent struct {
 	// after a change until it is asked for.
 	free  resources.Resources
 	stale bool
+	// filters counts those set in the present era, which ends when all are dropped.
+	filters int
+	era     uint64
 	// offers are the indices of its offers in the current run.
 	offers []int
 	// offeredShared are shared resources that have been offered since the agent

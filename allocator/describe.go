@@ -20,7 +20,7 @@ func (h *hierarchical) describe() string {
 	for _, id := range slices.Sorted(maps.Keys(h.frameworks)) {
 		for _, l := range h.frameworks[id].leaves {
 			for _, a := range sortedAgents(maps.Keys(l.filters)) {
-				for _, f := range l.filters[a] {
+				for _, f := range l.filtersOn(a) {
 					fmt.Fprintf(&b, "filter %s %s %s: %s\n", id, l.role.path, a.id, f.refused)
 				}
 			}

@@ -13,6 +13,8 @@ type filter struct {
 	refused resources.Resources
 	// expires is when it ends. The zero time stands for the next AllocateAll.
 	expires time.Time
+	// era is the agent's when the filter was set: it ends with it.
+	era uint64
 }
 
 // expiry is an entry of the heap of filters. The filter may be gone already.
@@ -28,13 +30,13 @@ type expiry struct {
 // once, refused, and so on as fast as the network goes; so it waits for
 // AllocateAll.
 func (h *hierarchical) refuse(now time.Time, l *leaf, a *agent, r resources.Resources, d time.Duration) {
-	f := &filter{refused: r.Unallocate()}
+	f := &filter{refused: r.Unallocate(), era: a.era}
 	if d > 0 {
 		d = min(d, maxRefusal)
 		f.expires = now.Add(max(d, h.opts.Interval))
 	}
 	// What the new one covers in resources and time need not be kept.
-	old := l.filters[a]
+	old := l.filtersOn(a)
 	kept := old[:0:0]
 	for _, o := range old {
 		if !o.expires.IsZero() && (f.expires.IsZero() || o.expires.After(f.expires)) || !f.refused.Contains(o.refused) {
@@ -42,6 +44,7 @@ func (h *hierarchical) refuse(now time.Time, l *leaf, a *agent, r resources.Reso
 		}
 	}
 	h.stale += len(old) - len(kept)
+	a.filters += 1 + len(kept) - len(old)
 	if l.filters == nil {
 		l.filters = make(map[*agent][]*filter)
 	}
@@ -57,25 +60,34 @@ const maxRefusal = 365 * 24 * time.Hour
 
 // dropFilters drops all filters of a framework in a role.
 func (h *hierarchical) dropFilters(l *leaf) {
-	for _, fs := range l.filters {
-		h.stale += len(fs)
+	for a, fs := range l.filters {
+		if fs[0].era == a.era {
+			h.stale += len(fs)
+			a.filters -= len(fs)
+		}
 	}
 	l.filters = nil
 	h.compact()
 }
 
-// dropFiltersOn drops all filters on an agent.
+// dropFiltersOn drops all filters on an agent. With its era they are void; who
+// comes across them clears them away.
 func (h *hierarchical) dropFiltersOn(a *agent) {
-	for _, f := range h.frameworks {
-		for _, l := range f.leaves {
-			if fs, ok := l.filters[a]; ok {
-				h.stale += len(fs)
-				delete(l.filters, a)
-			}
-		}
-	}
+	h.stale += a.filters
+	a.filters = 0
+	a.era++
 	h.endRefusals(a)
 	h.compact()
+}
+
+// filtersOn returns the framework's filters on the agent.
+func (l *leaf) filtersOn(a *agent) []*filter {
+	fs := l.filters[a]
+	if len(fs) > 0 && fs[0].era != a.era {
+		delete(l.filters, a)
+		return nil
+	}
+	return fs
 }
 
 // expire ends the filters whose time has come; their agents are looked at again.
@@ -103,10 +115,11 @@ func (h *hierarchical) expireBrief() {
 }
 
 func (e expiry) live() bool {
-	return slices.Contains(e.leaf.filters[e.agent], e.f)
+	return slices.Contains(e.leaf.filtersOn(e.agent), e.f)
 }
 
 func (e expiry) end() {
+	e.agent.filters--
 	fs := e.leaf.filters[e.agent]
 	if len(fs) == 1 {
 		delete(e.leaf.filters, e.agent)
@@ -123,7 +136,7 @@ func (e expiry) end() {
 
 // filtered reports whether a filter keeps r, unallocated, from l.
 func (l *leaf) filtered(a *agent, r resources.Resources) bool {
-	for _, f := range l.filters[a] {
+	for _, f := range l.filtersOn(a) {
 		if f.refused.Contains(r) {
 			return true
 		}
