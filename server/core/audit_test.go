@@ -183,6 +183,9 @@ func (c *Core) audit(alloc *auditor) error {
 	if total != tasks {
 		fail("%d tasks with frameworks, %d with agents", total, tasks)
 	}
+	if err := c.auditOperators(); err != nil {
+		fail("%v", err)
+	}
 	v := c.View()
 	for s, n := range v.Counts.Tasks {
 		if live[s.String()] != n {

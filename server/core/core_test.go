@@ -25,7 +25,7 @@ func multiRole(name string, timeout float64) *mesos.FrameworkInfo {
 func (h *harness) launch(id string) {
 	const stream = "s"
 	h.t.Helper()
-	offers := h.offersAfter(stream, 0)
+	offers := h.offers()
 	if len(offers) == 0 {
 		h.t.Fatalf("no offer on %s", stream)
 	}

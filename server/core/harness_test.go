@@ -253,10 +253,10 @@ func (h *harness) register(l LinkID, m *clusterdv1.RegisterAgent) string {
 	return ""
 }
 
-// lastOffers returns the offers on a stream that came since the events before.
-func (h *harness) offersAfter(stream string, before int) []*mesos.Offer {
+// offers returns all offers that came on stream s.
+func (h *harness) offers() []*mesos.Offer {
 	var offers []*mesos.Offer
-	for _, e := range h.streams[stream][before:] {
+	for _, e := range h.streams["s"] {
 		offers = append(offers, e.GetOffers().GetOffers()...)
 	}
 	return offers

@@ -28,6 +28,8 @@ type world struct {
 	nextTask   int
 	inputs     []recordedInput
 	masters    int
+	hosts      int
+	operated   []RequestID // operators' calls to the present master
 }
 
 type recordedInput struct {
@@ -85,7 +87,7 @@ func (w *world) start(t failer, cfg Config, rec Recovered) {
 		w.h.now, w.h.log, w.h.registry = old.now, old.log, old.registry
 	}
 	w.h.core = New(cfg, rec, w.alloc, w.h.now)
-	w.inputs = nil
+	w.inputs, w.operated = nil, nil
 	w.h.record = func(in Input) { w.inputs = append(w.inputs, recordedInput{w.h.now, cloneInput(in)}) }
 }
 
@@ -99,6 +101,9 @@ func cloneInput(in Input) Input {
 		return in
 	case AgentMessage:
 		in.Message = proto.CloneOf(in.Message)
+		return in
+	case Operate:
+		in.Call = proto.CloneOf(in.Call)
 		return in
 	default:
 		return in
@@ -215,7 +220,7 @@ func (a *fakeAgent) hear(m *clusterdv1.MasterMessage) {
 		}
 	case *clusterdv1.MasterMessage_Refused:
 		if m.Refused.GetShutdown() {
-			a.dead = true
+			a.die()
 		}
 	case *clusterdv1.MasterMessage_RunTasks:
 		a.run(m.RunTasks)
@@ -231,6 +236,12 @@ func (a *fakeAgent) hear(m *clusterdv1.MasterMessage) {
 		a.acknowledged(key, m.AcknowledgeTask.Uuid)
 	case *clusterdv1.MasterMessage_ApplyOperation:
 		a.apply(m.ApplyOperation)
+	case *clusterdv1.MasterMessage_Drain:
+		for _, key := range sortedKeys(a.tasks) {
+			if t := a.tasks[key]; !Terminal(t.state) {
+				a.update(t, mesos.TaskState_TASK_KILLED)
+			}
+		}
 	case *clusterdv1.MasterMessage_Ping:
 		a.w.h.agentSays(a.link, &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_Pong{Pong: &clusterdv1.Pong{}}})
 		if !m.Ping.GetConnected() {
@@ -442,11 +453,12 @@ func pick[T any](t *rapid.T, what string, from []T, ok func(T) bool) (T, bool) {
 }
 
 func (w *world) addAgent(*rapid.T) {
-	if len(w.agents) >= 3 {
+	if w.living() >= 3 {
 		return
 	}
+	w.hosts++
 	a := &fakeAgent{
-		w: w, host: fmt.Sprintf("a%d", len(w.agents)+1),
+		w: w, host: fmt.Sprintf("a%d", w.hosts),
 		tasks: map[string]*fakeTask{}, executors: map[string]*clusterdv1.AgentExecutor{},
 		infos: map[string]*mesos.FrameworkInfo{},
 	}
@@ -719,6 +731,8 @@ func TestRandomHistories(t *testing.T) {
 			"connection": w.connection,
 			"addAgent":   w.addAgent,
 			"addFw":      w.addFramework,
+			"operator":   w.operator,
+			"inverse":    w.answerInverse,
 			"time": func(t *rapid.T) {
 				w.h.advance(time.Duration(rapid.SampledFrom([]int{1, 7, 20, 100, 700}).Draw(t, "seconds")) * time.Second)
 			},
@@ -772,6 +786,7 @@ func (w *world) finish(t *rapid.T) {
 		w.settle()
 	}
 	w.check(t)
+	w.checkOperators(t)
 	for _, f := range w.frameworks {
 		if f.ended || f.stream == "" {
 			continue
@@ -794,7 +809,8 @@ func (w *world) accountFor(t *rapid.T, f *fakeFramework) {
 			task := a.tasks[f.id()+"/"+id]
 			running = running || task != nil && !Terminal(task.state)
 		}
-		if state := f.launched[id]; running != !Terminal(state) && state != mesos.TaskState_TASK_UNREACHABLE {
+		if state := f.launched[id]; running != !Terminal(state) && state != mesos.TaskState_TASK_UNREACHABLE &&
+			state != mesos.TaskState_TASK_UNKNOWN {
 			t.Fatalf("framework %s believes task %s to be %s; it is on an agent and runs: %t", f.id(), id, state, running)
 		}
 	}
@@ -836,6 +852,8 @@ func TestDeterminism(t *testing.T) {
 			"connection": w.connection,
 			"addAgent":   w.addAgent,
 			"addFw":      w.addFramework,
+			"operator":   w.operator,
+			"inverse":    w.answerInverse,
 			"time":       func(*rapid.T) { w.h.advance(20 * time.Second) },
 		})
 		first, second := w.replay(), w.replay()

@@ -39,14 +39,12 @@ func (h *harness) wantState(agent, want string) {
 	}
 }
 
-// open is how many offers of the stream were neither rescinded nor taken.
-func (h *harness) open(stream string) int {
-	n := 0
-	fw := h.core.streams[stream]
-	if fw != nil {
-		n = fw.offers.Len()
+// open is how many offers of stream s were neither rescinded nor taken.
+func (h *harness) open() int {
+	if fw := h.core.streams["s"]; fw != nil {
+		return fw.offers.Len()
 	}
-	return n
+	return 0
 }
 
 const (
@@ -65,8 +63,8 @@ func TestDeactivateAgent(t *testing.T) {
 	before := h.rescinds("s")
 	h.wantAnswer(agentCall("DEACTIVATE_AGENT", id), 200, "")
 	h.wantState(id, isDeactivated)
-	if h.rescinds("s") != before+1 || h.open("s") != 0 {
-		t.Errorf("%d offers were rescinded, %d are open, want 1 and 0", h.rescinds("s")-before, h.open("s"))
+	if h.rescinds("s") != before+1 || h.open() != 0 {
+		t.Errorf("%d offers were rescinded, %d are open, want 1 and 0", h.rescinds("s")-before, h.open())
 	}
 	if cells := len(h.core.agent(id).cells); cells != 1 {
 		t.Errorf("%d tasks are left, want the one", cells)
@@ -74,7 +72,7 @@ func TestDeactivateAgent(t *testing.T) {
 	quiet := func(h *harness, when string) {
 		t.Helper()
 		h.advance(time.Minute)
-		if n := h.open("s"); n != 0 {
+		if n := h.open(); n != 0 {
 			t.Errorf("%s: %d offers of a deactivated agent", when, n)
 		}
 	}
@@ -106,8 +104,8 @@ func TestDeactivateAgent(t *testing.T) {
 
 	next.wantAnswer(agentCall("REACTIVATE_AGENT", id), 200, "")
 	next.wantState(id, isActive)
-	if next.open("s") != 1 {
-		t.Errorf("%d offers after the agent was reactivated, want 1", next.open("s"))
+	if next.open() != 1 {
+		t.Errorf("%d offers after the agent was reactivated, want 1", next.open())
 	}
 	again := next.failover(testConfig())
 	again.register(1, registerMessage(id, "a1", "cpus:4"))
@@ -228,7 +226,7 @@ func TestDrainAgent(t *testing.T) {
 	h.taskEnds(id, "t1", true)
 	h.wantState(id, isDeactivated+" DRAINED")
 	h.advance(time.Minute)
-	if n := h.open("s"); n != 0 {
+	if n := h.open(); n != 0 {
 		t.Errorf("%d offers of a drained agent", n)
 	}
 	// An operation keeps it from being drained.
@@ -245,8 +243,8 @@ func TestDrainAgent(t *testing.T) {
 
 	h.wantAnswer(agentCall("REACTIVATE_AGENT", id), 200, "")
 	h.wantState(id, isActive)
-	if ag, _ := h.core.View().Agents.Get(id); ag.DrainInfo != nil || !ag.DrainStart.IsZero() || h.open("s") == 0 {
-		t.Errorf("after REACTIVATE_AGENT: %v since %v, %d offers", ag.DrainInfo, ag.DrainStart, h.open("s"))
+	if ag, _ := h.core.View().Agents.Get(id); ag.DrainInfo != nil || !ag.DrainStart.IsZero() || h.open() == 0 {
+		t.Errorf("after REACTIVATE_AGENT: %v since %v, %d offers", ag.DrainInfo, ag.DrainStart, h.open())
 	}
 	h.checkBooks(a)
 }
@@ -306,7 +304,7 @@ func TestMarkAgentGone(t *testing.T) {
 	h.wantAnswer(agentCall("MARK_AGENT_GONE", id), 200, "")
 	h.wantAnswer(agentCall("MARK_AGENT_GONE", id), 200, "")
 	want := []string{"t1 TASK_GONE_BY_OPERATOR REASON_AGENT_REMOVED_BY_OPERATOR Agent has been marked gone"}
-	if got := h.updates("s"); !cmp.Equal(got, want) {
+	if got := h.updates(); !cmp.Equal(got, want) {
 		t.Errorf("updates %v, want %v", got, want)
 	}
 	if last := h.links[1][len(h.links[1])-1].GetRefused(); !last.GetShutdown() || !h.cut[1] {
@@ -347,9 +345,9 @@ func TestMarkUnreachableAgentGone(t *testing.T) {
 		h.launch("t1")
 		h.feed(LinkClosed{Link: 1, Reason: "cut"})
 		h.advance(time.Hour)
-		before := len(h.updates("s"))
+		before := len(h.updates())
 		h.wantAnswer(agentCall("MARK_AGENT_GONE", id), 200, "")
-		if got := h.updates("s")[before:]; !cmp.Equal(got, []string{tt.want}) {
+		if got := h.updates()[before:]; !cmp.Equal(got, []string{tt.want}) {
 			t.Errorf("updates %v, want %s", got, tt.want)
 		}
 		fw := h.core.framework("M-0000").freeze()

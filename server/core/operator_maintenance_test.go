@@ -60,12 +60,12 @@ func (h *harness) inverseOffers(stream string) []*mesos.InverseOffer {
 	return out
 }
 
-// lastOffer is the newest offer on a stream.
-func (h *harness) lastOffer(stream string) *mesos.Offer {
+// lastOffer is the newest offer on stream s.
+func (h *harness) lastOffer() *mesos.Offer {
 	h.t.Helper()
-	offers := h.offersAfter(stream, 0)
+	offers := h.offers()
 	if len(offers) == 0 {
-		h.t.Fatalf("there is no offer on %s", stream)
+		h.t.Fatalf("there is no offer")
 	}
 	return offers[len(offers)-1]
 }
@@ -93,7 +93,7 @@ func TestMaintenanceSchedule(t *testing.T) {
 	h.subscribe("s", refining("f", "eng"))
 	h.register(1, registerMessage("", "a1", "cpus:4"))
 	h.register(2, registerMessage("", "a2", "cpus:4"))
-	if u := h.lastOffer("s").Unavailability; u != nil {
+	if u := h.lastOffer().Unavailability; u != nil {
 		t.Fatalf("an offer says %v before there is a schedule", u)
 	}
 
@@ -102,7 +102,7 @@ func TestMaintenanceSchedule(t *testing.T) {
 	if n := h.rescinds("s"); n != 1 {
 		t.Errorf("%d rescinds, want 1", n)
 	}
-	o := h.lastOffer("s")
+	o := h.lastOffer()
 	if o.GetAgentId().GetValue() != "M-S0" || o.Unavailability.GetStart().GetNanoseconds() != 100 {
 		t.Errorf("the new offer is %v", o)
 	}
@@ -136,7 +136,7 @@ func TestMaintenanceSchedule(t *testing.T) {
 		t.Errorf("%d rescinds, inverse offers %v", h.rescinds("s"), inverse)
 	}
 	h.wantAnswer(scheduleCall(), 200, "")
-	if u := h.lastOffer("s").Unavailability; u != nil || len(h.inverseOffers("s")) != 0 || h.machines() != "" {
+	if u := h.lastOffer().Unavailability; u != nil || len(h.inverseOffers("s")) != 0 || h.machines() != "" {
 		t.Errorf("after the end: unavailability %v, inverse offers %v, machines %s", u, h.inverseOffers("s"), h.machines())
 	}
 	h.checkBooks(a)
@@ -252,7 +252,7 @@ func TestMachineDownAndUp(t *testing.T) {
 	if want := "Operator initiated 'Machine DOWN'"; told != want || !h.cut[1] {
 		t.Errorf("the agent was told %q, and its link cut: %t; want %q", told, h.cut[1], want)
 	}
-	lost := h.updates("s")
+	lost := h.updates()
 	if want := []string{"t1 TASK_LOST REASON_AGENT_REMOVED Agent a1 removed: Operator initiated 'Machine DOWN'"}; !cmp.Equal(lost, want) {
 		t.Errorf("updates %v, want %v", lost, want)
 	}
@@ -288,10 +288,10 @@ func TestMachineDownAndUp(t *testing.T) {
 	h.checkBooks(a)
 }
 
-// updates lists the statuses on a stream that the master made.
-func (h *harness) updates(stream string) []string {
+// updates lists the statuses on stream s that the master made.
+func (h *harness) updates() []string {
 	var out []string
-	for _, e := range h.streams[stream] {
+	for _, e := range h.streams["s"] {
 		if s := e.GetUpdate().GetStatus(); s != nil && s.GetSource() == mesos.TaskStatus_SOURCE_MASTER {
 			out = append(out, fmt.Sprintf("%s %s %s %s", s.TaskId.GetValue(), s.GetState(), s.GetReason(), s.GetMessage()))
 		}
@@ -325,7 +325,7 @@ func TestMaintenanceSurvives(t *testing.T) {
 	next := h.failover(testConfig())
 	next.register(1, registerMessage(id, "a1", "cpus:4"))
 	next.subscribe("s", refining("f", "eng"))
-	if u := next.lastOffer("s").Unavailability; u.GetStart().GetNanoseconds() != 100 {
+	if u := next.lastOffer().Unavailability; u.GetStart().GetNanoseconds() != 100 {
 		t.Errorf("the offer says %v", u)
 	}
 	if got, want := next.machines(), "a1 (10.0.0.1) DRAINING"; got != want {

@@ -245,7 +245,7 @@ func TestOperatorRescindsAsFewAsNeeded(t *testing.T) {
 	h, a := audited(t)
 	h.subscribe("s", refining("f", "eng"))
 	id := h.register(1, registerMessage("", "a1", "cpus:4"))
-	o := h.offersAfter("s", 0)[0]
+	o := h.offers()[0]
 	accept := &scheduler.Call_Accept{OfferIds: []*mesos.OfferID{o.Id}}
 	for task, cpus := range map[string]float64{"small": 1, "large": 3} {
 		accept.Operations = append(accept.Operations, &mesos.Offer_Operation{

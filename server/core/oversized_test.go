@@ -17,7 +17,7 @@ func TestVeryManyResources(t *testing.T) {
 	h := newHarness(t, testConfig(), Recovered{})
 	h.register(1, registerMessage("", "h1", "cpus:8;mem:8192"))
 	id := h.subscribe("s", multiRole("f", 0))
-	o := h.offersAfter("s", 0)[0]
+	o := h.offers()[0]
 	many := func(prefix string) []*mesos.Resource {
 		rs := make([]*mesos.Resource, 50_000)
 		for i := range rs {
