@@ -299,14 +299,7 @@ func (w *world) shortages() map[[2]string]int64 {
 		return out
 	}
 	for _, name := range []string{"cpus", "mem"} {
-		var idle int64
-		for _, a := range w.agents {
-			idle += a.Total.Filter(chargeableScalar).Scalar(name)
-		}
-		for _, r := range w.held {
-			idle -= r.Filter(chargeableScalar).Scalar(name)
-		}
-		out[[2]string{"", name}] = max(0, w.need("", name)-idle)
+		out[[2]string{"", name}] = max(0, w.need("", name)-w.idle(name))
 		for role, q := range w.quotas {
 			if !q.Limits.Has(name) {
 				continue
@@ -328,23 +321,61 @@ func (w *world) checkShortages(h worldHold, r resources.Resources, before map[[2
 }
 
 // checkNothingMissed: once a run is over, nothing is left that a framework might
-// have been offered. With quotas that is said only of what is not subject to them.
+// have been offered. Of what is subject to quotas that is said of as much as limits
+// and the needs of all others, and its own, leave it.
 func (w *world) checkNothingMissed() {
+	spare := map[string]resources.Quantities{}
+	if len(w.quotas) > 0 {
+		for _, role := range worldRoles {
+			spare[role] = w.spare(role)
+		}
+	}
 	for _, agent := range slices.Sorted(maps.Keys(w.agents)) {
 		free := w.free(agent)
-		if len(w.quotas) > 0 {
-			free = free.Filter(func(it resources.Item) bool { return !chargeableScalar(it) })
-		}
 		w.eachReachable(agent, func(h worldHold, f *Framework) {
 			r := free.Filter(func(it resources.Item) bool {
 				return (!it.Reserved() || within(h.role, it.ReservationRole())) &&
 					(!it.Revocable() || f.Revocable) && (!it.Refined() || f.ReservationRefinement)
 			})
+			if len(w.quotas) > 0 {
+				bound := r.Filter(chargeableScalar)
+				r = r.Sub(bound).Add(bound.Shrink(spare[h.role]))
+			}
 			if w.enough(f, h.role, r) && !w.refused(h, r) {
 				w.failf("%v could have been offered %s", h, r)
 			}
 		})
 	}
+}
+
+// spare is what a role may surely be given though it needs nothing.
+func (w *world) spare(role string) resources.Quantities {
+	if w.recovering && w.bound(role) {
+		return resources.Quantities{}
+	}
+	out := map[string]float64{"gpus": 1000}
+	for _, name := range []string{"cpus", "mem"} {
+		least := w.idle(name) - w.need("", name)
+		for p := role; p != ""; p = worldParent(p) {
+			if q := w.quotas[p]; q.Limits.Has(name) {
+				least = min(least, q.Limits.Get(name)-w.consumed(p, name)-w.needBelow(p, "", name))
+			}
+		}
+		out[name] = resources.FromMilli(max(0, least))
+	}
+	return resources.NewQuantities(out)
+}
+
+// idle is what no one holds of what quotas are about, on all agents.
+func (w *world) idle(name string) int64 {
+	var sum int64
+	for _, a := range w.agents {
+		sum += a.Total.Filter(chargeableScalar).Scalar(name)
+	}
+	for _, r := range w.held {
+		sum -= r.Filter(chargeableScalar).Scalar(name)
+	}
+	return sum
 }
 
 // eachReachable calls visit for all who may be offered something of the agent.
