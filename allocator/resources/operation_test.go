@@ -92,3 +92,43 @@ func TestApplyCheckpointed(t *testing.T) {
 		t.Error("took a static reservation from a checkpoint")
 	}
 }
+
+// TestValidateAndUpgradeRefuses puts a resource that is not valid into every
+// place of every operation.
+func TestValidateAndUpgradeRefuses(t *testing.T) {
+	const bad = `{"name":"disk","type":"SCALAR","scalar":{"value":-1}}`
+	const good = `{"name":"disk","type":"SCALAR","scalar":{"value":1},"role":"eng"}`
+	const task = `{"name":"t","task_id":{"value":"t"},"agent_id":{"value":"a"},`
+	for _, text := range []string{
+		`{"type":"RESERVE","reserve":{"resources":[RESOURCE]}}`,
+		`{"type":"RESERVE","reserve":{"source":[RESOURCE],"resources":[` + good + `]}}`,
+		`{"type":"UNRESERVE","unreserve":{"resources":[RESOURCE]}}`,
+		`{"type":"CREATE","create":{"volumes":[RESOURCE]}}`,
+		`{"type":"DESTROY","destroy":{"volumes":[RESOURCE]}}`,
+		`{"type":"GROW_VOLUME","grow_volume":{"volume":RESOURCE,"addition":` + good + `}}`,
+		`{"type":"GROW_VOLUME","grow_volume":{"volume":` + good + `,"addition":RESOURCE}}`,
+		`{"type":"SHRINK_VOLUME","shrink_volume":{"volume":RESOURCE,"subtract":{"value":1}}}`,
+		`{"type":"LAUNCH","launch":{"task_infos":[` + task + `"resources":[RESOURCE]}]}}`,
+		`{"type":"LAUNCH","launch":{"task_infos":[` + task + `"executor":{"executor_id":{"value":"e"},"resources":[RESOURCE]}}]}}`,
+		`{"type":"LAUNCH_GROUP","launch_group":{"executor":{"executor_id":{"value":"e"},"resources":[RESOURCE]},"task_group":{"tasks":[]}}}`,
+		`{"type":"LAUNCH_GROUP","launch_group":{"executor":{"executor_id":{"value":"e"}},"task_group":{"tasks":[` + task + `"resources":[RESOURCE]}]}}}`,
+		`{"type":"CREATE_DISK","create_disk":{"source":RESOURCE,"target_type":"MOUNT"}}`,
+		`{"type":"DESTROY_DISK","destroy_disk":{"source":RESOURCE}}`,
+	} {
+		op := operation(t, strings.ReplaceAll(text, "RESOURCE", bad))
+		before := op.String()
+		if err := ValidateAndUpgrade(op); err == nil || !strings.Contains(err.Error(), "Invalid scalar resource: value <= 0") {
+			t.Errorf("%s with a negative resource: got %v", text, err)
+		}
+		if op.String() != before {
+			t.Errorf("%s: an operation that is refused was changed", text)
+		}
+		op = operation(t, strings.ReplaceAll(text, "RESOURCE", good))
+		if err := ValidateAndUpgrade(op); err != nil {
+			t.Errorf("%s with a valid resource: %v", text, err)
+		}
+		if upgraded := op.String(); !strings.Contains(upgraded, "reservations:") {
+			t.Errorf("%s: not upgraded: %s", text, upgraded)
+		}
+	}
+}

@@ -647,3 +647,44 @@ func TestShrink(t *testing.T) {
 		t.Errorf("Within nothing: got %s", got)
 	}
 }
+
+func TestCut(t *testing.T) {
+	tests := []struct {
+		name, have, want string
+		room, left       map[string]int64
+	}{
+		{"nothing to cut", "cpus:4;mem:64", "cpus:4; mem:64", map[string]int64{"cpus": 9000}, map[string]int64{"cpus": 5000}},
+		{"to size", "cpus:4;mem:64", "cpus:3; mem:64", map[string]int64{"cpus": 3000}, map[string]int64{"cpus": 0}},
+		{"no room", "cpus:4;mem:64", "mem:64", map[string]int64{"cpus": 0}, map[string]int64{"cpus": 0}},
+		{"less than no room", "cpus:4;cpus(a):1", "{}", map[string]int64{"cpus": -5}, map[string]int64{"cpus": -5}},
+		{"nothing is left", "cpus:4", "{}", map[string]int64{"cpus": 0}, map[string]int64{"cpus": 0}},
+		{"in order", "cpus:4;mem:1;cpus(a):4", "cpus:4; mem:1; cpus(reservations: [(STATIC,a)]):2", map[string]int64{"cpus": 6000}, map[string]int64{"cpus": 0}},
+		{"a disk that does not fit", "disk[MOUNT:/a]:9;disk:9", "disk:5", map[string]int64{"disk": 5000}, map[string]int64{"disk": 0}},
+		{"a disk that fits", "disk:3;disk[MOUNT:/a]:9;disk(a):3", "disk:3; disk[MOUNT:/a]:9; disk(reservations: [(STATIC,a)]):1", map[string]int64{"disk": 13000}, map[string]int64{"disk": 0}},
+		{"a shared volume", "disk(a)[v:p]<SHARED>:9<2>;ports:[1-2]", "ports:[1-2]", map[string]int64{"disk": 5000}, map[string]int64{"disk": 5000}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := notation(tt.have)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, room := r.String(), map[string]*int64{}
+			for name, v := range tt.room {
+				room[name] = &v
+			}
+			got := r.Cut(func(it Item) *int64 { return room[it.Name()] })
+			if got.String() != tt.want {
+				t.Errorf("got %s, want %s", got, tt.want)
+			}
+			for name, v := range tt.left {
+				if *room[name] != v {
+					t.Errorf("room left of %s: got %d, want %d", name, *room[name], v)
+				}
+			}
+			if r.String() != before {
+				t.Errorf("changed its receiver to %s", r)
+			}
+		})
+	}
+}

@@ -1,6 +1,10 @@
 package resources
 
-import mesos "clusterd/api/mesos/v1"
+import (
+	"slices"
+
+	mesos "clusterd/api/mesos/v1"
+)
 
 // Shrink returns of the scalars in r no more than target says of every name;
 // names that target does not have are left out. Disks that cannot be split are
@@ -43,25 +47,41 @@ func (r Resources) shrink(target Quantities, keepOthers bool) Resources {
 	return b.done()
 }
 
-// Cut returns r with no more of its items than there is room for: room returns
+// Cut returns r with no more of its scalars than there is room for: room returns
 // what is left of it, in thousandths, which Cut reduces, or nil where it is
 // boundless. Disks that cannot be split are kept whole or not at all.
 func (r Resources) Cut(room func(Item) *int64) Resources {
-	out := make([]Item, 0, len(r.items))
-	for _, it := range r.items {
+	var out []Item
+	cut := false // out holds what is kept
+	for i, it := range r.items {
+		keep := true
 		if left := room(it); left != nil {
-			if it.milli > *left {
-				if !it.Divisible() {
-					continue
-				}
+			switch {
+			case it.milli <= *left:
+			case it.Divisible() && *left > 0:
 				it.milli = *left
+			default:
+				keep = false
 			}
-			*left -= it.milli
-			if it.empty() {
-				continue
+			if keep {
+				*left -= it.milli
 			}
 		}
-		out = append(out, it)
+		if !cut && keep && it.milli == r.items[i].milli {
+			continue
+		}
+		if !cut {
+			out, cut = append(make([]Item, 0, len(r.items)), r.items[:i]...), true
+		}
+		if keep {
+			out = append(out, it)
+		}
 	}
-	return (&builder{items: out}).done()
+	switch {
+	case !cut:
+		return r
+	case len(out) == 0:
+		return Resources{}
+	}
+	return Resources{items: slices.Clip(out)}
 }
