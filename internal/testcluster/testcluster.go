@@ -90,6 +90,8 @@ type Options struct {
 	// MasterFlags and AgentFlags are added to the command lines.
 	MasterFlags []string
 	AgentFlags  []string
+	// EachAgent, if given, returns flags of the agent with the index i alone.
+	EachAgent func(i int) []string
 	// Dir holds all work directories and logs.
 	Dir string
 	// RuntimeDir holds the agents' runtime directories; empty: Dir does.
@@ -187,6 +189,9 @@ func New(opts Options) (*Cluster, error) {
 			fmt.Sprintf("--port=%d", ports[4+2*i]), "--hostname=localhost",
 			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.RuntimeDir, fmt.Sprintf("r%d", i)),
 		}, opts.AgentFlags...)
+		if opts.EachAgent != nil {
+			a.args = append(a.args, opts.EachAgent(i)...)
+		}
 		c.Agents = append(c.Agents, a)
 	}
 	return c, nil

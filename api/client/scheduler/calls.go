@@ -142,8 +142,8 @@ func (c *Client) Message(ctx context.Context, agent *mesos.AgentID, executor *me
 	return c.call(ctx, &Call{Type: pb.Call_MESSAGE.Enum(), Message: &pb.Call_Message{AgentId: agent, ExecutorId: executor, Data: data}})
 }
 
-// Request tells the allocator what the framework wishes; the one that is built in
-// does not listen.
+// Request says what the framework needs, in place of what it said before. On agents
+// that satisfy none of the requests whole, it comes after all other frameworks.
 func (c *Client) Request(ctx context.Context, requests ...*mesos.Request) error {
 	return c.call(ctx, &Call{Type: pb.Call_REQUEST.Enum(), Request: &pb.Call_Request{Requests: requests}})
 }
