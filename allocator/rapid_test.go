@@ -26,6 +26,7 @@ type history struct {
 	// held is who was given what and has not returned it.
 	held   []Offer
 	serial int
+	offers int
 }
 
 var testRoles = []string{"a", "a/x", "a/x/y", "a/z", "b", "c"}
@@ -122,6 +123,12 @@ func testDomain(region string) *mesos.DomainInfo {
 	}}
 }
 
+// How many there are at the most in a history.
+const (
+	maxAgents     = 8
+	maxFrameworks = 8
+)
+
 // step does one random thing.
 func (s *history) step() {
 	kinds := map[string]func(){
@@ -178,6 +185,13 @@ func (s *history) step() {
 		},
 	}
 	kinds["quota2"] = kinds["quota"]
+	// The reference is slow.
+	if len(s.agents) == maxAgents {
+		delete(kinds, "addAgent")
+	}
+	if len(s.frameworks) == maxFrameworks {
+		delete(kinds, "addFramework")
+	}
 	kinds["maintain"] = s.maintain
 	if len(s.frameworks) > 0 {
 		id := s.pick("framework", s.frameworks)
@@ -321,6 +335,7 @@ func (s *history) allocate(all bool) {
 		s.t.Fatalf("got offers\n%swant\n%sstate:\n%s", g, w, s.h.describe())
 	}
 	s.held = append(s.held, got.Offers...)
+	s.offers += len(got.Offers)
 	s.check()
 }
 
@@ -382,22 +397,34 @@ func testOptions(t *rapid.T) Options {
 	return opts
 }
 
+// TestLongHistory is TestAgainstReference with one history of thousands of steps:
+// what goes wrong by and by, such as counts, does so here.
+func TestLongHistory(t *testing.T) {
+	for seed := range 2 {
+		offers := rapid.Custom(func(t *rapid.T) int { return againstReference(t, 2500) }).Example(seed)
+		t.Logf("history %d: %d offers", seed, offers)
+	}
+}
+
 // TestAgainstReference gives random histories to the allocator and to the
 // reference: they must make the same offers in the same order.
 func TestAgainstReference(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		opts := testOptions(t)
-		s := &history{
-			t: t, h: newHierarchical(opts), ref: newMaintained(opts), now: epoch,
-			agents: map[string]Agent{},
+	rapid.Check(t, func(t *rapid.T) { againstReference(t, rapid.IntRange(1, 60).Draw(t, "steps")) })
+}
+
+func againstReference(t *rapid.T, steps int) (offers int) {
+	opts := testOptions(t)
+	s := &history{
+		t: t, h: newHierarchical(opts), ref: newMaintained(opts), now: epoch,
+		agents: map[string]Agent{},
+	}
+	for range steps {
+		s.step()
+		if rapid.IntRange(0, 2).Draw(t, "look") == 0 {
+			s.allocate(false)
 		}
-		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			s.step()
-			if rapid.IntRange(0, 2).Draw(t, "look") == 0 {
-				s.allocate(false)
-			}
-		}
-		s.now = s.now.Add(time.Minute)
-		s.allocate(true)
-	})
+	}
+	s.now = s.now.Add(time.Minute)
+	s.allocate(true)
+	return s.offers
 }
