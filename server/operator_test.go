@@ -15,14 +15,6 @@ func operate(t testing.TB, s *Server, call string) reply {
 	return do(t, http.MethodPost, endpoint(s, "/api/v1"), http.Header{"Content-Type": {"application/json"}}, []byte(call))
 }
 
-// mustOperate sends a call that must be answered 200 without a body.
-func mustOperate(t testing.TB, s *Server, call string) {
-	t.Helper()
-	if r := operate(t, s, call); r.status != http.StatusOK || r.body != "" {
-		t.Fatalf("%s: got %d %s", call, r.status, r.body)
-	}
-}
-
 // TestGoldenMutations replays what operators changed on a real Mesos, and compares
 // the answers and what the reads show afterwards.
 func TestGoldenMutations(t *testing.T) {

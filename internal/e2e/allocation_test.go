@@ -98,12 +98,12 @@ func (h *holder) cpus() float64 {
 	return sum
 }
 
-// attributes lists the texts of an attribute of the agents that it holds offers of.
-func (h *holder) attributes(name string) string {
+// racks lists the attribute rack of the agents that it holds offers of.
+func (h *holder) racks() string {
 	var out []string
 	for _, o := range h.offers {
 		for _, a := range o.GetAttributes() {
-			if a.GetName() == name {
+			if a.GetName() == "rack" {
 				out = append(out, a.GetText().GetValue())
 			}
 		}
@@ -300,7 +300,7 @@ func TestConstraintsAndRequests(t *testing.T) {
 	}
 	strict := hold(t, c, "strict", constraints)
 	rest := hold(t, c, "rest", nil)
-	await(t, "each rack is offered", func() bool { return strict.attributes("rack") == "r1 r2" && rest.attributes("rack") == "r0 r3" }, strict, rest)
+	await(t, "each rack is offered", func() bool { return strict.racks() == "r1 r2" && rest.racks() == "r0 r3" }, strict, rest)
 	if err := strict.client.Teardown(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestConstraintsAndRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	operate(t, c, `{"type":"UPDATE_WEIGHTS","update_weights":{"weight_infos":[{"role":"picky","weight":100}]}}`)
-	await(t, "the large agent is picky's", func() bool { return picky.attributes("rack") == "r3" && rest.attributes("rack") == "r0 r1 r2" }, picky, rest)
+	await(t, "the large agent is picky's", func() bool { return picky.racks() == "r3" && rest.racks() == "r0 r1 r2" }, picky, rest)
 	if err := picky.client.Request(ctx); err != nil {
 		t.Fatal(err)
 	}

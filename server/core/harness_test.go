@@ -68,6 +68,9 @@ func testConfig() Config {
 		RegistryGCInterval:     15 * time.Minute,
 		RegistryMaxAgentAge:    14 * 24 * time.Hour,
 		RegistryMaxAgentCount:  102400,
+
+		AllocatorAgentRecoveryFactor: 0.8,
+		AllocatorRecoveryTimeout:     10 * time.Minute,
 	}
 }
 

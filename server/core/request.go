@@ -1,9 +1,8 @@
 package core
 
 import (
-	mesos "clusterd/api/mesos/v1"
-
 	"clusterd/allocator/resources"
+	mesos "clusterd/api/mesos/v1"
 )
 
 // maxRequests bounds what one framework may say it needs: the allocator looks at all
