@@ -39,13 +39,14 @@ const (
 	matches
 )
 
-// The constraints of a framework are looked at once for each of its roles on each
-// agent that a run visits. A comparison costs some nanoseconds, a regular
-// expression hundreds, so that these bounds keep what one framework can add to the
-// visit of an agent in the order of a tenth of a millisecond.
+// Bounds on what one framework may send, which Mesos has not. A constraint is judged
+// once an agent (see verdicts); a comparison then costs some 50 ns, a regular
+// expression 0.5 to 1.5 us, so that all that is allowed costs a fraction of a
+// millisecond an agent. To parse the worst of patterns takes 10 us a byte.
 const (
-	maxConstraints = 10_000
-	maxRegexps     = 500
+	maxConstraints  = 10_000
+	maxRegexps      = 200
+	maxRegexpsBytes = 64 * 1024
 )
 
 // constraintError is what is wrong with offer constraints, in Mesos's words.
@@ -95,7 +96,8 @@ func CompileConstraints(c *scheduler.OfferConstraints, limits RegexpLimits) (*Co
 // compiler compiles the constraints of one framework.
 type compiler struct {
 	limits   RegexpLimits
-	count    int
+	count    int                       // of constraints
+	bytes    int                       // of patterns
 	compiled map[string]*regexp.Regexp // by pattern
 }
 
@@ -149,6 +151,9 @@ func (c *compiler) regexp(pattern string) (*regexp.Regexp, error) {
 	}
 	if len(c.compiled) == maxRegexps {
 		return nil, constraintErrorf("Too many regular expressions: the maximum is %d", maxRegexps)
+	}
+	if c.bytes += len(pattern); c.bytes > maxRegexpsBytes {
+		return nil, constraintErrorf("Too many regular expressions: the maximum is %d bytes of them", maxRegexpsBytes)
 	}
 	re, err := compileRegexp(pattern, c.limits)
 	if err == nil {

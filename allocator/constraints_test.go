@@ -159,6 +159,13 @@ func TestConstraintCounts(t *testing.T) {
 		}
 		return (&command{t: t}).parseConstraints(lines)
 	}
+	long := func(n int) *scheduler.OfferConstraints {
+		var lines []string
+		for i := range n {
+			lines = append(lines, fmt.Sprintf("a: @x matches %03d%s%s", i, strings.Repeat("(?:)", 249), "a"))
+		}
+		return (&command{t: t}).parseConstraints(lines)
+	}
 	tests := []struct {
 		name string
 		c    *scheduler.OfferConstraints
@@ -166,8 +173,10 @@ func TestConstraintCounts(t *testing.T) {
 	}{
 		{"most constraints", set(10_000, 0), ""},
 		{"too many", set(10_001, 0), "A role a has an invalid 'AttributeConstraint': Too many constraints: the maximum is 10000"},
-		{"most patterns", set(9000, 500), ""},
-		{"too many patterns", set(0, 501), "A role a has an invalid 'AttributeConstraint': Too many regular expressions: the maximum is 500"},
+		{"most patterns", set(9600, 200), ""},
+		{"long patterns", long(65), ""},
+		{"too many long patterns", long(66), "A role a has an invalid 'AttributeConstraint': Too many regular expressions: the maximum is 65536 bytes of them"},
+		{"too many patterns", set(0, 201), "A role a has an invalid 'AttributeConstraint': Too many regular expressions: the maximum is 200"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -219,7 +219,18 @@ func (s *history) maintain() {
 		s.both(func(a Allocator) { a.UpdateUnavailability(id, u) })
 	case "update":
 		info := s.h.agents[id].info
-		info.Unavailability, info.Attributes = s.unavailability(), s.attributes()
+		switch rapid.IntRange(0, 4).Draw(s.t, "what") {
+		case 0:
+			info.Unavailability = s.unavailability()
+		case 1:
+			info.Attributes = s.attributes()
+		case 2:
+			info.Hostname = s.pick("host", []string{"h1", "h2", "h3"})
+		case 3:
+			info.Domain = testDomain(s.pick("region", []string{"here", "there"}))
+		case 4:
+			info.Active = !info.Active
+		}
 		s.both(func(a Allocator) { a.UpdateAgent(id, info) })
 	case "answer":
 		k, ok := s.outstanding()

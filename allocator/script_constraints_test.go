@@ -66,6 +66,7 @@ func (s *script) agentInfo(c *command) string {
 	if c.has("region") {
 		a.Domain = c.domain()
 	}
+	a.Active = !c.has("inactive")
 	a.Attributes = c.attributes(strings.Join(c.lines(), ";"))
 	s.a.UpdateAgent(c.id, a)
 	return ""
