@@ -105,8 +105,12 @@ func (w *world) allocate(all bool) {
 		if w.kind.plain {
 			w.checkOrder(h, r)
 		}
+		if !w.kind.wild {
+			w.checkPrecedence(h, r)
+		}
 		before := w.shortages()
 		w.held[h] = w.held[h].Add(r)
+		clear(w.counted)
 		w.checkLimits(h, r)
 		if !w.kind.wild {
 			w.checkShortages(h, r, before)
@@ -213,6 +217,10 @@ func (w *world) checkFree(h worldHold, r resources.Resources) {
 // consumed is what counts towards the quota of a role: what is held in it or
 // below it and not reserved, and all that is reserved for it or below it.
 func (w *world) consumed(role, name string) int64 {
+	key := [2]string{role, name}
+	if sum, ok := w.counted[key]; ok {
+		return sum
+	}
 	var sum int64
 	for h, r := range w.held {
 		if within(h.role, role) {
@@ -224,6 +232,7 @@ func (w *world) consumed(role, name string) int64 {
 			return it.Reserved() && within(it.ReservationRole(), role)
 		}).Scalar(name)
 	}
+	w.counted[key] = sum
 	return sum
 }
 
@@ -390,33 +399,57 @@ func (w *world) eachReachable(agent string, visit func(worldHold, *Framework)) {
 	}
 }
 
-// checkGuarantees: once a run is over, no framework has not got what its role is
-// entitled to while there is an agent that it could have it from.
-func (w *world) checkGuarantees() {
-	due := map[[2]string]int64{} // by role and resource
+// entitlements are what the roles are entitled to, by role and resource.
+func (w *world) entitlements() map[[2]string]int64 {
+	out := map[[2]string]int64{}
 	for _, role := range worldRoles {
 		for _, name := range []string{"cpus", "mem"} {
 			if x := w.entitled(role, name); x > 0 {
-				due[[2]string{role, name}] = x
+				out[[2]string{role, name}] = x
 			}
 		}
 	}
+	return out
+}
+
+// entitledTo calls visit for all who are entitled to something of the agent and
+// could be offered it.
+func (w *world) entitledTo(agent string, visit func(h worldHold, r resources.Resources)) {
+	due := w.entitlements()
 	if len(due) == 0 {
 		return
 	}
-	for _, agent := range slices.Sorted(maps.Keys(w.agents)) {
-		free := w.free(agent).Filter(chargeableScalar)
-		w.eachReachable(agent, func(h worldHold, f *Framework) {
-			for _, name := range []string{"cpus", "mem"} {
-				lacking, ok := due[[2]string{h.role, name}]
-				if !ok {
-					continue
-				}
-				r := free.Get(name).Shrink(resources.NewQuantities(map[string]float64{name: resources.FromMilli(lacking)}))
-				if w.enough(f, h.role, r) && !w.refused(h, r) {
-					w.failf("%v is entitled to %d %s and could have been offered %s", h, lacking, name, r)
-				}
+	free := w.free(agent).Filter(chargeableScalar)
+	w.eachReachable(agent, func(h worldHold, f *Framework) {
+		for _, name := range []string{"cpus", "mem"} {
+			x := due[[2]string{h.role, name}]
+			r := free.Get(name).Shrink(resources.NewQuantities(map[string]float64{name: resources.FromMilli(x)}))
+			if x > 0 && w.enough(f, h.role, r) && !w.refused(h, r) {
+				visit(h, r)
 			}
+		}
+	})
+}
+
+// checkPrecedence: a role that is entitled to nothing is served after those that
+// are, but for frameworks that let others go first.
+func (w *world) checkPrecedence(h worldHold, r resources.Resources) {
+	if r.Filter(chargeableScalar).Empty() || w.entitled(h.role, "cpus") > 0 || w.entitled(h.role, "mem") > 0 {
+		return
+	}
+	w.entitledTo(h.agent, func(first worldHold, due resources.Resources) {
+		if !w.requested[first.framework] {
+			w.failf("%v is offered %s before %v, which is entitled to %s", h, r, first, due)
+		}
+	})
+}
+
+// checkGuarantees: once a run is over, no framework has not got what its role is
+// entitled to while there is an agent that it could have it from.
+func (w *world) checkGuarantees() {
+	for _, agent := range slices.Sorted(maps.Keys(w.agents)) {
+		w.entitledTo(agent, func(h worldHold, r resources.Resources) {
+			w.failf("%v is entitled to %s and could have been offered it", h, r)
 		})
 	}
 }

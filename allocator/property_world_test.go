@@ -34,8 +34,10 @@ type world struct {
 	quotas     map[string]Quota
 	weights    map[string]float64
 	wants      map[string]string // the role in which a framework wants h1 only
+	requested  map[string]bool   // frameworks that have used REQUEST
 	whitelist  []string
 	recovering bool
+	counted    map[[2]string]int64 // what consumed has found since something changed
 }
 
 // worldKind says what happens in a world.
@@ -64,7 +66,8 @@ func newWorld(kind worldKind, draw func(string, int) int, fail func(string, ...a
 		kind: kind, opts: DefaultOptions(), fail: fail, draw: draw, now: epoch,
 		frameworks: map[string]*Framework{}, agents: map[string]*Agent{},
 		held: map[worldHold]resources.Resources{}, quotas: map[string]Quota{}, weights: map[string]float64{},
-		wants: map[string]string{},
+		wants: map[string]string{}, requested: map[string]bool{},
+		counted: map[[2]string]int64{},
 	}
 	w.opts.Seed = uint64(draw("seed", 1000))
 	w.opts.Domain = testDomain("here")
@@ -93,6 +96,7 @@ func (w *world) do(text string, f func(Allocator)) {
 }
 
 func (w *world) ask(text string, f func(Allocator) string) string {
+	clear(w.counted)
 	out := f(w.a)
 	w.calls, w.said = append(w.calls, f), append(w.said, out)
 	w.story = append(w.story, strings.TrimSpace(text+"\n"+out))
@@ -206,6 +210,7 @@ func (w *world) onlyHost(role, host string) *Constraints {
 // keeps nothing from it.
 func (w *world) request() {
 	id := w.one("framework", slices.Sorted(maps.Keys(w.frameworks)))
+	w.requested[id] = true
 	var requests []*mesos.Request
 	for range w.draw("requests", 3) {
 		q := &mesos.Request{Resources: resources.MustParse(choose(w, "need", "cpus:4", "mem:256", "cpus:2;ports:[2-3]")).Proto()}
