@@ -170,7 +170,7 @@ func TestOperatorAPI(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]int{
-		`{"type":"DRAIN_AGENT","drain_agent":{"agent_id":{"value":"x"}}}`: 501,
+		`{"type":"DRAIN_AGENT","drain_agent":{"agent_id":{"value":"x"}}}`: 400,
 		`{"type":"SUBSCRIBE"}`:                             501,
 		`{"type":"LIST_FILES","list_files":{"path":"/x"}}`: 404,
 		`{"type":"SET_LOGGING_LEVEL"}`:                     400,

@@ -47,6 +47,7 @@ func (s *Server) routes() *httpapi.Router {
 	rt.Handle("/roles", s.read("roles", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
 		return render.Roles(v, m.RoleWhitelist)
 	}))
+	s.maintenanceRoutes(rt)
 	s.fileRoutes(rt)
 	return rt
 }

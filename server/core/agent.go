@@ -158,7 +158,7 @@ func (c *Core) register(reg *registration) {
 	}
 	domain := info.GetDomain().GetFaultDomain() != nil
 	_, gone := c.gone.Get(reg.id())
-	machine, _ := c.machines.Get(machineKey(info.GetHostname(), reg.msg.GetIp()))
+	machine, _ := c.machines.Get(MachineKey(info.GetHostname(), reg.msg.GetIp()))
 	switch {
 	case machine.GetMode() == mesos.MachineInfo_DOWN && !gone:
 		c.refuseAgent(reg, "Machine is `DOWN`", true)

@@ -248,6 +248,17 @@ func messageEvent(agentID string, m *clusterdv1.ExecutorMessage) *scheduler.Even
 	}
 }
 
+// teardownCall ends a framework for an operator (Mesos: Master::Http::_teardown).
+func (c *Core) teardownCall(in Operate) {
+	fw := c.framework(in.Call.GetTeardown().GetFrameworkId().GetValue())
+	if fw == nil {
+		c.answer(in.Request, 400, "No framework found with specified ID")
+		return
+	}
+	c.removeFramework(fw, "teardown by an operator")
+	c.answer(in.Request, 200, "")
+}
+
 // removeFramework ends a framework for good: its tasks and executors are shut
 // down, and its id cannot come back (Mesos: Master::removeFramework).
 func (c *Core) removeFramework(fw *framework, why string) {

@@ -62,7 +62,7 @@ type Core struct {
 	wills                    map[string]will                       // of operators, by agent id
 	drainChecks              map[string]bool                       // agents that may be drained by now
 	pruning                  map[string]bool                       // unreachable agents that the registry is forgetting
-	machines                 btree.Map[string, *mesos.MachineInfo] // not simply up, by machineKey
+	machines                 btree.Map[string, *mesos.MachineInfo] // not simply up, by MachineKey
 	windows                  []*maintenance.Window
 	parked                   map[string]*registration
 	registering              map[string]*registration // by agent id

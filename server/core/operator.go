@@ -31,6 +31,8 @@ func (c *Core) operate(in Operate) {
 		c.drainCall(in)
 	case master.Call_MARK_AGENT_GONE:
 		c.markGoneCall(in)
+	case master.Call_TEARDOWN:
+		c.teardownCall(in)
 	default:
 		c.answer(in.Request, 501, "This version of clusterd does not serve the call "+in.Call.GetType().String())
 	}

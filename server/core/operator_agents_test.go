@@ -381,3 +381,21 @@ func TestGCSparesAgentsThatOperatorsDecideAbout(t *testing.T) {
 		t.Errorf("%d agents are unreachable, a is: %t", v.Unreachable.Len(), ok)
 	}
 }
+
+func TestOperatorTeardown(t *testing.T) {
+	h, a := audited(t)
+	id := h.subscribe("s", refining("f", "eng"))
+	h.register(1, registerMessage("", "a1", "cpus:4"))
+	h.launch("t1")
+	teardown := func(id string) string {
+		return `{"type":"TEARDOWN","teardown":{"framework_id":{"value":"` + id + `"}}}`
+	}
+	h.wantAnswer(teardown("nosuch"), 400, "No framework found with specified ID")
+	h.wantAnswer(teardown(id), 200, "")
+	h.wantAnswer(teardown(id), 400, "No framework found with specified ID")
+	last := h.links[1][len(h.links[1])-1].GetShutdownFramework()
+	if !h.closed["s"] || last.GetFrameworkId().GetValue() != id || h.core.View().Frameworks.Len() != 0 {
+		t.Errorf("the stream is closed: %t; the agent was told %v; %d frameworks", h.closed["s"], last, h.core.View().Frameworks.Len())
+	}
+	h.checkBooks(a)
+}

@@ -16,15 +16,16 @@ import (
 // maintenanceKey is the turn of changes of the maintenance schedule.
 const maintenanceKey = "maintenance"
 
-// machineKey orders machines and makes equal those that are the same: hostnames are
-// compared without case, and both must be given (include/mesos/type_utils.hpp).
-func machineKey(hostname, ip string) string { return strings.ToLower(hostname) + "\x00" + ip }
+// MachineKey is the key of a machine in View.Machines. It makes equal those that are the
+// same: hostnames are compared without case, and both must be given
+// (include/mesos/type_utils.hpp).
+func MachineKey(hostname, ip string) string { return strings.ToLower(hostname) + "\x00" + ip }
 
-func keyOf(id *mesos.MachineID) string { return machineKey(id.GetHostname(), id.GetIp()) }
+func keyOf(id *mesos.MachineID) string { return MachineKey(id.GetHostname(), id.GetIp()) }
 
 // machineOf is the machine of an agent; nil if it is simply up.
 func (c *Core) machineOf(ag *agent) *mesos.MachineInfo {
-	m, _ := c.machines.Get(machineKey(ag.info.GetHostname(), ag.ip))
+	m, _ := c.machines.Get(MachineKey(ag.info.GetHostname(), ag.ip))
 	return m
 }
 

@@ -77,7 +77,7 @@ func (h *harness) machines() string {
 	for _, m := range v.Machines.All() {
 		text := machineName(m.Id) + " " + m.GetMode().String()
 		for a := range v.Agents.Values() {
-			if machineKey(a.Info.GetHostname(), a.IP) == keyOf(m.Id) {
+			if MachineKey(a.Info.GetHostname(), a.IP) == keyOf(m.Id) {
 				for _, s := range a.InverseOfferStatuses {
 					text += fmt.Sprintf(" %s:%s", s.GetFrameworkId().GetValue(), s.GetStatus())
 				}

@@ -46,7 +46,7 @@ type View struct {
 	Quotas  Map[*quota.QuotaConfig]
 	// Schedule of maintenance; without windows when there is none.
 	Schedule *maintenance.Schedule
-	// Machines that are in the schedule, ordered by hostname and ip.
+	// Machines that are in the schedule, by MachineKey.
 	Machines Map[*mesos.MachineInfo]
 	// Counts of everything that /metrics/snapshot shows as a gauge.
 	Counts Counts

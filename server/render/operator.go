@@ -91,6 +91,16 @@ func small(v *core.View, m *Master, t master.Call_Type) *master.Response {
 			Type:     master.Response_GET_QUOTA.Enum(),
 			GetQuota: &master.Response_GetQuota{Status: quotaStatus(v)},
 		}
+	case master.Call_GET_MAINTENANCE_SCHEDULE:
+		return &master.Response{
+			Type:                   master.Response_GET_MAINTENANCE_SCHEDULE.Enum(),
+			GetMaintenanceSchedule: &master.Response_GetMaintenanceSchedule{Schedule: v.Schedule},
+		}
+	case master.Call_GET_MAINTENANCE_STATUS:
+		return &master.Response{
+			Type:                 master.Response_GET_MAINTENANCE_STATUS.Enum(),
+			GetMaintenanceStatus: &master.Response_GetMaintenanceStatus{Status: maintenanceStatus(v)},
+		}
 	case master.Call_GET_MASTER:
 		return &master.Response{Type: master.Response_GET_MASTER.Enum(), GetMaster: &master.Response_GetMaster{
 			MasterInfo:  m.Info,

@@ -1,0 +1,85 @@
+package server
+
+import (
+	"net/http"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/maintenance"
+	"clusterd/api/mesos/v1/master"
+	"clusterd/api/mesosjson"
+	"clusterd/internal/httpapi"
+	"clusterd/server/core"
+	"clusterd/server/render"
+)
+
+// maintenanceRoutes are the endpoints about maintenance that came before the operator
+// API (src/master/http.cpp, from Master::Http::maintenanceSchedule on).
+func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
+	schedule := s.read("maintenance/schedule", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
+		return render.MaintenanceSchedule(v)
+	})
+	rt.Handle("/maintenance/schedule", func(w http.ResponseWriter, r *http.Request) error {
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			return schedule(w, r)
+		}
+		return s.operateBody(w, r, []string{http.MethodGet, http.MethodPost}, func(body []byte) (*master.Call, error) {
+			m := new(maintenance.Schedule)
+			return &master.Call{
+				Type:                      master.Call_UPDATE_MAINTENANCE_SCHEDULE.Enum(),
+				UpdateMaintenanceSchedule: &master.Call_UpdateMaintenanceSchedule{Schedule: m},
+			}, mesosjson.Unmarshal(body, m)
+		})
+	})
+	status := s.read("maintenance/status", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
+		return render.MaintenanceStatus(v)
+	})
+	rt.Handle("/maintenance/status", func(w http.ResponseWriter, r *http.Request) error {
+		if _, err := s.leading(r); err != nil {
+			return err
+		}
+		if err := httpapi.RequireMethod(r, http.MethodGet); err != nil {
+			return err
+		}
+		return status(w, r)
+	})
+	machines := func(path string, call func([]*mesos.MachineID) *master.Call) {
+		rt.Handle(path, func(w http.ResponseWriter, r *http.Request) error {
+			return s.operateBody(w, r, []string{http.MethodPost}, func(body []byte) (*master.Call, error) {
+				ids, err := mesosjson.UnmarshalList[mesos.MachineID](body)
+				return call(ids), err
+			})
+		})
+	}
+	machines("/machine/down", func(ids []*mesos.MachineID) *master.Call {
+		return &master.Call{
+			Type:             master.Call_START_MAINTENANCE.Enum(),
+			StartMaintenance: &master.Call_StartMaintenance{Machines: ids},
+		}
+	})
+	machines("/machine/up", func(ids []*mesos.MachineID) *master.Call {
+		return &master.Call{
+			Type:            master.Call_STOP_MAINTENANCE.Enum(),
+			StopMaintenance: &master.Call_StopMaintenance{Machines: ids},
+		}
+	})
+}
+
+// operateBody has the core carry out a call whose content is the request's body.
+func (s *Server) operateBody(w http.ResponseWriter, r *http.Request, methods []string, read func([]byte) (*master.Call, error)) error {
+	t, err := s.leading(r)
+	if err != nil {
+		return err
+	}
+	if err := httpapi.RequireMethod(r, methods...); err != nil {
+		return err
+	}
+	body, err := httpapi.ReadBody(w, r, httpapi.MaxBody)
+	if err != nil {
+		return err
+	}
+	call, err := read(body)
+	if err != nil {
+		return httpapi.BadRequest("%v", err)
+	}
+	return s.operate(t, w, r, call)
+}
