@@ -87,6 +87,33 @@ func unshared(r resources.Resources) resources.Resources { return resources.Must
 func (c *cluster) addAgents(
 	n int, total, used func(i int) resources.Resources,
 ) (took time.Duration, offers []allocator.Offer) {
+	infos, uses := c.makeAgents(n, total, used)
+	took = timed(func() {
+		for i, id := range c.agents {
+			c.AddAgent(id, infos[i], uses[i])
+			offers = append(offers, c.Allocate(c.now).Offers...)
+		}
+	})
+	return took, offers
+}
+
+// addAgentsAtOnce is addAgents with a single run after all of them.
+func (c *cluster) addAgentsAtOnce(
+	n int, total, used func(i int) resources.Resources,
+) (took time.Duration, offers []allocator.Offer) {
+	infos, uses := c.makeAgents(n, total, used)
+	took = timed(func() {
+		for i, id := range c.agents {
+			c.AddAgent(id, infos[i], uses[i])
+		}
+		offers = c.Allocate(c.now).Offers
+	})
+	return took, offers
+}
+
+func (c *cluster) makeAgents(
+	n int, total, used func(i int) resources.Resources,
+) ([]allocator.Agent, []map[string]resources.Resources) {
 	infos := make([]allocator.Agent, n)
 	uses := make([]map[string]resources.Resources, n)
 	for i := range n {
@@ -97,13 +124,7 @@ func (c *cluster) addAgents(
 			uses[i] = map[string]resources.Resources{c.frameworks[i%len(c.frameworks)]: unshared(used(i))}
 		}
 	}
-	took = timed(func() {
-		for i, id := range c.agents {
-			c.AddAgent(id, infos[i], uses[i])
-			offers = append(offers, c.Allocate(c.now).Offers...)
-		}
-	})
-	return took, offers
+	return infos, uses
 }
 
 // number is that in the id of an agent or a framework.

@@ -24,11 +24,16 @@ func usedPart(scalars string) resources.Resources {
 // forever is the refusal of a framework that has done its work.
 var forever = &allocator.Filter{RefuseFor: math.MaxInt32 * time.Second}
 
-// declining is the cluster of DeclineOffers.
-func declining(s size) (c *cluster, frameworks, agents time.Duration, offers []allocator.Offer) {
+// declining is the cluster of DeclineOffers, with an Allocate after each agent or
+// one after all of them.
+func declining(s size, each bool) (c *cluster, frameworks, agents time.Duration, offers []allocator.Offer) {
 	c = newCluster(allocator.SorterDRF)
 	frameworks = c.addFrameworks(s.frameworks, framework("*"))
-	agents, offers = c.addAgents(s.agents, always(resources.MustParse(bigAgent)),
+	add := c.addAgentsAtOnce
+	if each {
+		add = c.addAgents
+	}
+	agents, offers = add(s.agents, always(resources.MustParse(bigAgent)),
 		always(usedPart("cpus:16;mem:2014;disk:1024").Allocate("*")))
 	return c, frameworks, agents, offers
 }
@@ -51,9 +56,14 @@ func (r *runner) declineCell(s size) error {
 	const bench = "DeclineOffers"
 	params := s.String()
 	heap := heapInUse()
-	c, frameworks, agents, offers := declining(s)
+	each := s.agents*s.frameworks <= 100e6 || r.scale == full
+	c, frameworks, agents, offers := declining(s, each)
 	r.add(bench, params, whatFrameworks, []time.Duration{frameworks}, "")
-	r.add(bench, params, whatAddAgents, []time.Duration{agents}, "with an Allocate after each")
+	if each {
+		r.add(bench, params, whatAddAgents, []time.Duration{agents}, "with an Allocate after each")
+	} else {
+		r.add(bench, params, whatAddAtOnce, []time.Duration{agents}, "with one Allocate")
+	}
 	if err := wantWhole(offers, s.agents, freeCPUs); err != nil {
 		return fmt.Errorf("offers of new agents: %w", err)
 	}
@@ -89,7 +99,48 @@ func (r *runner) declineCell(s size) error {
 	if len(offers) < s.agents {
 		return nil // with few frameworks all is refused by now
 	}
-	return r.idleFigure(bench, params, c)
+	if err := r.idleFigure(bench, params, c); err != nil {
+		return err
+	}
+	return r.frameworkEvents(bench, params, c)
+}
+
+// frameworkEvents measures what comes from frameworks while the offers of all
+// agents are out.
+func (r *runner) frameworkEvents(bench, params string, c *cluster) error {
+	n := min(len(c.frameworks), 20)
+	var revive, leave, come []time.Duration
+	for _, id := range c.frameworks[:n] {
+		offers := 0
+		revive = append(revive, clocked(func() {
+			c.ReviveOffers(id, nil)
+			offers = len(c.Allocate(c.now).Offers)
+		}))
+		if err := want(offers, 0, "offers after a revival, all being out"); err != nil {
+			return err
+		}
+	}
+	// What those that leave held goes to others.
+	for _, id := range c.frameworks[:n-1] {
+		offers := 0
+		leave = append(leave, clocked(func() {
+			c.RemoveFramework(id)
+			offers = len(c.Allocate(c.now).Offers)
+		}))
+		if offers == 0 {
+			return fmt.Errorf("what %s had was offered to nobody", id)
+		}
+		come = append(come, clocked(func() {
+			c.AddFramework(id, framework("*"), nil)
+			c.Allocate(c.now)
+		}))
+	}
+	r.add(bench, params, "a framework revives (ReviveOffers, Allocate)", revive, "while all offers are out")
+	if len(leave) > 0 {
+		r.add(bench, params, "a framework leaves (RemoveFramework, Allocate)", leave, "what it had is offered to others")
+		r.add(bench, params, "a framework comes (AddFramework, Allocate)", come, "while all offers are out")
+	}
+	return nil
 }
 
 func (r *runner) idleFigure(bench, params string, c *cluster) error {
@@ -197,7 +248,7 @@ func (r *runner) exhausted() error {
 		s = size{40, 10}
 	}
 	params := s.String() + ", to the end"
-	c, _, _, offers := declining(s)
+	c, _, _, offers := declining(s, false)
 	all := *r
 	all.rounds = 0
 	declines, rounds, _, err := all.declineRounds(c, s, offers)
@@ -231,7 +282,7 @@ func growth(r *runner) error {
 	clusters := make([]*cluster, len(sizes))
 	offers := make([][]allocator.Offer, len(sizes))
 	for i, s := range sizes {
-		clusters[i], _, _, offers[i] = declining(s)
+		clusters[i], _, _, offers[i] = declining(s, false)
 	}
 	rounds := make([][]time.Duration, len(sizes))
 	idle := make([][]time.Duration, len(sizes))

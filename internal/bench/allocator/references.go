@@ -62,6 +62,7 @@ const (
 	whatFirst             = "first round, no filters yet"
 	whatDeclines          = "declines of a round (RecoverResources)"
 	whatAddAgents         = "add agents, offering each"
+	whatAddAtOnce         = "add agents, offering all at the end"
 	whatOneAgent          = "one agent changed (RecoverResources, Allocate)"
 	whatAllCycle          = "cycle with all allocations"
 	whatEmptyCycle        = "empty cycle"

@@ -50,7 +50,7 @@ func resourceLabels(r *runner) error {
 		used := resources.MustParse("mem:2014;disk:1024;" + fragments(31000, 32000, 16))
 		c := newCluster(allocator.SorterDRF)
 		c.addFrameworks(s.frameworks, framework("role1"))
-		added, offers := c.addAgents(s.agents,
+		added, offers := c.addAgentsAtOnce(s.agents,
 			func(i int) resources.Resources { return rest.Add(reservations[i]) },
 			func(i int) resources.Resources { return used.Add(reservations[i]).Allocate("role1") })
 		if err := wantWhole(offers, s.agents, freeCPUs); err != nil {
@@ -60,7 +60,7 @@ func resourceLabels(r *runner) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s, err)
 		}
-		r.add(bench, s.String(), whatAddAgents, []time.Duration{added}, "with an Allocate after each")
+		r.add(bench, s.String(), whatAddAtOnce, []time.Duration{added}, "with one Allocate")
 		r.add(bench, s.String(), whatRound, rounds, fmt.Sprintf("%d rounds", len(rounds)))
 		r.add(bench, s.String(), whatDeclines, declines, "")
 	}
@@ -96,7 +96,7 @@ func (r *runner) volumesCell(s size, kind string, isShared func(i int) bool) err
 	info.Shared = kind != "regular"
 	c := newCluster(allocator.SorterDRF)
 	frameworks := c.addFrameworks(s.frameworks, info)
-	added, offers := c.addAgents(s.agents, func(i int) resources.Resources { return total.Add(volume(i, isShared(i))) }, always(used))
+	added, offers := c.addAgentsAtOnce(s.agents, func(i int) resources.Resources { return total.Add(volume(i, isShared(i))) }, always(used))
 	var returns, rounds []time.Duration
 	for range 6 {
 		returns = append(returns, c.recoverAll(offers, nil))
@@ -114,7 +114,7 @@ func (r *runner) volumesCell(s size, kind string, isShared func(i int) bool) err
 	}
 	params := s.String() + ", " + kind
 	r.add(bench, params, whatFrameworks, []time.Duration{frameworks}, "")
-	r.add(bench, params, whatAddAgents, []time.Duration{added}, "with an Allocate after each")
+	r.add(bench, params, whatAddAtOnce, []time.Duration{added}, "with one Allocate")
 	r.add(bench, params, whatRound, rounds, "6 rounds")
 	r.add(bench, params, "returns of a round (RecoverResources)", returns, "Mesos does not count them either")
 	return nil
