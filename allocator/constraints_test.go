@@ -137,8 +137,7 @@ func TestHostileRegexps(t *testing.T) {
 		strings.Repeat("(a|", 240) + "a" + strings.Repeat(")", 240),
 	} {
 		_, err := compileRegexp(pattern, RegexpLimits{})
-		var e constraintError
-		if !errors.As(err, &e) {
+		if _, ok := errors.AsType[constraintError](err); !ok {
 			t.Errorf("%.40s...: got %v, want it refused", pattern, err)
 		}
 		tree, err := syntax.Parse(pattern, syntax.Perl)
@@ -389,8 +388,7 @@ func FuzzRegexps(f *testing.F) {
 	f.Fuzz(func(t *testing.T, pattern, text string) {
 		re, err := compileRegexp(pattern, RegexpLimits{})
 		if err != nil {
-			var e constraintError
-			if !errors.As(err, &e) {
+			if _, ok := errors.AsType[constraintError](err); !ok {
 				t.Fatalf("%q: %v", pattern, err)
 			}
 			return

@@ -287,7 +287,7 @@ func (q refusals) Swap(i, j int) {
 
 // Push implements [heap.Interface].
 func (q *refusals) Push(x any) {
-	r := x.(*refusal) //nolint:errcheck,forcetypeassert // heap.Push is called with nothing else
+	r := x.(*refusal)
 	r.index = len(*q)
 	*q = append(*q, r)
 }
