@@ -132,7 +132,6 @@ func TestGoldenErrors(t *testing.T) {
 	// Older endpoints that change something for operators come later.
 	later := []string{
 		"http_create_volumes_empty", "http_destroy_volumes_empty", "http_unreserve_empty", "http_teardown_post_empty", "http_teardown_unknown",
-		"http_quota_delete_unknown", "http_weights_delete",
 	}
 	// Tests of their own.
 	special := []string{"http_gzip_state", "http_head_version", "sched_resubscribe_after_teardown"}
@@ -321,7 +320,7 @@ func TestGoldenShapes(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"state", "master_state", "slaves", "state-summary", "roles", "tasks", "tasks_limit1", "frameworks", "version", "flags", "system_stats"} {
+	for _, name := range []string{"state", "master_state", "slaves", "state-summary", "roles", "tasks", "tasks_limit1", "frameworks", "version", "flags", "system_stats", "quota", "weights"} {
 		c := goldenCase(t, "running/master/"+name+".json", nil)
 		got := c.replay(t, s)
 		if got.status != http.StatusOK || got.header.Get("Content-Type") != "application/json" {

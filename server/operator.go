@@ -75,18 +75,22 @@ func changesSomething(c master.Call_Type) bool {
 	}
 }
 
-// operate hands a call that changes something to the core and waits for its answer.
+// operate has the core carry out a call that changes something.
 func (s *Server) operate(t *term, w http.ResponseWriter, r *http.Request, call *master.Call) error {
-	req := &request{answer: make(chan answer, 1)}
-	a, err := t.ask(r.Context(), req, core.Operate{
-		Request:   core.RequestID(s.request.Add(1)),
-		Principal: principalOf(r),
-		Call:      call,
-	})
+	a, err := s.carryOut(t, r, call)
 	if err != nil {
 		return err
 	}
 	return a.write(w)
+}
+
+// carryOut hands a call that changes something to the core and waits for its answer.
+func (s *Server) carryOut(t *term, r *http.Request, call *master.Call) (answer, error) {
+	return t.ask(r.Context(), &request{answer: make(chan answer, 1)}, core.Operate{
+		Request:   core.RequestID(s.request.Add(1)),
+		Principal: principalOf(r),
+		Call:      call,
+	})
 }
 
 // readCall answers a call that reads the cluster's state.

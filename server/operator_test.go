@@ -37,6 +37,43 @@ func TestGoldenMutations(t *testing.T) {
 	}
 }
 
+// The endpoints that came before the operator API do the same.
+func TestSharesByEndpoints(t *testing.T) {
+	s := startMaster(t)
+	const cpus = `{"name":"cpus","type":"SCALAR","scalar":{"value":2}}`
+	for _, tc := range []struct {
+		method, path, body string
+		status             int
+		want               string
+	}{
+		{"GET", "/weights", "", 200, `[]`},
+		{"GET", "/quota", "", 200, `{}`},
+		{"PUT", "/weights", `[{"role":"a","weight":2.5},{"role":"b/c","weight":1}]`, 200, ``},
+		{"GET", "/weights", "", 200, `[{"weight":2.5,"role":"a"},{"weight":1.0,"role":"b/c"}]`},
+		{"PUT", "/weights", `[{"role":"a","weight":-1}]`, 400, `Failed to validate update weights request JSON for role 'a': Invalid weight '-1': Weights must be positive`},
+		{"PUT", "/weights", `{`, 400, `Failed to parse update weights request JSON '{': `},
+		{"POST", "/weights", `[]`, 405, `Expecting one of { 'GET', 'PUT' }, but received 'POST'`},
+		{"POST", "/quota", `{"role":"a/b","guarantee":[` + cpus + `]}`, 400, `Parent role 'a' with guarantees ({})`},
+		{"POST", "/quota", `{"role":"a","guarantee":[` + cpus + `]}`, 409, `Total quota guarantees 'cpus:2' exceed cluster capacity '{}'`},
+		{"POST", "/quota", `{"role":"a","force":true,"guarantee":[` + cpus + `]}`, 200, ``},
+		{"POST", "/quota", `{"role":"a/b","force":true,"guarantee":[` + cpus + `]}`, 200, ``},
+		{"POST", "/quota", `what`, 400, `Failed to parse set quota request JSON 'what': `},
+		{"PUT", "/quota", `{}`, 405, `Expecting one of { 'GET', 'POST', 'DELETE' }, but received 'PUT'`},
+		{"DELETE", "/quota", ``, 400, `Failed to parse remove quota request for path '/master/quota': expected 3 tokens, found 2 tokens`},
+		{"DELETE", "/quota/a", ``, 400, `Failed to remove quota for path '/master/quota/a': Invalid quota configuration. Parent role 'a'`},
+		{"DELETE", "/master/quota/a/b", ``, 200, ``},
+		{"GET", "/quota", "", 200, `{"infos":[{"role":"a","guarantee":[{"name":"cpus","type":"SCALAR","scalar":{"value":2.0}}]}],` +
+			`"configs":[{"role":"a","guarantees":{"cpus":{"value":2.0}},"limits":{"cpus":{"value":2.0}}}]}`},
+		{"DELETE", "/quota/a", ``, 200, ``},
+		{"DELETE", "/quota/a", ``, 400, `Failed to remove quota for path '/master/quota/a': Role 'a' has no quota set`},
+	} {
+		r := do(t, tc.method, endpoint(s, tc.path), nil, []byte(tc.body))
+		if r.status != tc.status || !strings.Contains(r.body, tc.want) || tc.status == 200 && r.body != tc.want {
+			t.Errorf("%s %s %s: got %d %s, want %d %s", tc.method, tc.path, tc.body, r.status, r.body, tc.status, tc.want)
+		}
+	}
+}
+
 // withoutDefaultRole leaves out the role * that Mesos shows: its quota is none, and
 // is there since somebody asked for it.
 func withoutDefaultRole(v any) any {

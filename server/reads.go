@@ -48,6 +48,7 @@ func (s *Server) routes() *httpapi.Router {
 		return render.Roles(v, m.RoleWhitelist)
 	}))
 	s.maintenanceRoutes(rt)
+	s.shareRoutes(rt)
 	s.fileRoutes(rt)
 	return rt
 }

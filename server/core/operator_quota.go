@@ -183,6 +183,9 @@ func validateQuotaInfo(r *quota.QuotaRequest) error {
 	return nil
 }
 
+// RemoveQuotaFailed begins what REMOVE_QUOTA is refused with.
+const RemoveQuotaFailed = "Failed to remove quota: "
+
 // removeQuota ends the quota of a role (deprecated in Mesos 1.9). Where the role has
 // none Mesos dies of the call (std::out_of_range in QuotaHandler::_remove).
 func (c *Core) removeQuota(in Operate) {
@@ -196,7 +199,7 @@ func (c *Core) removeQuota(in Operate) {
 			err = c.quotasWith(none).validate()
 		}
 		if err != nil {
-			c.refuseCall(in, within("Failed to remove quota: ", err))
+			c.refuseCall(in, within(RemoveQuotaFailed, err))
 			done()
 			return
 		}
