@@ -43,8 +43,7 @@ import (
 	"clusterd/isolation"
 )
 
-// capabilities are what this agent can do. AGENT_DRAINING will join them with
-// draining.
+// capabilities are what this agent can do.
 var capabilities = []mesos.AgentInfo_Capability_Type{
 	mesos.AgentInfo_Capability_MULTI_ROLE,
 	mesos.AgentInfo_Capability_HIERARCHICAL_ROLE,
@@ -52,6 +51,7 @@ var capabilities = []mesos.AgentInfo_Capability_Type{
 	mesos.AgentInfo_Capability_RESOURCE_PROVIDER,
 	mesos.AgentInfo_Capability_RESIZE_VOLUME,
 	mesos.AgentInfo_Capability_AGENT_OPERATION_FEEDBACK,
+	mesos.AgentInfo_Capability_AGENT_DRAINING,
 	mesos.AgentInfo_Capability_TASK_RESOURCE_LIMITS,
 }
 

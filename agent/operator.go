@@ -158,7 +158,10 @@ func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetOperations = &agentv1.Response_GetOperations{Operations: v.Operations}
 	case agentv1.Call_GET_AGENT:
 		res.Type = agentv1.Response_GET_AGENT.Enum()
-		res.GetAgent = &agentv1.Response_GetAgent{AgentInfo: v.Info}
+		res.GetAgent = &agentv1.Response_GetAgent{AgentInfo: v.Info, DrainConfig: v.DrainConfig}
+		if v.DrainConfig != nil {
+			res.GetAgent.EstimatedDrainStartTime = &mesos.TimeInfo{Nanoseconds: new(v.DrainStart.UnixNano())}
+		}
 	case agentv1.Call_GET_RESOURCE_PROVIDERS:
 		res.Type = agentv1.Response_GET_RESOURCE_PROVIDERS.Enum()
 		res.GetResourceProviders = &agentv1.Response_GetResourceProviders{}

@@ -200,6 +200,11 @@ func (a *Agent) renderState(v *core.View) []byte {
 	if v.Master != nil {
 		o.str("master_hostname", v.Master.GetHostname())
 	}
+	if v.DrainConfig != nil {
+		o.name("drain_config")
+		o.message(v.DrainConfig)
+		o.num("estimated_drain_start_time_seconds", float64(v.DrainStart.UnixMicro())/1e6)
+	}
 	o.name("flags")
 	o.b = httpapi.AppendFlags(o.b, a.opts.Flags)
 	list(o, "frameworks", v.Frameworks, o.framework)

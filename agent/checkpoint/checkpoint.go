@@ -10,6 +10,7 @@
 //	header      "version"                        uint64, big endian
 //	agent       "info"                           mesos.v1.AgentInfo, id included
 //	            "resources"                      clusterd.v1.ResourcesRecord
+//	            "drain"                          mesos.v1.DrainConfig, while it drains
 //	frameworks  <framework id>                   mesos.v1.FrameworkInfo
 //	executors   <framework id> 0 <executor id>   clusterd.v1.ExecutorRecord
 //	tasks       <framework id> 0 <task id>       clusterd.v1.TaskRecord
@@ -109,6 +110,11 @@ func apply(t tables, r core.Record) error {
 		return nil
 	case core.PutResources:
 		return putMessage(t, bucketAgent, key("resources"), r.Resources)
+	case core.PutDrain:
+		if r.Config == nil {
+			return t.del(bucketAgent, key("drain"))
+		}
+		return putMessage(t, bucketAgent, key("drain"), r.Config)
 	case core.PutFramework:
 		return putMessage(t, bucketFrameworks, key(r.Info.GetId().GetValue()), r.Info)
 	case core.DeleteFramework:
@@ -208,6 +214,12 @@ func (l *loader) agentRow(k []byte, decode func(proto.Message) error) error {
 			return l.bad(bucketAgent, k, err)
 		}
 		l.out.Resources = m
+	case "drain":
+		m := &mesos.DrainConfig{}
+		if err := decode(m); err != nil {
+			return l.bad(bucketAgent, k, err)
+		}
+		l.out.Drain = m
 	}
 	return nil
 }

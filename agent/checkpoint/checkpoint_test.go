@@ -56,6 +56,7 @@ func history() [][]core.Record {
 			Name: new("cpus"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)},
 		}}}}},
 		{core.DeleteTask{FrameworkID: "f", TaskID: "t"}},
+		{core.PutDrain{Config: &mesos.DrainConfig{MarkGone: new(true)}}, core.PutDrain{}, core.PutDrain{Config: &mesos.DrainConfig{MarkGone: new(false)}}},
 	}
 }
 
@@ -98,6 +99,9 @@ func TestConformance(t *testing.T) {
 	got, _, _ := mem.Load(true)
 	if len(got.Tasks) != 2 || len(got.Tasks[0].Updates) != 3 || got.Tasks[0].NextSeq != 3 || len(got.Tasks[1].Updates) != 1 {
 		t.Fatalf("got tasks %v, want t1 with three steps and t10 with one", got.Tasks)
+	}
+	if got.Drain == nil || got.Drain.GetMarkGone() {
+		t.Errorf("got drain config %v, want the last", got.Drain)
 	}
 	if got.Resources == nil || len(got.Frameworks) != 1 || len(got.Executors) != 1 {
 		t.Fatalf("got %+v, want resources, a framework and an executor", got)

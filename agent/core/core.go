@@ -60,6 +60,7 @@ type Core struct {
 	total, checkpointed resources.Resources
 
 	registration
+	draining draining
 	recovery struct {
 		// reconnect says that the containerizer has recovered and executors may
 		// subscribe.
@@ -247,6 +248,7 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 	case Tick:
 	}
 	c.fire()
+	c.endDrain()
 	return c.out
 }
 

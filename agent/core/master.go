@@ -123,6 +123,7 @@ func (c *Core) registerMessage() *clusterdv1.RegisterAgent {
 		BuildVersion:          new(c.cfg.BuildVersion),
 		Ip:                    new(c.cfg.IP),
 		CheckpointedResources: c.checkpointed.Proto(),
+		DrainConfig:           c.draining.config,
 	}
 	for _, t := range c.cfg.Capabilities {
 		m.Capabilities = append(m.Capabilities, &mesos.AgentInfo_Capability{Type: t.Enum()})
@@ -188,9 +189,10 @@ func (c *Core) masterMessage(in MasterMessage) {
 		c.applyOperation(m.ApplyOperation)
 	case *clusterdv1.MasterMessage_AcknowledgeOperation:
 		c.acknowledgeOperation(m.AcknowledgeOperation)
+	case *clusterdv1.MasterMessage_Drain:
+		c.drainAgent(m.Drain.GetConfig())
 	default:
-		// A member younger than this agent, or one that it does not act on yet
-		// (Drain: the agent does not advertise AGENT_DRAINING).
+		// A member younger than this agent.
 		c.log(Warn, "ignored_message_of_master", "type", typeName(in.Message))
 	}
 }

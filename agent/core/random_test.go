@@ -180,6 +180,8 @@ func (h *history) step() {
 		h.relink()
 	case p < 96:
 		h.crash()
+	case p < 97:
+		h.play("drain grace=%ds", h.rng.IntN(3))
 	default:
 		h.play("ping")
 	}

@@ -17,6 +17,9 @@ type ForgetAgent struct{}
 // PutResources keeps the resources that operations have changed.
 type PutResources struct{ Resources *clusterdv1.ResourcesRecord }
 
+// PutDrain keeps that the agent drains; nil: no longer.
+type PutDrain struct{ Config *mesos.DrainConfig }
+
 // PutFramework keeps a framework.
 type PutFramework struct{ Info *mesos.FrameworkInfo }
 
@@ -52,6 +55,7 @@ type DeleteOperation struct{ UUID string }
 func (PutAgent) record()        {}
 func (ForgetAgent) record()     {}
 func (PutResources) record()    {}
+func (PutDrain) record()        {}
 func (PutFramework) record()    {}
 func (DeleteFramework) record() {}
 func (PutExecutor) record()     {}
@@ -66,6 +70,7 @@ func (DeleteOperation) record() {}
 type Checkpoint struct {
 	Agent      *mesos.AgentInfo
 	Resources  *clusterdv1.ResourcesRecord
+	Drain      *mesos.DrainConfig
 	Frameworks []*mesos.FrameworkInfo
 	Executors  []*clusterdv1.ExecutorRecord
 	Tasks      []TaskCheckpoint

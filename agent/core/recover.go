@@ -62,6 +62,7 @@ func New(cfg Config, kept *Checkpoint, now time.Time) (*Core, error) {
 	c.info.Id = kept.Agent.GetId()
 	c.infoChanged = !proto.Equal(c.info, kept.Agent)
 	c.recoverFrameworks(kept)
+	c.draining.config = kept.Drain
 	for _, r := range kept.Operations {
 		c.operations.put(string(r.GetOperation().GetUuid().GetValue()), &operation{op: r.GetOperation()})
 	}
@@ -223,6 +224,10 @@ func (c *Core) recovered(in Recovered) {
 		return
 	}
 	c.log(Info, "recovered", "executors", itoa(waiting))
+	if c.draining.config != nil {
+		c.draining.since = c.now
+		c.killForDrain()
+	}
 	c.recovery.timer = c.after(c.cfg.ExecutorReregistrationTimeout, c.reregistrationTimeout)
 	c.maybeRecovered()
 }

@@ -148,6 +148,11 @@ func (l *launch) exited() {
 
 func (l *launch) start() {
 	c, execID := l.c, l.info.GetExecutorId().GetValue()
+	if c.draining.config != nil {
+		l.drop(mesos.TaskStatus_REASON_AGENT_DRAINING, "Task was received while agent was already draining")
+		l.exited()
+		return
+	}
 	if !safeID(execID) {
 		l.drop(mesos.TaskStatus_REASON_TASK_INVALID, "Executor id "+execID+" is invalid")
 		return

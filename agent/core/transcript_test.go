@@ -201,6 +201,11 @@ func (w *world) printRecord(r core.Record) string {
 		return "nothing any more"
 	case core.PutResources:
 		return "resources " + amounts(r.Resources.GetResources())
+	case core.PutDrain:
+		if r.Config == nil {
+			return "no drain"
+		}
+		return "drain"
 	case core.PutFramework:
 		return "framework " + r.Info.GetId().GetValue()
 	case core.DeleteFramework:
@@ -255,6 +260,9 @@ func (w *world) printAgentMessage(m *clusterdv1.AgentMessage) string {
 		if len(r.GetCheckpointedResources()) > 0 {
 			s += " checkpointed=" + amounts(r.GetCheckpointedResources())
 		}
+		if r.DrainConfig != nil {
+			s += " draining"
+		}
 		return s
 	case *clusterdv1.AgentMessage_UpdateTask:
 		s := "update " + w.status(m.UpdateTask.GetStatus())
@@ -289,6 +297,9 @@ func (w *world) printEvent(e *executor.Event) string {
 		}
 	case executor.Event_KILL:
 		s += " " + e.GetKill().GetTaskId().GetValue()
+		if g := e.GetKill().GetKillPolicy().GetGracePeriod(); g != nil {
+			s += " within " + time.Duration(g.GetNanoseconds()).String()
+		}
 	case executor.Event_ACKNOWLEDGED:
 		s += " " + e.GetAcknowledged().GetTaskId().GetValue() + " " + w.name("u", string(e.GetAcknowledged().GetUuid()))
 	case executor.Event_MESSAGE:
@@ -355,6 +366,9 @@ func (w *world) runTasks(a args) *clusterdv1.MasterMessage {
 		t := &mesos.TaskInfo{
 			Name: new(id), TaskId: taskID(id), AgentId: &mesos.AgentID{Value: new(a.or("agent", "S0"))},
 			Resources: []*mesos.Resource{allocated("cpus", 1), allocated("mem", 128)},
+		}
+		if d, err := time.ParseDuration(a["grace"]); err == nil {
+			t.KillPolicy = &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: new(int64(d))}}
 		}
 		if a.has("limit") {
 			t.Limits = map[string]*mesos.Value_Scalar{"mem": {Value: proto.Float64(512)}, "cpus": {Value: proto.Float64(4)}}
@@ -443,6 +457,12 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 		return w.runTasks(a)
 	case "kill":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_KillTask{KillTask: &clusterdv1.KillTask{FrameworkId: fw, TaskId: taskID(a["task"])}}}
+	case "drain":
+		config := &mesos.DrainConfig{MarkGone: new(a.has("gone"))}
+		if d, err := time.ParseDuration(a["grace"]); err == nil {
+			config.MaxGracePeriod = &mesos.DurationInfo{Nanoseconds: new(int64(d))}
+		}
+		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Drain{Drain: &clusterdv1.Drain{Config: config}}}
 	case "ack":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_AcknowledgeTask{AcknowledgeTask: &clusterdv1.AcknowledgeTask{
 			FrameworkId: fw, TaskId: taskID(a["task"]), Uuid: []byte(w.uuids[a["uuid"]]),
@@ -611,6 +631,9 @@ func (w *world) advance(a args) string {
 func describe(v *core.View) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s total %s\n", v.Phase, v.Info.GetId().GetValue(), v.Total)
+	if v.DrainConfig != nil {
+		fmt.Fprintf(&b, "draining since +%s\n", v.DrainStart.Sub(epoch))
+	}
 	for _, kind := range []struct {
 		name string
 		fws  []*core.FrameworkView

@@ -85,6 +85,7 @@ func (c *Core) update(fwID string, status *mesos.TaskStatus, from *executorRun) 
 		return // not acknowledged: that would say that it is durable
 	}
 	c.count("slave/valid_status_updates")
+	status = c.drainStatus(fw, status)
 	s, _ := c.updates.get(streamKey(fwID, taskID))
 	if s != nil && s.received[string(status.GetUuid())] {
 		c.ack(from, status) // it is durable: the executor missed that

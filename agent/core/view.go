@@ -17,10 +17,13 @@ type View struct {
 	Info   *mesos.AgentInfo
 	Master *mesos.MasterInfo // nil when not registered
 	// Total is what the agent has, after the operations that changed it.
-	Total      resources.Resources
-	Frameworks []*FrameworkView
-	Completed  []*FrameworkView
-	Operations []*mesos.Operation
+	Total resources.Resources
+	// DrainConfig is set while the agent drains, since DrainStart or a little before.
+	DrainConfig *mesos.DrainConfig
+	DrainStart  time.Time
+	Frameworks  []*FrameworkView
+	Completed   []*FrameworkView
+	Operations  []*mesos.Operation
 }
 
 // FrameworkView is a framework of a View.
@@ -51,6 +54,7 @@ type ExecutorView struct {
 func (c *Core) View() *View {
 	v := &View{
 		Version: c.version, Taken: c.now, Phase: c.phase.String(), Info: c.info, Total: c.total,
+		DrainConfig: c.draining.config, DrainStart: c.draining.since,
 	}
 	if c.phase == running {
 		v.Master = c.master
