@@ -19,6 +19,7 @@ type agent struct {
 	// kept something from being offered.
 	limited, heldBack bool
 	inCut             bool // it is in hierarchical.cut
+	counted           bool // what is idle on it is in quotas.idle
 
 	shared resources.Resources // part of info.Total
 	single resources.Resources // the rest of it, in the order of an offer
@@ -102,7 +103,7 @@ func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) {
 		l.agents++
 	}
 	a.held[at].res = a.held[at].res.Add(r)
-	h.quotas.held(h, l.role.leaf.bound, r, 1)
+	h.quotas.held(h, a, l.role.leaf.bound, r, 1)
 	h.ask(a)
 }
 
@@ -116,7 +117,7 @@ func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
 		l.agents--
 	}
 	a.stale = true
-	h.quotas.held(h, l.role.leaf.bound, r, -1)
+	h.quotas.held(h, a, l.role.leaf.bound, r, -1)
 	h.allocated(a, l, r, -1, false)
 }
 
@@ -145,7 +146,7 @@ func (a *agent) copies(it resources.Item, by func(*leaf) bool) int {
 func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources) {
 	if old, ok := a.orphans[framework]; ok {
 		for _, e := range old.Allocations() {
-			h.quotas.held(h, h.quotas.nearest(e.Role), e.Resources, -1)
+			h.quotas.held(h, a, h.quotas.nearest(e.Role), e.Resources, -1)
 		}
 		delete(a.orphans, framework)
 		delete(h.orphaned[framework], a)
@@ -159,7 +160,7 @@ func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources)
 	}
 	a.orphans[framework] = r
 	for _, e := range r.Allocations() {
-		h.quotas.held(h, h.quotas.nearest(e.Role), e.Resources, 1)
+		h.quotas.held(h, a, h.quotas.nearest(e.Role), e.Resources, 1)
 	}
 	if h.orphaned[framework] == nil {
 		h.orphaned[framework] = make(map[*agent]bool)

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"clusterd/allocator/resources"
 )
 
 // describe prints the state, for tests and for finding out why they fail.
@@ -17,6 +19,14 @@ func (h *hierarchical) describe() string {
 		}
 	}
 	h.describeNode(&b, h.root, 0)
+	for _, role := range slices.Sorted(maps.Keys(h.quotas.by)) {
+		q := h.quotas.by[role]
+		fmt.Fprintf(&b, "quota %s guarantees %s limits %s: consumed %s needs %s\n",
+			role, q.q.Guarantees, q.q.Limits, h.amounts(q.consumed), h.amounts(q.need))
+	}
+	if h.quotas.active() {
+		fmt.Fprintf(&b, "idle %s needed %s\n", h.amounts(h.quotas.idle), h.amounts(h.quotas.root.below))
+	}
 	for _, id := range slices.Sorted(maps.Keys(h.frameworks)) {
 		for _, l := range h.frameworks[id].leaves {
 			for _, a := range sortedAgents(maps.Keys(l.filters)) {
@@ -42,4 +52,15 @@ func (h *hierarchical) describeNode(b *strings.Builder, n *node, depth int) {
 		}
 		h.describeNode(b, c, depth+1)
 	}
+}
+
+func (h *hierarchical) amounts(v vec) string {
+	var parts []string
+	for name, i := range h.names {
+		if x := v.at(i); x != 0 {
+			parts = append(parts, fmt.Sprintf("%s:%g", name, resources.FromMilli(x)))
+		}
+	}
+	slices.Sort(parts)
+	return "{" + strings.Join(parts, "; ") + "}"
 }

@@ -360,15 +360,16 @@ func (h *hierarchical) setAgent(a *agent, info Agent) bool {
 	if totalChanged {
 		h.setTotal(a, total)
 	}
+	h.countIdle(a)
 	return totalChanged || attributesChanged
 }
 
 func (h *hierarchical) setTotal(a *agent, total resources.Resources) {
-	h.quotas.totalChanged(h, a.info.Total, -1)
+	h.quotas.totalChanged(h, a, a.info.Total, -1)
 	before := h.vecOf(a.info.Total, nil)
 	a.setTotal(total)
 	after := h.vecOf(total, nil)
-	h.quotas.totalChanged(h, total, 1)
+	h.quotas.totalChanged(h, a, total, 1)
 	after.add(before, -1)
 	if slices.ContainsFunc(after, func(x int64) bool { return x != 0 }) {
 		h.total.add(after, 1)
@@ -416,6 +417,7 @@ func (h *hierarchical) RemoveAgent(id string) {
 func (h *hierarchical) ActivateAgent(id string) {
 	a := h.agent(id)
 	a.info.Active = true
+	h.countIdle(a)
 	h.ask(a)
 	h.mark(a)
 }
@@ -424,6 +426,7 @@ func (h *hierarchical) ActivateAgent(id string) {
 func (h *hierarchical) DeactivateAgent(id string) {
 	a := h.agent(id)
 	a.info.Active = false
+	h.countIdle(a)
 	h.rescindOn(a)
 }
 
@@ -437,6 +440,7 @@ func (h *hierarchical) SetWhitelist(hostnames []string) {
 		}
 	}
 	for _, a := range sortedAgents(maps.Values(h.agents)) {
+		h.countIdle(a)
 		h.mark(a)
 	}
 }

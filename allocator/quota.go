@@ -22,7 +22,7 @@ type quotas struct {
 	// under counts, for a role, the quotas below it.
 	under map[string]int
 	root  quota
-	// idle are the chargeable scalars that no one holds.
+	// idle are the chargeable scalars that no one holds, of agents that are offered.
 	idle vec
 	// stale says that the quotas have changed and all has to be counted anew.
 	stale bool
@@ -92,26 +92,65 @@ func (qs *quotas) nearest(role string) *quota {
 
 func chargeable(it resources.Item) bool { return !it.Reserved() && !it.Revocable() }
 
-// held counts r as held (or by sign no longer held) in a role bound by q.
-func (qs *quotas) held(h *hierarchical, q *quota, r resources.Resources, sign int64) {
+// held counts r as held (or by sign no longer held) on the agent in a role bound
+// by q.
+func (qs *quotas) held(h *hierarchical, a *agent, q *quota, r resources.Resources, sign int64) {
 	if !qs.active() || qs.stale {
 		return
 	}
 	v := h.appendVec(h.charge[:0], r, chargeable)
 	h.charge = v
 	qs.before = append(qs.before[:0], qs.root.below...)
-	qs.idle.add(v, -sign)
+	if a.counted {
+		qs.idle.add(v, -sign)
+	}
 	h.consume(q, v, sign)
 	if sign > 0 {
 		return
 	}
 	qs.relax(q)
+	if !a.counted {
+		return
+	}
 	// Others have more room if more came back than is needed again.
 	for i, x := range v {
 		if x > qs.root.below.at(i)-qs.before.at(i) {
 			qs.eased = true
 		}
 	}
+}
+
+// countIdle counts what is idle on an agent, or does not, as it is offered now.
+// What is free on an agent that is not offered serves no guarantee.
+func (h *hierarchical) countIdle(a *agent) {
+	counted := h.offered(a)
+	if counted == a.counted {
+		return
+	}
+	a.counted = counted
+	qs := &h.quotas
+	if !qs.active() || qs.stale {
+		return
+	}
+	sign := int64(-1)
+	if counted {
+		sign, qs.eased = 1, true
+	}
+	qs.serial++
+	qs.idle.add(h.idleOn(a), sign)
+}
+
+// idleOn is what is idle on the agent. It is negative where more is held than
+// there is.
+func (h *hierarchical) idleOn(a *agent) vec {
+	v := h.vecOf(a.info.Total, chargeable)
+	for _, hd := range a.held {
+		v.add(h.vecOf(hd.res, chargeable), -1)
+	}
+	for _, r := range a.orphans {
+		v.add(h.vecOf(r, chargeable), -1)
+	}
+	return v
 }
 
 // consume adds v, by sign, to what q and those above it have consumed.
@@ -165,12 +204,14 @@ func (qs *quotas) relax(q *quota) {
 }
 
 // totalChanged counts the total of an agent in (or by sign out).
-func (qs *quotas) totalChanged(h *hierarchical, total resources.Resources, sign int64) {
+func (qs *quotas) totalChanged(h *hierarchical, a *agent, total resources.Resources, sign int64) {
 	if !qs.active() || qs.stale {
 		return
 	}
 	qs.eased = true
-	qs.idle.add(h.vecOf(total, chargeable), sign)
+	if a.counted {
+		qs.idle.add(h.vecOf(total, chargeable), sign)
+	}
 	for _, e := range total.Reservations() {
 		q := qs.nearest(e.Role)
 		qs.relax(q)
@@ -261,15 +302,13 @@ func (h *hierarchical) countAgent(a *agent) {
 			q.consumed.add(v, 1)
 		}
 	}
-	qs.idle.add(h.vecOf(a.info.Total, chargeable), 1)
+	if a.counted {
+		qs.idle.add(h.idleOn(a), 1)
+	}
 	for _, e := range a.info.Total.Reservations() {
 		count(e.Role, h.vecOf(e.Resources, nil))
 	}
-	held := func(role string, r resources.Resources) {
-		v := h.vecOf(r, chargeable)
-		qs.idle.add(v, -1)
-		count(role, v)
-	}
+	held := func(role string, r resources.Resources) { count(role, h.vecOf(r, chargeable)) }
 	for _, hd := range a.held {
 		held(hd.leaf.role.path, hd.res)
 	}

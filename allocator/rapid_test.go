@@ -152,7 +152,8 @@ func (s *history) step() {
 			s.both(func(a Allocator) { a.UpdateWeights(w) })
 		},
 		"quota": func() {
-			role := s.pick("role", append([]string{"a/x/y/z"}, testRoles...))
+			// Those that have a quota already once more, that it may be changed.
+			role := s.pick("role", slices.Concat([]string{"a/x/y/z"}, testRoles, slices.Sorted(maps.Keys(s.ref.quotas))))
 			var q *Quota
 			if rapid.IntRange(0, 2).Draw(s.t, "set") > 0 {
 				q = &Quota{}

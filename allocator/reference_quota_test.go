@@ -128,18 +128,24 @@ func (r *reference) room(role, name string) (most, entitled int64) {
 	return max(0, min(limit, max(entitled, room))), entitled
 }
 
-// idle is what no one holds. It is not the sum of what is available, which is
-// cut off at zero where the total of an agent has shrunk.
+// idle is what no one holds, of agents that are offered. It is not the sum of what
+// is available, which is cut off at zero where the total of an agent has shrunk.
 func (r *reference) idle(name string) int64 {
 	var sum int64
 	for _, a := range r.agents {
-		sum += a.Total.Filter(isQuota).Scalar(name)
+		if r.offered(a) {
+			sum += a.Total.Filter(isQuota).Scalar(name)
+		}
 	}
-	for _, held := range r.holds {
-		sum -= held.Filter(isQuota).Scalar(name)
+	for h, held := range r.holds {
+		if r.offered(r.agents[h.agent]) {
+			sum -= held.Filter(isQuota).Scalar(name)
+		}
 	}
-	for _, held := range r.orphans {
-		sum -= held.Filter(isQuota).Scalar(name)
+	for k, held := range r.orphans {
+		if r.offered(r.agents[k[0]]) {
+			sum -= held.Filter(isQuota).Scalar(name)
+		}
 	}
 	return sum
 }

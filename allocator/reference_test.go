@@ -666,6 +666,10 @@ func (r *reference) satisfies(id, fw string, res resources.Resources) bool {
 	return len(r.requests[fw]) == 0
 }
 
+func (r *reference) offered(a *refAgent) bool {
+	return a.Active && (!r.limited || slices.Contains(r.whitelist, a.Hostname))
+}
+
 func (r *reference) allocate() Allocation {
 	r.run++
 	var out Allocation
@@ -686,7 +690,7 @@ func (r *reference) allocate() Allocation {
 	for round := uint64(1); round <= 3; round++ {
 		for _, id := range r.order(round) {
 			a := r.agents[id]
-			if !a.Active || r.limited && !slices.Contains(r.whitelist, a.Hostname) {
+			if !r.offered(a) {
 				continue
 			}
 			for _, p := range r.picks(a) {

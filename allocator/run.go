@@ -201,7 +201,9 @@ func containsLeaf(leaves []*leaf, l *leaf) bool {
 	return false
 }
 
-func (h *hierarchical) offerable(a *agent) bool {
-	return !a.gone && a.info.Active && (h.whitelist == nil || h.whitelist[a.info.Hostname]) &&
-		!a.available().Empty()
+// offered reports whether the agent is offered at all.
+func (h *hierarchical) offered(a *agent) bool {
+	return !a.gone && a.info.Active && (h.whitelist == nil || h.whitelist[a.info.Hostname])
 }
+
+func (h *hierarchical) offerable(a *agent) bool { return h.offered(a) && !a.available().Empty() }
