@@ -640,12 +640,6 @@ func TestShrink(t *testing.T) {
 	if got, want := r.Shrink(q).String(), "cpus:3"; got != want {
 		t.Errorf("Shrink: got %s, want %s", got, want)
 	}
-	if got, want := r.Within(q).String(), "cpus:3; mem:64"; got != want {
-		t.Errorf("Within: got %s, want %s", got, want)
-	}
-	if got := r.Within(Quantities{}); !got.Equal(r) {
-		t.Errorf("Within nothing: got %s", got)
-	}
 }
 
 func TestCut(t *testing.T) {

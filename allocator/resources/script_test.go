@@ -433,7 +433,7 @@ func (e *evaluator) call(name string, r Resources, args []string) (any, error) {
 		return r.Shrink(q), nil
 	case "within":
 		q, err := readQuantities(args[0], ParseLimits)
-		return r.Within(q), err
+		return within(r, q), err
 	}
 	return e.callWith(name, r, args)
 }
@@ -486,4 +486,13 @@ func (e *evaluator) callWith(name string, r Resources, args []string) (any, erro
 	}
 	out, _, err := r.Apply(op)
 	return out, err
+}
+
+// within cuts r down to limits: names that they do not have are not limited.
+func within(r Resources, limits Quantities) Resources {
+	left := map[string]*int64{}
+	for i := range limits.Len() {
+		left[limits.At(i).Name] = new(limits.At(i).Milli)
+	}
+	return r.Cut(func(it Item) *int64 { return left[it.Name()] })
 }

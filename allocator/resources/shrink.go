@@ -11,40 +11,12 @@ import (
 // taken whole or not at all (shrinkResources in src/common/resources_utils.cpp,
 // but in the order of items, not a random one).
 func (r Resources) Shrink(target Quantities) Resources {
-	return r.shrink(target, false)
-}
-
-// Within is Shrink for limits: names that limits do not have are not limited.
-func (r Resources) Within(limits Quantities) Resources {
-	if limits.Empty() {
-		return r
+	left := make(map[string]*int64, len(target.q))
+	for _, e := range target.q {
+		left[e.Name] = &e.Milli
 	}
-	return r.shrink(limits, true)
-}
-
-func (r Resources) shrink(target Quantities, keepOthers bool) Resources {
-	var b builder
-	for _, it := range r.items {
-		if !target.Has(it.m.name) || it.m.typ != mesos.Value_SCALAR {
-			if keepOthers {
-				b.add(it)
-			}
-			continue
-		}
-		left := target.Get(it.m.name)
-		if it.milli > left {
-			if it.m.exclusive || it.m.shared {
-				continue
-			}
-			it.milli = left
-		}
-		if it.empty() {
-			continue
-		}
-		b.add(it)
-		target = target.SubFromLimits(Quantities{q: []Quantity{{it.m.name, it.milli}}})
-	}
-	return b.done()
+	named := r.Filter(func(it Item) bool { return it.m.typ == mesos.Value_SCALAR && left[it.m.name] != nil })
+	return named.Cut(func(it Item) *int64 { return left[it.m.name] })
 }
 
 // Cut returns r with no more of its scalars than there is room for: room returns
