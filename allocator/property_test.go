@@ -74,11 +74,21 @@ func (w *world) replay() {
 	}
 }
 
-func (w *world) run() { w.allocate(false) }
+func (w *world) run() { w.settle(false) }
 
-func (w *world) runAll() { w.allocate(true) }
+func (w *world) runAll() { w.settle(true) }
 
-func (w *world) allocate(all bool) {
+// settle allocates, and now and then once more: nothing has happened, so nothing
+// comes of it.
+func (w *world) settle(all bool) {
+	w.allocate(all)
+	if w.chance(3) && w.allocate(false) > 0 {
+		w.failf("offers out of nothing")
+	}
+}
+
+// allocate checks what comes of a run and returns how many offers there are.
+func (w *world) allocate(all bool) int {
 	w.dropFilters(func(x worldFilter) bool {
 		return x.expires.IsZero() && all || !x.expires.IsZero() && !x.expires.After(w.now)
 	})
@@ -120,6 +130,7 @@ func (w *world) allocate(all bool) {
 	if !w.kind.wild {
 		w.checkGuarantees()
 	}
+	return len(got.Offers)
 }
 
 func chargeableScalar(it resources.Item) bool {
@@ -175,11 +186,16 @@ func (w *world) eligible(framework, role string) bool {
 // reachable reports whether it may be offered anything of the agent.
 func (w *world) reachable(framework, role, agent string) bool {
 	f, a := w.frameworks[framework], w.agents[agent]
-	return a.Active && (w.whitelist == nil || slices.Contains(w.whitelist, a.Hostname)) &&
+	return w.offered(a) &&
 		(a.Domain == nil || a.Domain.GetFaultDomain().GetRegion().GetName() == "here" || f.RegionAware) &&
 		(a.Total.Get("gpus").Empty() || f.GPU) && (a.MultiRole || !f.MultiRole) &&
 		(a.HierarchicalRole || !strings.Contains(role, "/")) &&
 		(w.wants[framework] != role || a.Hostname == "h1")
+}
+
+// offered reports whether an agent is offered at all.
+func (w *world) offered(a *Agent) bool {
+	return a.Active && (w.whitelist == nil || slices.Contains(w.whitelist, a.Hostname))
 }
 
 func (w *world) enough(f *Framework, role string, r resources.Resources) bool {
@@ -307,7 +323,7 @@ func (w *world) shortages() map[[2]string]int64 {
 	if len(w.quotas) == 0 {
 		return out
 	}
-	for _, name := range []string{"cpus", "mem"} {
+	for _, name := range worldNames {
 		out[[2]string{"", name}] = max(0, w.need("", name)-w.idle(name))
 		for role, q := range w.quotas {
 			if !q.Limits.Has(name) {
@@ -375,14 +391,19 @@ func (w *world) spare(role string) resources.Quantities {
 	return resources.NewQuantities(out)
 }
 
-// idle is what no one holds of what quotas are about, on all agents.
+// idle is what no one holds of what quotas are about, on agents that are offered:
+// others serve nobody.
 func (w *world) idle(name string) int64 {
 	var sum int64
-	for _, a := range w.agents {
-		sum += a.Total.Filter(chargeableScalar).Scalar(name)
-	}
-	for _, r := range w.held {
-		sum -= r.Filter(chargeableScalar).Scalar(name)
+	for id, a := range w.agents {
+		if w.offered(a) {
+			sum += a.Total.Filter(chargeableScalar).Scalar(name)
+			for h, r := range w.held {
+				if h.agent == id {
+					sum -= r.Filter(chargeableScalar).Scalar(name)
+				}
+			}
+		}
 	}
 	return sum
 }
@@ -434,7 +455,9 @@ func (w *world) entitledTo(agent string, visit func(h worldHold, r resources.Res
 // checkPrecedence: a role that is entitled to nothing is served after those that
 // are, but for frameworks that let others go first.
 func (w *world) checkPrecedence(h worldHold, r resources.Resources) {
-	if r.Filter(chargeableScalar).Empty() || w.entitled(h.role, "cpus") > 0 || w.entitled(h.role, "mem") > 0 {
+	if r.Filter(chargeableScalar).Empty() || slices.ContainsFunc(worldNames, func(name string) bool {
+		return w.entitled(h.role, name) > 0
+	}) {
 		return
 	}
 	w.entitledTo(h.agent, func(first worldHold, due resources.Resources) {

@@ -61,6 +61,9 @@ type worldFilter struct {
 
 var worldRoles = []string{"a", "a/x", "a/x/p", "a/y", "b", "b/x", "c"}
 
+// worldNames are the resources with quotas.
+var worldNames = []string{"cpus", "mem", "disk"}
+
 func newWorld(kind worldKind, draw func(string, int) int, fail func(string, ...any)) *world {
 	w := &world{
 		kind: kind, opts: DefaultOptions(), fail: fail, draw: draw, now: epoch,
@@ -292,9 +295,15 @@ func (w *world) newTotal() resources.Resources {
 		text += ";gpus:1"
 	}
 	if w.chance(3) {
+		text += ";disk:10"
+	}
+	if w.chance(3) {
 		text += ";cpus(" + w.one("for", worldRoles) + "):2;mem(" + w.one("for", worldRoles) + "):64"
 	}
 	lines := []string{text}
+	if w.chance(4) {
+		lines = append(lines, "disk:20 @ mount=/m") // Goes whole or not at all.
+	}
 	if w.chance(4) {
 		lines = append(lines, "cpus:2 @ revocable")
 	}
@@ -505,8 +514,8 @@ func (w *world) convert() {
 func (w *world) setQuota() {
 	role := w.one("role", worldRoles)
 	q := Quota{}
-	if name := choose(w, "resource", "cpus", "cpus", "mem", ""); name != "" {
-		unit := map[string]float64{"cpus": 1, "mem": 64}[name]
+	if name := choose(w, "resource", "cpus", "cpus", "mem", "disk", ""); name != "" {
+		unit := map[string]float64{"cpus": 1, "mem": 64, "disk": 5}[name]
 		guarantee := float64(w.draw("guarantee", 12))
 		if w.chance(2) {
 			q.Guarantees = resources.NewQuantities(map[string]float64{name: unit * guarantee})
@@ -538,7 +547,7 @@ func (w *world) setQuota() {
 }
 
 func (w *world) consistent() bool {
-	for _, name := range []string{"cpus", "mem"} {
+	for _, name := range worldNames {
 		for _, role := range worldRoles {
 			q := w.quotas[role]
 			g := q.Guarantees.Get(name)
