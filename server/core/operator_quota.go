@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -378,49 +379,64 @@ func (c *Core) consumption() map[string]resources.Quantities {
 // newest go first. Like Mesos it takes nothing to be free, so that it may take back
 // more than it must (src/master/quota_handler.cpp, _update).
 func (c *Core) rescindForQuotas(configs []*quota.QuotaConfig) {
-	var offers []*offer
+	var offers []countedOffer
 	c.frameworks.Scan(func(_ string, fw *framework) bool {
-		offers = append(offers, fw.offers.Values()...)
+		for _, o := range fw.offers.Values() {
+			offers = append(offers, countedOffer{o, o.Resources.Filter(countsTowardsQuota).Quantities()})
+		}
 		return true
 	})
 	if len(offers) == 0 {
 		return
 	}
-	slices.SortFunc(offers, func(a, b *offer) int { return int(int64(b.seq) - int64(a.seq)) })
+	slices.SortFunc(offers, func(a, b countedOffer) int { return cmp.Compare(b.seq, a.seq) })
 	use := c.consumption()
 	for _, q := range configs {
-		offers = slices.DeleteFunc(offers, func(o *offer) bool { return c.offers[o.ID] != o })
-		c.rescindForQuota(q, use[q.GetRole()], offers)
+		if len(q.Guarantees) == 0 && len(q.Limits) == 0 {
+			continue
+		}
+		if c.rescindForQuota(q, use[q.GetRole()], offers) {
+			offers = slices.DeleteFunc(offers, func(o countedOffer) bool { return c.offers[o.ID] != o.offer })
+		}
 	}
 }
 
-func (c *Core) rescindForQuota(q *quota.QuotaConfig, held resources.Quantities, offers []*offer) {
+// countedOffer is an offer with what it adds to the use of a quota.
+type countedOffer struct {
+	*offer
+	counted resources.Quantities
+}
+
+// rescindForQuota says whether it has rescinded any.
+func (c *Core) rescindForQuota(q *quota.QuotaConfig, held resources.Quantities, offers []countedOffer) (some bool) {
 	role := q.GetRole()
-	counted := map[*offer]resources.Quantities{}
-	var own, others []*offer
+	own := func(o countedOffer) bool { return o.Role == role || resources.IsStrictSubrole(o.Role, role) }
 	for _, o := range offers {
-		counted[o] = o.Resources.Filter(countsTowardsQuota).Quantities()
-		if o.Role == role || resources.IsStrictSubrole(o.Role, role) {
-			own = append(own, o)
-			held = held.Add(counted[o])
-		} else {
-			others = append(others, o)
+		if own(o) {
+			held = held.Add(o.counted)
 		}
 	}
-	limits := resources.LimitsFromProto(q.GetLimits())
-	for _, o := range own {
-		if passes(counted[o], held, limits) {
-			held = held.Sub(counted[o])
-			c.rescind(o)
+	if limits := resources.LimitsFromProto(q.GetLimits()); !limits.LimitsContain(held) {
+		for _, o := range offers {
+			if own(o) && passes(o.counted, held, limits) {
+				held = held.Sub(o.counted)
+				c.rescind(o.offer)
+				some = true
+			}
 		}
 	}
 	lacking := resources.QuantitiesFromProto(q.GetGuarantees()).Sub(held)
-	for _, o := range others {
-		if touches(counted[o], lacking) {
-			lacking = lacking.Sub(counted[o])
-			c.rescind(o)
+	if lacking.Empty() {
+		return some
+	}
+	for _, o := range offers {
+		if !own(o) && touches(o.counted, lacking) {
+			lacking = lacking.Sub(o.counted)
+			c.rescind(o.offer)
+			some = true
 		}
 	}
+	return some
 }
 
 // passes says whether r has a part in held passing limits.
