@@ -282,7 +282,7 @@ func (r *reference) RecoverResources(now time.Time, fw, agent string, res resour
 
 func (r *reference) UpdateQuota(role string, q *Quota) {
 	delete(r.quotas, role)
-	if q != nil && !(q.Guarantees.Empty() && q.Limits.Empty()) {
+	if q != nil && (!q.Guarantees.Empty() || !q.Limits.Empty()) {
 		r.quotas[role] = *q
 	}
 }
@@ -601,8 +601,6 @@ func (r *reference) picks(a *refAgent) []pick {
 func isQuota(it resources.Item) bool {
 	return it.Type() == mesos.Value_SCALAR && !it.Reserved() && !it.Revocable()
 }
-
-func notQuota(it resources.Item) bool { return !isQuota(it) }
 
 // usable is what of the agent's free resources the pick can be given.
 func (r *reference) usable(id string, p pick) resources.Resources {

@@ -54,6 +54,7 @@ func (n *need) satisfied(r resources.Resources) bool {
 					return false
 				}
 			}
+		default: // Scalars are in quantities.
 		}
 	}
 	return true

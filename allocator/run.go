@@ -1,6 +1,7 @@
 package allocator
 
 import (
+	"slices"
 	"time"
 )
 
@@ -133,7 +134,7 @@ func (h *hierarchical) cutTasks(changed []*leaf) []task {
 	relaxed := changed
 	for _, q := range qs.relaxed {
 		q.relaxed = false
-		relaxed = h.leavesOf(q, relaxed[:len(relaxed):len(relaxed)])
+		relaxed = h.leavesOf(q, slices.Clip(relaxed))
 	}
 	qs.eased, qs.relaxed = false, qs.relaxed[:0]
 	if len(h.cut) == 0 || !eased && len(relaxed) == 0 {
@@ -185,20 +186,11 @@ func fewOnly(leaves []*leaf) []*leaf {
 	}
 	only := make([]*leaf, 0, len(leaves))
 	for i, l := range leaves {
-		if !containsLeaf(leaves[:i], l) {
+		if !slices.Contains(leaves[:i], l) {
 			only = append(only, l)
 		}
 	}
 	return only
-}
-
-func containsLeaf(leaves []*leaf, l *leaf) bool {
-	for _, m := range leaves {
-		if m == l {
-			return true
-		}
-	}
-	return false
 }
 
 // offered reports whether the agent is offered at all.

@@ -211,7 +211,7 @@ func (v *visit) someLeaves(only []*leaf) {
 	if v.h.opts.RoleSorter == SorterRandom || v.h.opts.FrameworkSorter == SorterRandom {
 		v.h.eachRole(v.a, func(r *role) bool {
 			v.h.eachLeaf(v.a, r, func(l *leaf) bool {
-				return !containsLeaf(only, l) || v.worthwhile(r) && v.offer(l)
+				return !slices.Contains(only, l) || v.worthwhile(r) && v.offer(l)
 			})
 			return !v.left.Empty()
 		})
