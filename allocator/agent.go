@@ -19,6 +19,7 @@ type agent struct {
 	// kept something from being offered.
 	limited, heldBack bool
 	inCut             bool // it is in hierarchical.cut
+	inRest            bool // it is in hierarchical.rest
 	counted           bool // what is idle on it is in quotas.idle
 
 	shared resources.Resources // part of info.Total
@@ -31,9 +32,14 @@ type agent struct {
 	slot       int      // see slots
 
 	// free is what is left of info.Total but for shared resources; it is stale
-	// after a change until it is asked for.
-	free  resources.Resources
-	stale bool
+	// after a change until it is asked for. version counts its changes, and plain
+	// says that it may all go to any role and framework.
+	free    resources.Resources
+	stale   bool
+	plain   bool
+	version uint64
+	// given is what was given last, if nothing has happened since.
+	given given
 	// filters counts those set in the present era, which ends when all are dropped.
 	filters int
 	era     uint64
@@ -51,13 +57,22 @@ type holding struct {
 	res  resources.Resources
 }
 
+// given is what a framework was given, and what was free before. Offers are often
+// declined as a whole.
+type given struct {
+	leaf  *leaf
+	res   resources.Resources
+	free  resources.Resources
+	plain bool
+}
+
 func (a *agent) setTotal(total resources.Resources) {
 	a.info.Total = total
 	a.shared = total.Shared()
 	a.single = arrange(total.NonShared())
 	a.quantities = a.single.Quantities()
 	a.gpu = total.Scalar("gpus") > 0
-	a.stale = true
+	a.unsettle()
 }
 
 func (a *agent) holding(l *leaf) resources.Resources {
@@ -73,24 +88,52 @@ func (a *agent) available() resources.Resources {
 	return a.free.Add(a.shared)
 }
 
+func (a *agent) anythingLeft() bool {
+	a.settleFree()
+	return !a.free.Empty() || !a.shared.Empty()
+}
+
+// unsettle notes that free has changed.
+func (a *agent) unsettle() {
+	a.stale = true
+	a.given = given{}
+}
+
 func (a *agent) settleFree() {
-	if a.stale {
-		a.stale = false
-		a.free = a.single
-		for i := range a.held {
-			a.free = a.free.Sub(a.held[i].res)
-		}
-		// In any order: what they hold is disjoint.
-		for _, r := range a.orphans {
-			a.free = a.free.Sub(r.Unallocate())
-		}
+	if !a.stale {
+		return
 	}
+	free := a.single
+	for i := range a.held {
+		free = free.Sub(a.held[i].res)
+	}
+	// In any order: what they hold is disjoint.
+	for _, r := range a.orphans {
+		free = free.Sub(r.Unallocate())
+	}
+	plain := a.shared.Empty()
+	for i := range free.Len() {
+		it := free.At(i)
+		plain = plain && !it.Reserved() && !it.Revocable()
+	}
+	a.setFree(free, plain)
+}
+
+func (a *agent) setFree(free resources.Resources, plain bool) {
+	a.free, a.plain, a.stale = free, plain, false
+	a.version++
+}
+
+// giveFree notes that l is given r, and what that leaves.
+func (a *agent) giveFree(l *leaf, r, left resources.Resources) {
+	a.given = given{l, r, a.free, a.plain}
+	a.setFree(left, a.plain)
 }
 
 // hold gives r, which carries no allocation role, to l.
 func (h *hierarchical) hold(a *agent, l *leaf, r resources.Resources) {
 	h.record(a, l, r)
-	a.stale = true
+	a.unsettle()
 	h.allocated(a, l, r, 1, false)
 }
 
@@ -107,18 +150,31 @@ func (h *hierarchical) record(a *agent, l *leaf, r resources.Resources) {
 	h.ask(a)
 }
 
-// unhold takes r, which l holds, back.
-func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) {
+// unhold takes r, which carries no allocation role, back from l. It reports false,
+// and does nothing, if l does not hold it.
+func (h *hierarchical) unhold(a *agent, l *leaf, r resources.Resources) bool {
 	at := a.find(l)
-	left := a.held[at].res.Sub(r)
+	if at < 0 || !a.held[at].res.Contains(r) {
+		return false
+	}
+	left := resources.Resources{}
+	if !r.Equal(a.held[at].res) {
+		left = a.held[at].res.Sub(r)
+	}
 	a.held[at].res = left
 	if left.Empty() {
 		a.held = slices.Delete(a.held, at, at+1)
 		l.agents--
 	}
-	a.stale = true
+	if g := a.given; !a.stale && g.leaf == l && g.res.Equal(r) {
+		a.given = given{}
+		a.setFree(g.free, g.plain)
+	} else {
+		a.unsettle()
+	}
 	h.quotas.held(h, a, l.role.leaf.bound, r, -1)
 	h.allocated(a, l, r, -1, false)
+	return true
 }
 
 func (a *agent) find(l *leaf) int {
@@ -151,7 +207,7 @@ func (h *hierarchical) orphan(a *agent, framework string, r resources.Resources)
 		delete(a.orphans, framework)
 		delete(h.orphaned[framework], a)
 	}
-	a.stale = true
+	a.unsettle()
 	if r.Empty() {
 		return
 	}

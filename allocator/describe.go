@@ -43,11 +43,11 @@ func (h *hierarchical) describeNode(b *strings.Builder, n *node, depth int) {
 	for i := range n.order.fresh(h) {
 		c := n.order.at(i)
 		indent := strings.Repeat("  ", depth)
-		fmt.Fprintf(b, "%s%s share=%.4f count=%d\n", indent, c.name, c.share, c.count)
+		fmt.Fprintf(b, "%s%s share=%.4f count=%d\n", indent, c.name, h.trueShare(c.share), c.count)
 		if c.role != nil {
 			for j := range c.role.order.fresh(h) {
 				l := c.role.order.at(j)
-				fmt.Fprintf(b, "%s  framework %s share=%.4f count=%d\n", indent, l.name, l.share, l.count)
+				fmt.Fprintf(b, "%s  framework %s share=%.4f count=%d\n", indent, l.name, h.trueShare(l.share), l.count)
 			}
 		}
 		h.describeNode(b, c, depth+1)
@@ -64,3 +64,6 @@ func (h *hierarchical) amounts(v vec) string {
 	slices.Sort(parts)
 	return "{" + strings.Join(parts, "; ") + "}"
 }
+
+// trueShare turns a share as it is kept into the part of the cluster.
+func (h *hierarchical) trueShare(share float64) float64 { return share / float64(max(1, h.unit)) }

@@ -15,6 +15,8 @@ type filter struct {
 	expires time.Time
 	// era is the agent's when the filter was set: it ends with it.
 	era uint64
+	// heldAt is the agent's version when the filter last held all of it back.
+	heldAt uint64
 }
 
 // expiry is an entry of the heap of filters. The filter may be gone already.
@@ -25,12 +27,12 @@ type expiry struct {
 	f     *filter
 }
 
-// refuse sets a filter. Refusing for no time at all sets none, as in Mesos;
+// refuse sets a filter for r, which carries no allocation role. Refusing for no time at all sets none, as in Mesos;
 // there, however, the next offer is a second away. Here it would be made at
 // once, refused, and so on as fast as the network goes; so it waits for
 // AllocateAll.
 func (h *hierarchical) refuse(now time.Time, l *leaf, a *agent, r resources.Resources, d time.Duration) {
-	f := &filter{refused: r.Unallocate(), era: a.era}
+	f := &filter{refused: r, era: a.era}
 	if d > 0 {
 		d = min(d, maxRefusal)
 		f.expires = now.Add(max(d, h.opts.Interval))
@@ -134,10 +136,17 @@ func (e expiry) end() {
 	e.leaf.filters[e.agent] = kept
 }
 
-// filtered reports whether a filter keeps r, unallocated, from l.
-func (l *leaf) filtered(a *agent, r resources.Resources) bool {
+// filtered reports whether a filter keeps r, unallocated, from l. All says that r
+// is all that is free on the agent.
+func (l *leaf) filtered(a *agent, r resources.Resources, all bool) bool {
 	for _, f := range l.filtersOn(a) {
+		if all && f.heldAt == a.version {
+			return true
+		}
 		if f.refused.Contains(r) {
+			if all {
+				f.heldAt = a.version
+			}
 			return true
 		}
 	}

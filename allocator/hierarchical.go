@@ -30,9 +30,12 @@ type hierarchical struct {
 	recovering bool
 	lastSeq    uint64 // the last number given to an agent
 
-	// total is that of all agents; with it all shares change, which epoch counts.
-	total vec
-	epoch uint64
+	// total is that of all agents, and scale the same with the greatest common
+	// divisor, unit, taken out, but for what does not count for fairness. With
+	// scale all shares change, which epoch counts.
+	total, scale vec
+	unit         int64
+	epoch        uint64
 
 	root    *node
 	roles   map[string]*role // with frameworks
@@ -47,15 +50,19 @@ type hierarchical struct {
 	// minimums are Options.MinAllocatable, none if they are not all known to be
 	// scalars.
 	minimums []vec
-	// cut are the agents that are limited or heldBack.
-	cut    []*agent
-	charge vec // scratch
+	// cut are the agents that are limited or heldBack, and rest all on which there
+	// is something left.
+	cut, rest []*agent
+	charge    vec // scratch
 
 	// dirty are the agents to look at in the next run, and changed the leaves that
 	// every agent with something left has to be looked at for.
 	dirty   []*agent
 	changed []*leaf
 	run     uint64
+	tasks   []task // scratch
+	turns   []turn // scratch
+	counts  []int  // scratch
 	scratch vec
 	// sharers have offeredShared.
 	sharers []*agent
@@ -274,7 +281,7 @@ func (h *hierarchical) UpdateFramework(id string, info Framework) {
 // RemoveFramework implements [Allocator].
 func (h *hierarchical) RemoveFramework(id string) {
 	f := h.framework(id)
-	for _, a := range sortedAgents(maps.Values(h.agents)) {
+	for _, a := range h.heldBy(f) {
 		for _, hd := range slices.Clone(a.held) {
 			if hd.leaf.fw == f {
 				h.unhold(a, hd.leaf, hd.res)
@@ -290,6 +297,20 @@ func (h *hierarchical) RemoveFramework(id string) {
 	}
 	delete(h.frameworks, id)
 	h.forgetAnswers(id)
+}
+
+// heldBy returns the agents on which the framework holds something, by id.
+func (h *hierarchical) heldBy(f *framework) []*agent {
+	var out []*agent
+	if !slices.ContainsFunc(f.leaves, func(l *leaf) bool { return l.agents > 0 }) {
+		return nil
+	}
+	for _, a := range h.agents {
+		if slices.ContainsFunc(a.held, func(hd holding) bool { return hd.leaf.fw == f }) {
+			out = append(out, a)
+		}
+	}
+	return sortedAgents(slices.Values(out))
 }
 
 // ActivateFramework implements [Allocator].
@@ -373,7 +394,7 @@ func (h *hierarchical) setTotal(a *agent, total resources.Resources) {
 	after.add(before, -1)
 	if slices.ContainsFunc(after, func(x int64) bool { return x != 0 }) {
 		h.total.add(after, 1)
-		h.epoch++
+		h.measure()
 	}
 }
 
@@ -483,13 +504,13 @@ func (h *hierarchical) named(frameworkID string, roles []string) []*leaf {
 func (h *hierarchical) UpdateAllocation(frameworkID, agentID string, consumed, converted resources.Resources) {
 	a, f := h.agent(agentID), h.framework(frameworkID)
 	for _, e := range consumed.Allocations() {
-		h.release(a, f, e.Role, e.Resources)
+		h.release(a, f, e.Role, e.Resources.Unallocate())
 	}
 	for _, e := range converted.Allocations() {
 		// It is still the same allocation: it does not count as another one.
 		l, r := h.track(f, e.Role), e.Resources.Unallocate()
 		h.record(a, l, r)
-		a.stale = true
+		a.unsettle()
 		h.allocated(a, l, r, 1, true)
 	}
 	for _, l := range slices.Clone(f.leaves) {
@@ -502,12 +523,13 @@ func (h *hierarchical) UpdateAllocation(frameworkID, agentID string, consumed, c
 	h.mark(a)
 }
 
-func (h *hierarchical) release(a *agent, f *framework, path string, r resources.Resources) {
+// release takes r, which the framework must hold in the role, back.
+func (h *hierarchical) release(a *agent, f *framework, path string, r resources.Resources) *leaf {
 	l := f.leaf(path)
-	if l == nil || !a.holding(l).Contains(r.Unallocate()) {
+	if l == nil || !h.unhold(a, l, r) {
 		panic(fmt.Sprintf("allocator: framework %q does not hold %s on agent %q", f.id, r, a.id))
 	}
-	h.unhold(a, l, r.Unallocate())
+	return l
 }
 
 func (h *hierarchical) convertTotal(a *agent, consumed, converted resources.Resources) {
@@ -545,13 +567,13 @@ func (h *hierarchical) RecoverResources(
 		}
 		return
 	}
-	for _, e := range r.Allocations() {
-		h.release(a, f, e.Role, e.Resources)
-		if l := f.leaf(e.Role); l.subscribed && refusal != nil {
-			h.refuse(now, l, a, e.Resources, refusal.RefuseFor)
+	r.EachAllocation(func(role string, r resources.Resources) {
+		l := h.release(a, f, role, r)
+		if l.subscribed && refusal != nil {
+			h.refuse(now, l, a, r, refusal.RefuseFor)
 		}
-		h.untrack(f.leaf(e.Role))
-	}
+		h.untrack(l)
+	})
 	h.mark(a)
 }
 

@@ -2,26 +2,72 @@ package allocator
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 )
 
-// order puts the tasks into the order of the placement. Chance decides, or where
-// a placement leaves it open. It is a function of seed, run and agent, so that
-// the agents looked at are in the same order whoever else is.
-func (h *hierarchical) order(tasks []task, salt uint64) {
+// turn is when a task comes up in a round: by used, which the placement sets, and
+// then by chance.
+type turn struct {
+	used   float64
+	chance uint64
+	task   int
+}
+
+func (a turn) compare(b turn) int {
+	return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.chance, b.chance), cmp.Compare(a.task, b.task))
+}
+
+// order returns the tasks in the order of the placement; where it leaves that
+// open, chance decides. Chance is a function of seed, run and agent, so that the
+// agents looked at are in the same order whoever else is. The result is good until
+// the next call.
+func (h *hierarchical) order(tasks []task, salt uint64) []turn {
+	seed := h.opts.Seed ^ mix(h.run<<2|salt)
+	h.turns = slices.Grow(h.turns[:0], 2*len(tasks))[:2*len(tasks)]
+	out, by := h.turns[:len(tasks)], h.turns[len(tasks):]
 	for i := range tasks {
-		t := &tasks[i]
-		t.order = mix(h.opts.Seed ^ mix(h.run<<2|salt) ^ mix(t.agent.seq<<20))
+		a := tasks[i].agent
+		by[i] = turn{chance: mix(seed ^ mix(a.seq<<20)), task: i}
 		switch h.opts.Placement {
 		case PlacementSpread:
-			t.used = t.agent.used()
+			by[i].used = a.used()
 		case PlacementPack:
-			t.used = -t.agent.used()
+			by[i].used = -a.used()
 		}
 	}
-	slices.SortFunc(tasks, func(a, b task) int {
-		return cmp.Or(cmp.Compare(a.used, b.used), cmp.Compare(a.order, b.order), cmp.Compare(a.agent.seq, b.agent.seq))
-	})
+	if len(by) < 64 || h.opts.Placement == PlacementSpread || h.opts.Placement == PlacementPack {
+		copy(out, by)
+		slices.SortFunc(out, turn.compare)
+		return out
+	}
+	h.distribute(out, by)
+	return out
+}
+
+// distribute sorts turns by chance, in time that is proportional to their number:
+// chances are spread evenly, so that one pass puts each nearly where it belongs.
+func (h *hierarchical) distribute(out, by []turn) {
+	shift := 64 - bits.Len(uint(len(by)))
+	n := 1<<(64-shift) + 1
+	h.counts = slices.Grow(h.counts[:0], n)[:n]
+	clear(h.counts)
+	for i := range by {
+		h.counts[by[i].chance>>shift+1]++
+	}
+	for i := 1; i < n; i++ {
+		h.counts[i] += h.counts[i-1]
+	}
+	for i := range by {
+		to := &h.counts[by[i].chance>>shift]
+		out[*to] = by[i]
+		*to++
+	}
+	for i := 1; i < len(out); i++ {
+		for j := i; j > 0 && out[j].compare(out[j-1]) < 0; j-- {
+			out[j], out[j-1] = out[j-1], out[j]
+		}
+	}
 }
 
 // used returns which part of the agent is in use or offered, from 0 to 1: that of

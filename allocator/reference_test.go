@@ -387,10 +387,24 @@ func (r *reference) share(match func(refHold) bool) float64 {
 			mine[n] += v
 		}
 	}
+	// Shares are in parts of the cluster divided by the greatest common divisor of
+	// what counts of it, so that equal ones are equal whatever doubles make of them.
+	var divisor int64
+	for n, v := range total {
+		if slices.Contains(r.opts.FairnessExclude, n) {
+			continue
+		}
+		for v > 0 && divisor > 0 && v%divisor != 0 {
+			v, divisor = divisor, v%divisor
+		}
+		if v > 0 && (divisor == 0 || v < divisor) {
+			divisor = v
+		}
+	}
 	var share float64
 	for n, v := range mine {
 		if total[n] > 0 && !slices.Contains(r.opts.FairnessExclude, n) {
-			share = max(share, float64(v)/float64(total[n]))
+			share = max(share, float64(v)/float64(total[n]/divisor))
 		}
 	}
 	return share

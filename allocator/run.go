@@ -33,8 +33,6 @@ func (h *hierarchical) AllocateAll(now time.Time) Allocation {
 type task struct {
 	agent *agent
 	only  []*leaf // nil: all
-	used  float64 // by which the placement orders
-	order uint64
 	// deferred: a framework has let others go first.
 	deferred bool
 }
@@ -58,7 +56,7 @@ const (
 func (h *hierarchical) allocate() Allocation {
 	h.run++
 	h.recount()
-	tasks := h.tasks()
+	tasks := h.todo()
 	var out Allocation
 	if len(tasks) == 0 {
 		return out
@@ -78,30 +76,36 @@ func (h *hierarchical) allocate() Allocation {
 		v.pass(rest, deferred)
 	}
 	for _, t := range tasks {
-		t.agent.offers = nil
-		if a := t.agent; (a.limited || a.heldBack) && !a.inCut {
-			a.inCut = true
-			h.cut = append(h.cut, a)
-		}
+		h.leave(t.agent)
 	}
+	clear(tasks)
+	h.tasks = tasks[:0]
 	return out
 }
 
-// tasks empties the lists of what has changed and returns what is to be done.
-func (h *hierarchical) tasks() []task {
+// leave ends the run for an agent.
+func (h *hierarchical) leave(a *agent) {
+	a.offers = nil
+	if (a.limited || a.heldBack) && !a.inCut {
+		a.inCut = true
+		h.cut = append(h.cut, a)
+	}
+	if !a.inRest && a.anythingLeft() {
+		a.inRest = true
+		h.rest = append(h.rest, a)
+	}
+}
+
+// todo empties the lists of what has changed and returns what is to be done.
+func (h *hierarchical) todo() []task {
 	changed := h.takeChanged()
-	tasks := h.cutTasks(changed)
+	tasks := h.cutTasks(h.tasks, changed)
 	if len(changed) > 0 {
-		only := fewOnly(changed)
-		for _, a := range h.agents {
-			if !a.dirty && !a.inCut && h.offerable(a) {
-				tasks = append(tasks, task{agent: a, only: only})
-			}
-		}
+		tasks = h.restTasks(tasks, changed)
 	}
 	for _, a := range h.dirty {
 		a.dirty = false
-		if h.offerable(a) {
+		if h.offered(a) {
 			a.limited, a.heldBack = false, false
 			tasks = append(tasks, task{agent: a})
 		}
@@ -125,10 +129,30 @@ func (h *hierarchical) takeChanged() []*leaf {
 	return out
 }
 
-// cutTasks returns the agents of h.cut to be looked at: for all frameworks if
+// restTasks appends the agents of h.rest, but for those of h.cut, to be looked at
+// for those that have changed.
+func (h *hierarchical) restTasks(tasks []task, changed []*leaf) []task {
+	only := fewOnly(changed)
+	kept := h.rest[:0]
+	for _, a := range h.rest {
+		a.inRest = !a.gone && a.anythingLeft()
+		if !a.inRest {
+			continue
+		}
+		kept = append(kept, a)
+		if !a.dirty && !a.inCut && h.offered(a) {
+			tasks = append(tasks, task{agent: a, only: only})
+		}
+	}
+	clear(h.rest[len(kept):])
+	h.rest = kept
+	return tasks
+}
+
+// cutTasks appends the agents of h.cut to be looked at: for all frameworks if
 // what others needed of the cluster is not needed any more, for those that have
 // changed or whose quota leaves more than before, or for none.
-func (h *hierarchical) cutTasks(changed []*leaf) []task {
+func (h *hierarchical) cutTasks(tasks []task, changed []*leaf) []task {
 	qs := &h.quotas
 	eased := qs.eased
 	relaxed := changed
@@ -138,17 +162,16 @@ func (h *hierarchical) cutTasks(changed []*leaf) []task {
 	}
 	qs.eased, qs.relaxed = false, qs.relaxed[:0]
 	if len(h.cut) == 0 || !eased && len(relaxed) == 0 {
-		return nil
+		return tasks
 	}
 	only := fewOnly(relaxed)
-	var tasks []task
 	kept := h.cut[:0]
 	for _, a := range h.cut {
 		a.inCut = !a.gone && (a.limited || a.heldBack)
 		if a.inCut {
 			kept = append(kept, a)
 		}
-		if a.dirty || !a.inCut || !h.offerable(a) {
+		if a.dirty || !a.inCut || !h.offered(a) {
 			continue
 		}
 		if eased && a.heldBack {
@@ -197,5 +220,3 @@ func fewOnly(leaves []*leaf) []*leaf {
 func (h *hierarchical) offered(a *agent) bool {
 	return !a.gone && a.info.Active && (h.whitelist == nil || h.whitelist[a.info.Hostname])
 }
-
-func (h *hierarchical) offerable(a *agent) bool { return h.offered(a) && !a.available().Empty() }

@@ -218,9 +218,9 @@ func (w *sorterWorld) order() string {
 			case w.sorted:
 				out = append(out, l.name)
 			case w.frameworks:
-				out = append(out, l.name+" "+shareText(l.share))
+				out = append(out, l.name+" "+shareText(w.h.trueShare(l.share)))
 			default:
-				out = append(out, l.name+" "+sharesAlong(r.leaf))
+				out = append(out, l.name+" "+sharesAlong(w.h, r.leaf))
 			}
 			return true
 		})
@@ -237,13 +237,13 @@ func (w *sorterWorld) order() string {
 
 // sharesAlong returns the shares by which the role competes, from the top of the
 // tree downwards; its own leaf competes only if it has active subroles.
-func sharesAlong(leaf *node) string {
+func sharesAlong(h *hierarchical, leaf *node) string {
 	var out []string
 	for n := leaf; n.parent != nil; n = n.parent {
 		if n == leaf && n.parent.active == n.active {
 			continue
 		}
-		out = append(out, shareText(n.share))
+		out = append(out, shareText(h.trueShare(n.share)))
 	}
 	slices.Reverse(out)
 	return strings.Join(out, "/")

@@ -62,17 +62,47 @@ func (l *leaf) key() *rank { return &l.rank }
 
 func (l *leaf) rescale(h *hierarchical) { l.share = h.share(l.alloc) }
 
-// share returns the dominant share: the largest part of any resource of the
-// cluster that alloc makes up.
+// share returns the dominant share, the largest part of any resource of the
+// cluster that alloc makes up, times unit.
 func (h *hierarchical) share(alloc vec) float64 {
 	var most float64
 	for i, a := range alloc {
-		if a == 0 || h.excluded[i] || h.total.at(i) <= 0 {
+		if a == 0 || i >= len(h.scale) || h.scale[i] <= 0 {
 			continue
 		}
-		most = max(most, float64(a)/float64(h.total[i]))
+		most = max(most, float64(a)/float64(h.scale[i]))
 	}
 	return most
+}
+
+// measure finds the scale of shares after the total has changed. Shares only
+// serve to be compared, so that it is the proportions of the total that matter:
+// when an agent joins that is like all others, no share has to be computed anew.
+func (h *hierarchical) measure() {
+	var unit int64
+	for i, x := range h.total {
+		if x > 0 && !h.excluded[i] {
+			for y := unit; y != 0; {
+				x, y = y, x%y
+			}
+			unit = x
+		}
+	}
+	h.unit = max(1, unit)
+	same := true
+	for i, x := range h.total {
+		if x <= 0 || h.excluded[i] {
+			x = 0
+		}
+		x /= h.unit
+		if h.scale.at(i) != x {
+			same = false
+			h.scale.addAt(i, x-h.scale.at(i))
+		}
+	}
+	if !same {
+		h.epoch++
+	}
 }
 
 // allocated adds r, which l was given on the agent or (by sign) has lost, to the

@@ -49,15 +49,15 @@ type gain struct {
 // pass visits the agents once.
 func (v *visit) pass(tasks []task, r round) {
 	v.round = r
-	v.h.order(tasks, uint64(r))
 	if v.h.opts.RoleSorter == SorterRandom {
 		v.open = append(v.open[:0], v.h.roleChances()...)
 	}
-	for i := range tasks {
+	for _, turn := range v.h.order(tasks, uint64(r)) {
 		if r == guarantees && !v.h.quotas.root.needy {
 			return
 		}
-		v.t, v.a, v.roomFor = &tasks[i], tasks[i].agent, nil
+		v.t, v.roomFor = &tasks[turn.task], nil
+		v.a = v.t.agent
 		v.look()
 		if v.left.Empty() {
 			continue
@@ -126,11 +126,7 @@ func (v *visit) look() {
 			return !it.Shared() || v.a.offeredShared.Count(it) == 0
 		})
 	}
-	v.plain = true
-	for i := range v.left.Len() {
-		it := v.left.At(i)
-		v.plain = v.plain && !it.Reserved() && !it.Revocable() && !it.Shared()
-	}
+	v.plain = v.a.plain
 	if v.plain {
 		v.whole = arrange(v.left)
 		v.enough = meets(v.h.opts.MinAllocatable, v.left)
@@ -288,26 +284,29 @@ func (v *visit) offer(l *leaf) bool {
 		}
 		r = arrange(strip(&l.fw.info, r))
 	}
+	all := v.plain // r is all that is left
 	if v.h.quotas.active() {
-		r = v.withinQuotas(l.role, r)
+		within, uncut := v.withinQuotas(l.role, r)
+		all = all && uncut
+		r = within
 	}
-	if !v.enoughFor(l, r) || len(l.filters) > 0 && l.filtered(v.a, r) || !v.capable(l) {
+	if !v.enoughFor(l, r, all) || len(l.filters) > 0 && l.filtered(v.a, r, all) || !v.capable(l) {
 		return true
 	}
 	if v.round != deferred && l.fw.defers(v.a, r) {
 		v.t.deferred = true
 		return true
 	}
-	v.give(l, r)
+	v.give(l, r, all)
 	return !v.left.Empty()
 }
 
 // enoughFor reports whether r is enough to be offered to l.
-func (v *visit) enoughFor(l *leaf, r resources.Resources) bool {
+func (v *visit) enoughFor(l *leaf, r resources.Resources, all bool) bool {
 	if l.own {
 		return meets(l.fw.info.MinAllocatable[l.role.path], r)
 	}
-	if v.plain && r.Len() == v.whole.Len() && !v.h.quotas.active() {
+	if all {
 		return v.enough
 	}
 	return meets(v.h.opts.MinAllocatable, r)
@@ -315,7 +314,8 @@ func (v *visit) enoughFor(l *leaf, r resources.Resources) bool {
 
 // withinQuotas cuts r down to what quotas allow the role. In the round of
 // guarantees nothing remains unless the role gets some of what it is entitled to.
-func (v *visit) withinQuotas(role *role, r resources.Resources) resources.Resources {
+// It reports whether all remained.
+func (v *visit) withinQuotas(role *role, r resources.Resources) (within resources.Resources, uncut bool) {
 	v.measure(role)
 	amounts := v.scalars
 	if !v.plain {
@@ -339,9 +339,9 @@ func (v *visit) withinQuotas(role *role, r resources.Resources) resources.Resour
 		})
 	}
 	if v.round == guarantees && !v.helps(r) {
-		return resources.Resources{}
+		return resources.Resources{}, false
 	}
-	return r
+	return r, !over
 }
 
 // helps reports whether r has something of what the role is entitled to. A disk
@@ -359,19 +359,20 @@ func (v *visit) helps(r resources.Resources) bool {
 }
 
 // give gives r to l.
-func (v *visit) give(l *leaf, r resources.Resources) {
-	if shared := r.Shared(); !shared.Empty() {
+func (v *visit) give(l *leaf, r resources.Resources, all bool) {
+	if shared := r.Shared(); !v.plain && !shared.Empty() {
 		if v.a.offeredShared.Empty() {
 			v.h.sharers = append(v.h.sharers, v.a)
 		}
 		v.a.offeredShared = v.a.offeredShared.Add(shared)
 	}
 	v.record(l, r)
-	if v.plain && r.Len() == v.whole.Len() && !v.h.quotas.active() {
-		v.a.free, v.left, v.whole = resources.Resources{}, resources.Resources{}, resources.Resources{}
+	if all {
+		v.a.giveFree(l, r, resources.Resources{})
+		v.left, v.whole = resources.Resources{}, resources.Resources{}
 		return
 	}
-	v.a.free = v.a.free.Sub(r.NonShared())
+	v.a.giveFree(l, r, v.a.free.Sub(r.NonShared()))
 	v.look()
 }
 

@@ -302,6 +302,22 @@ func (r Resources) Allocations() []RoleResources {
 	return r.split(func(it Item) (string, bool) { return it.role, true })
 }
 
+// EachAllocation calls f for each allocation role in r, sorted by role, with what
+// is allocated to it, without the role.
+func (r Resources) EachAllocation(f func(role string, part Resources)) {
+	for i := range r.items {
+		if r.items[i].role != r.items[0].role {
+			for _, e := range r.Allocations() {
+				f(e.Role, e.Resources.Unallocate())
+			}
+			return
+		}
+	}
+	if len(r.items) > 0 {
+		f(r.items[0].role, r.Unallocate())
+	}
+}
+
 // Reservations returns what is reserved in r split by the role it is reserved
 // for, sorted by role.
 func (r Resources) Reservations() []RoleResources {
