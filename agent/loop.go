@@ -81,13 +81,18 @@ func (a *Agent) answerViews(ch chan *core.View) {
 // perform does the effects of a batch. It returns false when the agent is over.
 func (a *Agent) perform(effects []core.Effect) bool {
 	var records []core.Record
+	volumes := false // a launch must not overtake the volumes that it may need
 	for _, e := range effects {
 		switch e := e.(type) {
 		case core.Persist:
 			records = append(records, e.Record)
+		case core.MakeVolume, core.RemoveVolume:
+			volumes = true
 		case core.LaunchContainer:
 			// Before the commit, which takes as long as the launch: see core.Effect.
-			a.launch(e)
+			if !volumes {
+				a.launch(e)
+			}
 		}
 	}
 	if len(records) > 0 {
@@ -99,15 +104,23 @@ func (a *Agent) perform(effects []core.Effect) bool {
 			return false
 		}
 	}
+	volumes = false
 	for _, e := range effects {
-		if exit, ok := e.(core.Exit); ok {
-			a.log.Info().Str("reason", exit.Reason).Msg("agent ends")
-			if exit.Err {
-				a.end(errors.New(exit.Reason))
+		switch e := e.(type) {
+		case core.Exit:
+			a.log.Info().Str("reason", e.Reason).Msg("agent ends")
+			if e.Err {
+				a.end(errors.New(e.Reason))
 			} else {
 				a.end(nil)
 			}
 			return false
+		case core.MakeVolume, core.RemoveVolume:
+			volumes = true
+		case core.LaunchContainer:
+			if volumes {
+				a.launch(e)
+			}
 		}
 		a.do(e)
 	}

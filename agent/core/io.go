@@ -133,7 +133,8 @@ func (Tick) input()                {}
 
 // Effect is something that the shell must do. Persist effects of a batch of
 // inputs are made durable before any other effect of that batch is performed,
-// with the one exception of LaunchContainer, which may go first: a container
+// with the one exception of LaunchContainer, which may go first, though not before
+// a MakeVolume or RemoveVolume that precedes it: a container
 // that nobody wrote down is destroyed as an orphan by the next run, and its
 // executor is told nothing before the records are durable. All others are
 // performed in order.

@@ -159,7 +159,10 @@ func (c *Core) resumeOperations() {
 func (c *Core) acknowledgeOperation(m *clusterdv1.AcknowledgeOperation) {
 	uuid := string(m.GetOperationUuid())
 	o, ok := c.operations.get(uuid)
-	if !ok || string(o.op.GetLatestStatus().GetUuid().GetValue()) != string(m.GetStatusUuid()) {
+	if !ok {
+		return // it had no id, so that nothing is kept of it
+	}
+	if string(o.op.GetLatestStatus().GetUuid().GetValue()) != string(m.GetStatusUuid()) {
 		c.log(Warn, "unexpected_operation_acknowledgement")
 		return
 	}
