@@ -258,6 +258,9 @@ func (r *reference) RecoverResources(now time.Time, fw, agent string, res resour
 	if r.frameworks[fw] == nil {
 		if o, ok := r.orphans[[2]string{agent, fw}]; ok {
 			r.orphans[[2]string{agent, fw}] = o.Sub(res)
+			if o.Sub(res).Empty() {
+				delete(r.orphans, [2]string{agent, fw})
+			}
 			r.touch(agent)
 		}
 		return
