@@ -19,6 +19,9 @@ func (s size) String() string {
 
 // grid returns the cells to run: those given or, by scale, all that Mesos has.
 func (r *runner) grid(selected ...size) []size {
+	if r.only != nil {
+		return []size{*r.only}
+	}
 	switch r.scale {
 	case tiny:
 		return []size{{40, 10}}

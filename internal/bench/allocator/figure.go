@@ -80,22 +80,22 @@ func threadClock() time.Duration {
 }
 
 // header of the table.
-var header = []string{"benchmark", "parameters", "what", "median", "max", "Mesos", "faster by", "target", "", "note"}
+var header = []string{"benchmark", "parameters", "what", "min", "median", "max", "Mesos", "faster by", "target", "", "note"}
 
 func (f *figure) cells() []string {
 	ref := references[key{f.bench, f.params, f.what}]
-	middle, most := amount(f.value)+f.unit, ""
+	least, middle, most := "", amount(f.value)+f.unit, ""
 	if f.timed() {
 		middle = duration(median(f.samples))
 		if len(f.samples) > 1 {
-			most = duration(slices.Max(f.samples))
+			least, most = duration(slices.Min(f.samples)), duration(slices.Max(f.samples))
 		}
 	}
 	faster := ""
 	if f.timed() && ref.mesosTime > 0 && f.number() > 0 {
 		faster = amount(ref.mesosTime.Seconds()/f.number()) + "x"
 	}
-	return []string{f.bench, f.params, f.what, middle, most, ref.mesos, faster, ref.targetText(), ref.verdict(f), f.note}
+	return []string{f.bench, f.params, f.what, least, middle, most, ref.mesos, faster, ref.targetText(), ref.verdict(f), f.note}
 }
 
 // printFigures prints the table, leaving out what the lines above say already.
@@ -104,7 +104,7 @@ func printFigures(w io.Writer, figures []figure, markdown bool) error {
 	missed := 0
 	for i := range figures {
 		row := figures[i].cells()
-		if row[8] == notMet {
+		if row[9] == notMet {
 			missed++
 		}
 		rows = append(rows, row)

@@ -59,7 +59,9 @@ const (
 // runner holds the settings and collects the figures.
 type runner struct {
 	scale    scale
-	rounds   int // of allocation, where Mesos's number depends on the frameworks
+	rounds   int             // of allocation, where Mesos's number depends on the frameworks
+	only     *size           // of the grid
+	loops    []time.Duration // what the fixed loop took
 	figures  []figure
 	progress io.Writer
 }
@@ -75,11 +77,17 @@ func run(args []string, out, progress io.Writer) error {
 	fs := flag.NewFlagSet("bench-allocator", flag.ContinueOnError)
 	all := fs.Bool("full", false, "run the whole grid of parameters; takes long")
 	only := fs.String("only", "", "comma list of benchmarks: "+shapeNames())
+	brief := fs.Bool("brief", false, "print only what has a published figure or a target")
 	markdown := fs.Bool("markdown", false, "print markdown")
 	profile := fs.String("cpuprofile", "", "write a CPU profile to this file")
 	cpu := fs.Bool("cpu", false, "measure processor time of the allocator's thread, for busy machines")
 	r := &runner{progress: progress}
-	fs.IntVar(&r.rounds, "rounds", 10, "rounds of DeclineOffers and ResourceLabels; 0: as many as Mesos, twice the frameworks")
+	fs.IntVar(&r.rounds, "rounds", 20, "rounds of DeclineOffers and ResourceLabels; 0: as many as Mesos, twice the frameworks")
+	fs.Func("size", "run only this cell of the grid, such as 10000x1000 (agents x frameworks)", func(text string) error {
+		r.only = &size{}
+		_, err := fmt.Sscanf(text, "%dx%d", &r.only.agents, &r.only.frameworks)
+		return err
+	})
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -109,8 +117,15 @@ func run(args []string, out, progress io.Writer) error {
 	}
 	start := time.Now()
 	failure := r.runAll(selected)
-	fmt.Fprintf(out, "%s, %d cores, %s, %s; %s; load %s when done, %.0f s in all\n\n", cpuModel(), runtime.NumCPU(),
-		runtime.Version(), start.UTC().Format("2006-01-02"), clock, load(), time.Since(start).Seconds())
+	fmt.Fprintf(out, "%s, %d cores, %s, %s; %s; load %s when done, %.0f s in all; a fixed loop took %s to %s\n\n",
+		cpuModel(), runtime.NumCPU(), runtime.Version(), start.UTC().Format("2006-01-02"), clock, load(),
+		time.Since(start).Seconds(), duration(slices.Min(r.loops)), duration(slices.Max(r.loops)))
+	if *brief {
+		r.figures = slices.DeleteFunc(r.figures, func(f figure) bool {
+			_, ok := references[key{f.bench, f.params, f.what}]
+			return !ok
+		})
+	}
 	if err := printFigures(out, r.figures, *markdown); err != nil {
 		return err
 	}
@@ -123,6 +138,7 @@ func (r *runner) runAll(selected []shape) error {
 	for _, s := range selected {
 		fmt.Fprintf(r.progress, "%s ...\n", s.name)
 		runtime.GC()
+		r.loops = append(r.loops, fixedLoop())
 		if err := s.run(r); err != nil {
 			err = fmt.Errorf("%s: %w", s.name, err)
 			fmt.Fprintln(r.progress, "FAILED:", err)
@@ -166,6 +182,23 @@ func cpuModel() string {
 		}
 	}
 	return "unknown cpu"
+}
+
+// fixedLoop is work of which the time says how fast the machine is just now: where
+// it varies by much between benchmarks, others are at work on the same cores.
+func fixedLoop() time.Duration {
+	const words = 1 << 20
+	next := make([]uint32, words) // a walk of the memory, as the allocator's is
+	for i := range next {
+		next[i] = uint32((i*1664525 + 1013904223) % words)
+	}
+	at := uint32(0)
+	return clocked(func() {
+		for range 2 * words {
+			at = next[at]
+		}
+		next[0] = at
+	})
 }
 
 // load is the load average of the last minute, since figures of a busy machine
