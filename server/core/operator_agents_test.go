@@ -166,9 +166,10 @@ func TestDeactivateWhileBecomingUnreachable(t *testing.T) {
 	}
 }
 
-// taskEnds lets the agent on link 1 report the end of a task, and the framework on s
+// taskEnds lets the agent on link 1 report the end of task t1, and the framework on s
 // acknowledge it.
-func (h *harness) taskEnds(agent, task string, acknowledge bool) {
+func (h *harness) taskEnds(agent string, acknowledge bool) {
+	task := "t1"
 	uuid := []byte("0123456789abcdef")
 	h.agentSays(1, &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
 		FrameworkId: &mesos.FrameworkID{Value: new("M-0000")},
@@ -221,9 +222,9 @@ func TestDrainAgent(t *testing.T) {
 	next.wantState(id, isDeactivated+" DRAINED")
 
 	// The framework must have heard of the end of its task.
-	h.taskEnds(id, "t1", false)
+	h.taskEnds(id, false)
 	h.wantState(id, isDeactivated+" DRAINING")
-	h.taskEnds(id, "t1", true)
+	h.taskEnds(id, true)
 	h.wantState(id, isDeactivated+" DRAINED")
 	h.advance(time.Minute)
 	if n := h.open(); n != 0 {
@@ -256,7 +257,7 @@ func TestDrainAndMarkGone(t *testing.T) {
 	h.launch("t1")
 	h.wantAnswer(agentCall("DRAIN_AGENT", id, `"mark_gone":true`), 200, "")
 	h.wantState(id, isDeactivated+" DRAINING")
-	h.taskEnds(id, "t1", true)
+	h.taskEnds(id, true)
 	h.wantState(id, "none")
 	if _, gone := h.core.View().Gone.Get(id); !gone {
 		t.Error("the agent is not gone")

@@ -196,6 +196,19 @@ func TestInverseOfferAnswers(t *testing.T) {
 		t.Errorf("machines: %s, want %s", got, want)
 	}
 	answer(true, 60, h.inverseOffers("s")[2].Id)
+	// It leaves the agent as it said, and ends.
+	id := &mesos.FrameworkID{Value: new("M-0000")}
+	h.call("s", &scheduler.Call{Type: scheduler.Call_SUPPRESS.Enum(), FrameworkId: id})
+	h.taskEnds("M-S0", true)
+	for _, o := range h.core.framework("M-0000").offers.Values() {
+		h.call("s", &scheduler.Call{
+			Type: scheduler.Call_DECLINE.Enum(), FrameworkId: id,
+			Decline: &scheduler.Call_Decline{OfferIds: []*mesos.OfferID{{Value: new(o.ID)}}},
+		})
+	}
+	if got, want := h.machines(), "a1 (10.0.0.1) DRAINING M-0000:ACCEPT"; got != want {
+		t.Errorf("machines after the framework has left: %s, want %s", got, want)
+	}
 	h.call("s", &scheduler.Call{Type: scheduler.Call_TEARDOWN.Enum(), FrameworkId: &mesos.FrameworkID{Value: new("M-0000")}})
 	if got, want := h.machines(), "a1 (10.0.0.1) DRAINING"; got != want {
 		t.Errorf("machines after the framework's end: %s, want %s", got, want)
