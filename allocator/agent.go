@@ -75,13 +75,6 @@ func (a *agent) setTotal(total resources.Resources) {
 	a.unsettle()
 }
 
-func (a *agent) holding(l *leaf) resources.Resources {
-	if i := a.find(l); i >= 0 {
-		return a.held[i].res
-	}
-	return resources.Resources{}
-}
-
 // available is what may be offered. Shared resources always may.
 func (a *agent) available() resources.Resources {
 	a.settleFree()
