@@ -314,7 +314,8 @@ func growth(r *runner) error {
 		r.count(bench, steps(sizes[i], sizes[i+1]), whatDoubling, least(rounds[i+1])/least(rounds[i]), "x", fastest)
 	}
 	last := len(sizes) - 1
-	r.count(bench, steps(sizes[0], sizes[last]), whatIdleGrowth, least(idle[last])/least(idle[0]), "x", fastest)
+	r.count(bench, steps(sizes[0], sizes[last]), whatIdleGrowth,
+		median(idle[last]).Seconds()/median(idle[0]).Seconds(), "x", "of the medians")
 	return freeNobodyWants(r, clusters, offers, sizes)
 }
 
