@@ -62,17 +62,24 @@ func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 	return f
 }
 
+// event returns the next event; want is what the test waits for.
+func (f *framework) event(ctx context.Context, want any) *scheduler.Event {
+	f.t.Helper()
+	select {
+	case <-ctx.Done():
+		f.t.Fatalf("no %v", want)
+		return nil
+	case e := <-f.events:
+		return e
+	}
+}
+
 // next returns the next event of a type.
 func (f *framework) next(ctx context.Context, want any) *scheduler.Event {
 	f.t.Helper()
 	for {
-		select {
-		case <-ctx.Done():
-			f.t.Fatalf("no %v", want)
-		case e := <-f.events:
-			if any(e.GetType()) == want {
-				return e
-			}
+		if e := f.event(ctx, want); any(e.GetType()) == want {
+			return e
 		}
 	}
 }

@@ -314,9 +314,9 @@ func TestVolumeAndTaskAtOnce(t *testing.T) {
 	defer cancel()
 	c := testcluster.Start(t, testcluster.Options{})
 	f := subscribe(t, c, "at-once")
+	o := f.nextOffer(ctx)
 	for i := range 5 {
 		id := fmt.Sprintf("v%d", i)
-		o := f.nextOffer(ctx)
 		disk := scalar("disk", 16)
 		disk.Reservations = []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: new(role)}}
 		volume := proto.CloneOf(disk)
@@ -335,25 +335,26 @@ func TestVolumeAndTaskAtOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s := f.end(ctx, "writes-"+id); s.GetState() != mesos.TaskState_TASK_FINISHED {
-			t.Fatalf("the task ended by %v", s)
+		// The agent tells of the end with the update before, so that what the task used
+		// may be offered before its last update comes.
+		var ended *mesos.TaskStatus
+		for o = nil; o == nil || ended == nil; {
+			switch e := f.event(ctx, "event"); e.GetType() {
+			case pb.Event_OFFERS:
+				o = e.GetOffers().GetOffers()[0]
+			case pb.Event_UPDATE:
+				s := e.GetUpdate().GetStatus()
+				if err := f.client.Acknowledge(ctx, s); err != nil {
+					t.Fatal(err)
+				}
+				if terminal(s.GetState()) {
+					ended = s
+				}
+			default:
+			}
 		}
-		if err := f.client.Revive(ctx); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// end returns the terminal update of a task, acknowledging all.
-func (f *framework) end(ctx context.Context, task string) *mesos.TaskStatus {
-	f.t.Helper()
-	for {
-		s := f.next(ctx, scheduler.UPDATE).GetUpdate().GetStatus()
-		if err := f.client.Acknowledge(ctx, s); err != nil {
-			f.t.Fatal(err)
-		}
-		if s.GetTaskId().GetValue() == task && terminal(s.GetState()) {
-			return s
+		if ended.GetState() != mesos.TaskState_TASK_FINISHED {
+			t.Fatalf("the task ended by %v", ended)
 		}
 	}
 }
