@@ -31,7 +31,7 @@ type holder struct {
 
 func hold(t *testing.T, c *testcluster.Cluster, role string, constraints *pb.OfferConstraints) *holder {
 	t.Helper()
-	client, err := scheduler.New(scheduler.Options{
+	f := start(t, scheduler.Options{
 		Masters: []string{c.Master.Addr},
 		Framework: &mesos.FrameworkInfo{
 			User: new("root"), Name: &role, Roles: []string{role},
@@ -40,15 +40,6 @@ func hold(t *testing.T, c *testcluster.Cluster, role string, constraints *pb.Off
 		},
 		OfferConstraints: constraints,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	f := &framework{t: t, client: client, cancel: cancel, events: make(chan *scheduler.Event, 10000), done: make(chan error, 1)}
-	go func() {
-		f.done <- client.Run(ctx, func(e *scheduler.Event) error { f.events <- e; return nil })
-	}()
-	t.Cleanup(func() { cancel(); <-f.done })
 	h := &holder{framework: f, role: role, offers: map[string]*mesos.Offer{}, running: map[string]bool{}}
 	f.next(t.Context(), scheduler.SUBSCRIBED)
 	return h

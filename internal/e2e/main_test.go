@@ -38,7 +38,7 @@ const role = "e2e"
 
 func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 	t.Helper()
-	client, err := scheduler.New(scheduler.Options{
+	return start(t, scheduler.Options{
 		Masters: []string{c.Master.Addr},
 		Framework: &mesos.FrameworkInfo{
 			User: new("root"), Name: &name, Roles: []string{role},
@@ -50,6 +50,12 @@ func subscribe(t *testing.T, c *testcluster.Cluster, name string) *framework {
 			},
 		},
 	})
+}
+
+// start runs a framework until the test ends; its events wait to be taken.
+func start(t *testing.T, opts scheduler.Options) *framework {
+	t.Helper()
+	client, err := scheduler.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}
