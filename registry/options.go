@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,12 @@ type Options struct {
 	// empty. 1: this one alone, at once. More: it waits for [Registry.Bootstrap].
 	// 0: it waits to be joined to an existing cluster.
 	BootstrapExpect int
+
+	// Peers, if set, says which masters there are, as gossip tells it. While this
+	// one leads, live ones that are no members join, and dead ones are removed.
+	Peers func() []Peer
+	// TLS, if set, wraps the connections of the Raft protocol, both ways.
+	TLS *tls.Config
 
 	// StoreTimeout is how long a write may take before the registry gives up for
 	// good (--registry_store_timeout); 20 s if zero.

@@ -32,12 +32,6 @@ var (
 	ErrClosed = errors.New("registry is closed")
 )
 
-// Member is a member of the Raft group.
-type Member struct {
-	ID   string
-	Addr string
-}
-
 // Registry is one member of the replicated registry.
 type Registry struct {
 	opts  Options
@@ -143,38 +137,6 @@ func (r *Registry) electSelf(addr raft.ServerAddress) {
 	if t, ok := r.trans.(*raft.NetworkTransport); ok {
 		t.CloseStreams() // half a megabyte of buffers that nobody needs again
 	}
-}
-
-// Bootstrap founds the cluster with the given members, this one among them. All
-// of them must name the same. It does nothing if a cluster exists already.
-func (r *Registry) Bootstrap(members []Member) error {
-	var c raft.Configuration
-	for _, m := range members {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
-	}
-	err := r.raft.BootstrapCluster(c).Error()
-	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
-		return fmt.Errorf("bootstrap registry: %w", err)
-	}
-	return nil
-}
-
-// Members returns the members of the Raft group, as far as this one knows.
-func (r *Registry) Members() ([]Member, error) {
-	f := r.raft.GetConfiguration()
-	if err := f.Error(); err != nil {
-		return nil, fmt.Errorf("members of the registry: %w", err)
-	}
-	var members []Member
-	for _, s := range f.Configuration().Servers {
-		members = append(members, Member{ID: string(s.ID), Addr: string(s.Address)})
-	}
-	return members, nil
-}
-
-// Self returns this member, with the address that others dial.
-func (r *Registry) Self() Member {
-	return Member{ID: string(r.id), Addr: string(r.trans.LocalAddr())}
 }
 
 // State returns what this member has applied; on one that does not lead, it may

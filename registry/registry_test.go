@@ -648,7 +648,7 @@ func TestMovedMemberTellsItsAddress(t *testing.T) {
 	}
 	poll(t, func() bool {
 		m, err := r.Members()
-		return err == nil && len(m) == 1 && m[0] == r.Self()
+		return err == nil && len(m) == 1 && m[0].Addr == r.Self().Addr
 	})
 }
 

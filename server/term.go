@@ -100,6 +100,7 @@ func newTerm(s *Server, l *registry.Leadership, info *mesos.MasterInfo) *term {
 	t.views.init()
 	cfg := s.opts.Core
 	cfg.MasterInfo = info
+	cfg.ClusterID = l.State().ClusterID()
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(info.GetId())) // never fails
 	cfg.Seed ^= seed.Sum64()

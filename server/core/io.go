@@ -187,6 +187,8 @@ func (Count) effect()       {}
 type Config struct {
 	// MasterInfo of this master; its id prefixes agent, framework and offer ids.
 	MasterInfo *mesos.MasterInfo
+	// ClusterID of the cluster, which agents keep with their ids.
+	ClusterID string
 	// Seed of the core's own random choices.
 	Seed uint64
 

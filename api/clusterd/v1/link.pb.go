@@ -226,7 +226,9 @@ type RegisterAgent struct {
 	Tasks      []*v1.Task      `protobuf:"bytes,9,rep,name=tasks" json:"tasks,omitempty"`
 	Operations []*v1.Operation `protobuf:"bytes,10,rep,name=operations" json:"operations,omitempty"`
 	// Set while the agent is told to drain.
-	DrainConfig   *v1.DrainConfig `protobuf:"bytes,11,opt,name=drain_config,json=drainConfig" json:"drain_config,omitempty"`
+	DrainConfig *v1.DrainConfig `protobuf:"bytes,11,opt,name=drain_config,json=drainConfig" json:"drain_config,omitempty"`
+	// The cluster that has given the agent its id. A master of another one refuses.
+	ClusterId     *string `protobuf:"bytes,12,opt,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,6 +338,13 @@ func (x *RegisterAgent) GetDrainConfig() *v1.DrainConfig {
 		return x.DrainConfig
 	}
 	return nil
+}
+
+func (x *RegisterAgent) GetClusterId() string {
+	if x != nil && x.ClusterId != nil {
+		return *x.ClusterId
+	}
+	return ""
 }
 
 // An executor that lives on the agent.
@@ -1043,8 +1052,10 @@ type Registered struct {
 	// Tasks that the master knows on this agent and RegisterAgent did not name:
 	// the agent answers each with a terminal UpdateTask unless it knows better.
 	ReconcileTasks []*ReconcileTask `protobuf:"bytes,4,rep,name=reconcile_tasks,json=reconcileTasks" json:"reconcile_tasks,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The agent keeps it with its id.
+	ClusterId     *string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Registered) Reset() {
@@ -1103,6 +1114,13 @@ func (x *Registered) GetReconcileTasks() []*ReconcileTask {
 		return x.ReconcileTasks
 	}
 	return nil
+}
+
+func (x *Registered) GetClusterId() string {
+	if x != nil && x.ClusterId != nil {
+		return *x.ClusterId
+	}
+	return ""
 }
 
 type ReconcileTask struct {
@@ -1807,7 +1825,7 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\n" +
 	"unregister\x18\b \x01(\v2\x1c.clusterd.v1.UnregisterAgentH\x00R\n" +
 	"unregisterB\t\n" +
-	"\amessage\"\xb2\x04\n" +
+	"\amessage\"\xd1\x04\n" +
 	"\rRegisterAgent\x12!\n" +
 	"\flink_version\x18\x01 \x02(\rR\vlinkVersion\x122\n" +
 	"\n" +
@@ -1825,7 +1843,9 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"operations\x18\n" +
 	" \x03(\v2\x13.mesos.v1.OperationR\n" +
 	"operations\x128\n" +
-	"\fdrain_config\x18\v \x01(\v2\x15.mesos.v1.DrainConfigR\vdrainConfig\"\x86\x01\n" +
+	"\fdrain_config\x18\v \x01(\v2\x15.mesos.v1.DrainConfigR\vdrainConfig\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\f \x01(\tR\tclusterId\"\x86\x01\n" +
 	"\rAgentExecutor\x128\n" +
 	"\fframework_id\x18\x01 \x02(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId\x12;\n" +
 	"\rexecutor_info\x18\x02 \x02(\v2\x16.mesos.v1.ExecutorInfoR\fexecutorInfo\"\xe3\x01\n" +
@@ -1872,14 +1892,16 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\x15acknowledge_operation\x18\v \x01(\v2!.clusterd.v1.AcknowledgeOperationH\x00R\x14acknowledgeOperation\x12'\n" +
 	"\x04ping\x18\f \x01(\v2\x11.clusterd.v1.PingH\x00R\x04ping\x12*\n" +
 	"\x05drain\x18\r \x01(\v2\x12.clusterd.v1.DrainH\x00R\x05drainB\t\n" +
-	"\amessage\"\xf1\x01\n" +
+	"\amessage\"\x90\x02\n" +
 	"\n" +
 	"Registered\x12,\n" +
 	"\bagent_id\x18\x01 \x02(\v2\x11.mesos.v1.AgentIDR\aagentId\x125\n" +
 	"\vmaster_info\x18\x02 \x02(\v2\x14.mesos.v1.MasterInfoR\n" +
 	"masterInfo\x129\n" +
 	"\fping_timeout\x18\x03 \x02(\v2\x16.mesos.v1.DurationInfoR\vpingTimeout\x12C\n" +
-	"\x0freconcile_tasks\x18\x04 \x03(\v2\x1a.clusterd.v1.ReconcileTaskR\x0ereconcileTasks\"\xa4\x01\n" +
+	"\x0freconcile_tasks\x18\x04 \x03(\v2\x1a.clusterd.v1.ReconcileTaskR\x0ereconcileTasks\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x05 \x01(\tR\tclusterId\"\xa4\x01\n" +
 	"\rReconcileTask\x128\n" +
 	"\fframework_id\x18\x01 \x02(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId\x12)\n" +
 	"\atask_id\x18\x02 \x02(\v2\x10.mesos.v1.TaskIDR\x06taskId\x12.\n" +

@@ -1,0 +1,172 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"clusterd/registry/state"
+)
+
+// Member is a member of the Raft group.
+type Member struct {
+	ID   string
+	Addr string
+	// Voter says whether its vote counts; a member that has just been added
+	// catches up first.
+	Voter bool
+	// Leads says whether it leads, as far as this master knows.
+	Leads bool
+}
+
+// Peer is a master that this one has heard of by other means than Raft.
+type Peer struct {
+	Member
+	// Alive says whether it answered lately.
+	Alive bool
+	// Format is the newest registry format that it understands.
+	Format uint32
+	Build  string
+}
+
+// Status is how this member stands in its Raft group.
+type Status struct {
+	Self      Member
+	ClusterID string
+	// State is Leader, Follower, Candidate or Shutdown.
+	State  string
+	Term   uint64
+	Leader string // id; empty if none is known
+	// LastContact is how long ago the leader was heard, zero on the leader itself.
+	LastContact                             time.Duration
+	LastIndex, CommitIndex, AppliedIndex    uint64
+	SnapshotIndex, SnapshotTerm, QueuedCall uint64
+	Members                                 []Member
+}
+
+// Bootstrap founds the cluster with the given members, this one among them. It
+// does nothing if this one belongs to a cluster already. One member of those that
+// found a cluster does it; it tells the others.
+func (r *Registry) Bootstrap(members []Member) error {
+	var c raft.Configuration
+	for _, m := range members {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Addr)})
+	}
+	err := r.raft.BootstrapCluster(c).Error()
+	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+		return fmt.Errorf("bootstrap registry: %w", err)
+	}
+	return nil
+}
+
+// Pristine says whether this member has never had to do with any cluster: it
+// has no log, no term and no vote.
+func (r *Registry) Pristine() bool {
+	return r.raft.LastIndex() == 0 && r.raft.CurrentTerm() == 0
+}
+
+// Members returns the members of the Raft group, as far as this one knows.
+func (r *Registry) Members() ([]Member, error) {
+	f := r.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return nil, fmt.Errorf("members of the registry: %w", err)
+	}
+	_, leader := r.raft.LeaderWithID()
+	var members []Member
+	for _, s := range f.Configuration().Servers {
+		members = append(members, Member{
+			ID: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter, Leads: s.ID == leader,
+		})
+	}
+	return members, nil
+}
+
+// Self returns this member, with the address that others dial.
+func (r *Registry) Self() Member {
+	return Member{ID: string(r.id), Addr: string(r.trans.LocalAddr())}
+}
+
+// Status returns how this member stands.
+func (r *Registry) Status() (Status, error) {
+	members, err := r.Members()
+	if err != nil {
+		return Status{}, err
+	}
+	_, leader := r.raft.LeaderWithID()
+	s := Status{
+		Self: r.Self(), ClusterID: r.State().ClusterID(), State: r.raft.State().String(), Term: r.raft.CurrentTerm(),
+		Leader: string(leader), LastIndex: r.raft.LastIndex(), CommitIndex: r.raft.CommitIndex(),
+		AppliedIndex: r.raft.AppliedIndex(), Members: members, QueuedCall: uint64(r.QueuedOperations()),
+	}
+	if at := r.raft.LastContact(); !at.IsZero() && r.raft.State() != raft.Leader {
+		s.LastContact = time.Since(at)
+	}
+	if snaps, err := r.stores.snaps.List(); err == nil && len(snaps) > 0 {
+		s.SnapshotIndex, s.SnapshotTerm = snaps[0].Index, snaps[0].Term
+	}
+	return s, nil
+}
+
+// AddMember lets a master join; it gets a vote once it has caught up. Only the
+// leader can.
+func (r *Registry) AddMember(_ context.Context, m Member) error {
+	err := r.raft.AddNonvoter(raft.ServerID(m.ID), raft.ServerAddress(m.Addr), 0, r.opts.StoreTimeout).Error()
+	return memberError("add", m.ID, err)
+}
+
+// RemoveMember removes a master. Only the leader can, and not itself without
+// leading no more.
+func (r *Registry) RemoveMember(_ context.Context, id string) error {
+	return memberError("remove", id, r.raft.RemoveServer(raft.ServerID(id), 0, r.opts.StoreTimeout).Error())
+}
+
+// TransferLeadership hands the leadership to a voter, or with an empty id to
+// whichever is furthest. Only the leader can.
+func (r *Registry) TransferLeadership(_ context.Context, id string) error {
+	if id == "" {
+		return memberError("transfer leadership to", "another", r.raft.LeadershipTransfer().Error())
+	}
+	members, err := r.Members()
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		if m.ID == id {
+			return memberError("transfer leadership to", id,
+				r.raft.LeadershipTransferToServer(raft.ServerID(m.ID), raft.ServerAddress(m.Addr)).Error())
+		}
+	}
+	return fmt.Errorf("transfer leadership to %s: %w", id, ErrNoMember)
+}
+
+// ErrNoMember says that a master is not a member of the registry.
+var ErrNoMember = errors.New("no such member of the registry")
+
+func memberError(what, id string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost):
+		return fmt.Errorf("%s %s: %w", what, id, ErrNotLeader)
+	}
+	return fmt.Errorf("%s %s: %w", what, id, err)
+}
+
+// Save writes a snapshot of what this member has applied.
+func (r *Registry) Save(_ context.Context, w io.Writer) error {
+	return r.State().WriteSnapshot(w, r.opts.BuildVersion)
+}
+
+// Restore replaces what the registry holds by a snapshot that Save has written,
+// on all members. Only the leader can; its leadership ends, and it or another
+// begins a new one with what was restored.
+func (r *Registry) Restore(_ context.Context, rd io.Reader) error {
+	if _, err := state.ReadSnapshot(rd); err != nil {
+		return fmt.Errorf("restore registry: %w", err)
+	}
+	return fmt.Errorf("restore registry: %w", errors.ErrUnsupported)
+}
