@@ -18,6 +18,9 @@ type Options struct {
 	// Dir holds log and snapshots, <work_dir>/raft. Empty: everything is kept in
 	// memory and lost at the end (--registry=in_memory).
 	Dir string
+	// ServerID names this member at its first start (--node_id); empty: it makes
+	// an id. The id stays in Dir.
+	ServerID string
 	// MasterInfo of this master; what others learn of it while it leads.
 	MasterInfo *mesos.MasterInfo
 	// BuildVersion of this binary, written into entries and snapshots.

@@ -83,7 +83,7 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 }
 
 func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
-	id, err := s.serverID()
+	id, err := s.serverID(opts.ServerID)
 	if err != nil {
 		return nil, err
 	}

@@ -82,10 +82,14 @@ func (o *Options) wrap(l raft.LogStore) raft.LogStore {
 	return o.wrapLog(l)
 }
 
-// serverID returns the id of this member, made at its first start.
-func (s *stores) serverID() (raft.ServerID, error) {
+// serverID returns the id of this member, made at its first start unless one is
+// wanted.
+func (s *stores) serverID(wanted string) (raft.ServerID, error) {
 	id, err := s.stable.Get(keyServerID)
 	if len(id) > 0 {
+		if wanted != "" && wanted != string(id) {
+			return "", fmt.Errorf("this member is %q and cannot become %q: start it under its own id, or with another directory", id, wanted)
+		}
 		return raft.ServerID(id), nil
 	}
 	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() { // the in-memory store has an error of its own
@@ -96,7 +100,9 @@ func (s *stores) serverID() (raft.ServerID, error) {
 	if snaps, err := s.snaps.List(); err != nil || len(snaps) > 0 {
 		return "", errors.Join(err, fmt.Errorf("%w: there are snapshots, but the log is gone or empty: %s", ErrCorrupt, remedy))
 	}
-	id = []byte(uuid.NewString())
+	if id = []byte(wanted); wanted == "" {
+		id = []byte(uuid.NewString())
+	}
 	if err := s.stable.Set(keyServerID, id); err != nil {
 		return "", fmt.Errorf("write id of this member: %w", err)
 	}
