@@ -36,6 +36,9 @@ type DialOptions struct {
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Timeout bounds each connection attempt and each answer; 10 s.
 	Timeout time.Duration
+	// Stagger is how long an address may be silent before the next is tried beside
+	// it; 500 ms.
+	Stagger time.Duration
 }
 
 // RefusedError is the answer of a master that did not open a link.
@@ -51,8 +54,9 @@ func (e *RefusedError) Error() string {
 }
 
 // Dial opens a link to the leading master. The addresses, host:port or a URL of
-// scheme http or https, are tried in order; redirects to the leader are
-// followed. When no address leads to a link, the error joins all reasons.
+// scheme http or https, are tried in order, the next beside one that does not
+// answer soon; redirects to the leader are followed. When no address leads to a
+// link, the error joins all reasons.
 func Dial(ctx context.Context, addrs []string, opts DialOptions) (*AgentConn, error) {
 	if len(addrs) == 0 {
 		return nil, errors.New("dial link: no address of a master")
@@ -61,21 +65,64 @@ func Dial(ctx context.Context, addrs []string, opts DialOptions) (*AgentConn, er
 	if opts.Timeout <= 0 {
 		opts.Timeout = 10 * time.Second
 	}
+	if opts.Stagger <= 0 {
+		opts.Stagger = 500 * time.Millisecond
+	}
 	if opts.DialContext == nil {
 		opts.DialContext = new(net.Dialer).DialContext
 	}
+	return dialAny(ctx, addrs, &opts)
+}
+
+// dialAny tries the addresses in order. One that does not answer holds the next
+// up for opts.Stagger only, so that a host that is gone does not cost its timeout.
+func dialAny(ctx context.Context, addrs []string, opts *DialOptions) (*AgentConn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		conn *AgentConn
+		err  error
+	}
+	results := make(chan result, len(addrs)) // nobody waits to leave
+	patience := time.NewTimer(0)
+	defer patience.Stop()
 	var errs []error
-	for _, addr := range addrs {
-		c, err := dialFollow(ctx, addr, &opts)
-		if err == nil {
-			return c, nil
-		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
+	for started, pending := 0, 0; ; {
+		select {
+		case <-patience.C:
+			if started < len(addrs) {
+				addr := addrs[started]
+				started++
+				pending++
+				go func() {
+					conn, err := dialFollow(ctx, addr, opts)
+					results <- result{conn, err}
+				}()
+				patience.Reset(opts.Stagger)
+			}
+		case r := <-results:
+			pending--
+			if r.err == nil {
+				go closeRest(pending, func() *AgentConn { return (<-results).conn })
+				return r.conn, nil
+			}
+			errs = append(errs, r.err)
+			if ctx.Err() == nil && started < len(addrs) {
+				patience.Reset(0)
+			} else if pending == 0 {
+				return nil, fmt.Errorf("dial link: %w", errors.Join(errs...))
+			}
 		}
 	}
-	return nil, fmt.Errorf("dial link: %w", errors.Join(errs...))
+}
+
+// closeRest closes the links that come too late.
+func closeRest(n int, next func() *AgentConn) {
+	for range n {
+		if c := next(); c != nil {
+			c.CloseNow()
+		}
+	}
 }
 
 // dialFollow dials one address and follows its redirects.
