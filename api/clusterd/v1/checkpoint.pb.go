@@ -337,6 +337,51 @@ func (x *OperationRecord) GetOperation() *v1.Operation {
 	return nil
 }
 
+// The cluster that gave the agent its id.
+type ClusterRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId     *string                `protobuf:"bytes,1,req,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClusterRecord) Reset() {
+	*x = ClusterRecord{}
+	mi := &file_clusterd_v1_checkpoint_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClusterRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClusterRecord) ProtoMessage() {}
+
+func (x *ClusterRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_clusterd_v1_checkpoint_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClusterRecord.ProtoReflect.Descriptor instead.
+func (*ClusterRecord) Descriptor() ([]byte, []int) {
+	return file_clusterd_v1_checkpoint_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ClusterRecord) GetClusterId() string {
+	if x != nil && x.ClusterId != nil {
+		return *x.ClusterId
+	}
+	return ""
+}
+
 var File_clusterd_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
@@ -364,7 +409,10 @@ const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
 	"\x0fResourcesRecord\x120\n" +
 	"\tresources\x18\x01 \x03(\v2\x12.mesos.v1.ResourceR\tresources\"D\n" +
 	"\x0fOperationRecord\x121\n" +
-	"\toperation\x18\x01 \x02(\v2\x13.mesos.v1.OperationR\toperationB%Z#clusterd/api/clusterd/v1;clusterdv1"
+	"\toperation\x18\x01 \x02(\v2\x13.mesos.v1.OperationR\toperation\".\n" +
+	"\rClusterRecord\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x02(\tR\tclusterIdB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
 var (
 	file_clusterd_v1_checkpoint_proto_rawDescOnce sync.Once
@@ -378,31 +426,32 @@ func file_clusterd_v1_checkpoint_proto_rawDescGZIP() []byte {
 	return file_clusterd_v1_checkpoint_proto_rawDescData
 }
 
-var file_clusterd_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_clusterd_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_clusterd_v1_checkpoint_proto_goTypes = []any{
 	(*ExecutorRecord)(nil),  // 0: clusterd.v1.ExecutorRecord
 	(*TaskRecord)(nil),      // 1: clusterd.v1.TaskRecord
 	(*UpdateRecord)(nil),    // 2: clusterd.v1.UpdateRecord
 	(*ResourcesRecord)(nil), // 3: clusterd.v1.ResourcesRecord
 	(*OperationRecord)(nil), // 4: clusterd.v1.OperationRecord
-	(*v1.FrameworkID)(nil),  // 5: mesos.v1.FrameworkID
-	(*v1.ExecutorInfo)(nil), // 6: mesos.v1.ExecutorInfo
-	(*v1.ContainerID)(nil),  // 7: mesos.v1.ContainerID
-	(*v1.Task)(nil),         // 8: mesos.v1.Task
-	(*v1.ExecutorID)(nil),   // 9: mesos.v1.ExecutorID
-	(*v1.TaskStatus)(nil),   // 10: mesos.v1.TaskStatus
-	(*v1.Resource)(nil),     // 11: mesos.v1.Resource
-	(*v1.Operation)(nil),    // 12: mesos.v1.Operation
+	(*ClusterRecord)(nil),   // 5: clusterd.v1.ClusterRecord
+	(*v1.FrameworkID)(nil),  // 6: mesos.v1.FrameworkID
+	(*v1.ExecutorInfo)(nil), // 7: mesos.v1.ExecutorInfo
+	(*v1.ContainerID)(nil),  // 8: mesos.v1.ContainerID
+	(*v1.Task)(nil),         // 9: mesos.v1.Task
+	(*v1.ExecutorID)(nil),   // 10: mesos.v1.ExecutorID
+	(*v1.TaskStatus)(nil),   // 11: mesos.v1.TaskStatus
+	(*v1.Resource)(nil),     // 12: mesos.v1.Resource
+	(*v1.Operation)(nil),    // 13: mesos.v1.Operation
 }
 var file_clusterd_v1_checkpoint_proto_depIdxs = []int32{
-	5,  // 0: clusterd.v1.ExecutorRecord.framework_id:type_name -> mesos.v1.FrameworkID
-	6,  // 1: clusterd.v1.ExecutorRecord.executor_info:type_name -> mesos.v1.ExecutorInfo
-	7,  // 2: clusterd.v1.ExecutorRecord.container_id:type_name -> mesos.v1.ContainerID
-	8,  // 3: clusterd.v1.TaskRecord.task:type_name -> mesos.v1.Task
-	9,  // 4: clusterd.v1.TaskRecord.executor_id:type_name -> mesos.v1.ExecutorID
-	10, // 5: clusterd.v1.UpdateRecord.status:type_name -> mesos.v1.TaskStatus
-	11, // 6: clusterd.v1.ResourcesRecord.resources:type_name -> mesos.v1.Resource
-	12, // 7: clusterd.v1.OperationRecord.operation:type_name -> mesos.v1.Operation
+	6,  // 0: clusterd.v1.ExecutorRecord.framework_id:type_name -> mesos.v1.FrameworkID
+	7,  // 1: clusterd.v1.ExecutorRecord.executor_info:type_name -> mesos.v1.ExecutorInfo
+	8,  // 2: clusterd.v1.ExecutorRecord.container_id:type_name -> mesos.v1.ContainerID
+	9,  // 3: clusterd.v1.TaskRecord.task:type_name -> mesos.v1.Task
+	10, // 4: clusterd.v1.TaskRecord.executor_id:type_name -> mesos.v1.ExecutorID
+	11, // 5: clusterd.v1.UpdateRecord.status:type_name -> mesos.v1.TaskStatus
+	12, // 6: clusterd.v1.ResourcesRecord.resources:type_name -> mesos.v1.Resource
+	13, // 7: clusterd.v1.OperationRecord.operation:type_name -> mesos.v1.Operation
 	8,  // [8:8] is the sub-list for method output_type
 	8,  // [8:8] is the sub-list for method input_type
 	8,  // [8:8] is the sub-list for extension type_name
@@ -421,7 +470,7 @@ func file_clusterd_v1_checkpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clusterd_v1_checkpoint_proto_rawDesc), len(file_clusterd_v1_checkpoint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

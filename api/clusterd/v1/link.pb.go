@@ -801,6 +801,7 @@ type MasterMessage struct {
 	//	*MasterMessage_AcknowledgeOperation
 	//	*MasterMessage_Ping
 	//	*MasterMessage_Drain
+	//	*MasterMessage_Masters
 	Message       isMasterMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -960,6 +961,15 @@ func (x *MasterMessage) GetDrain() *Drain {
 	return nil
 }
 
+func (x *MasterMessage) GetMasters() *Masters {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_Masters); ok {
+			return x.Masters
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Message interface {
 	isMasterMessage_Message()
 }
@@ -1016,6 +1026,10 @@ type MasterMessage_Drain struct {
 	Drain *Drain `protobuf:"bytes,13,opt,name=drain,oneof"`
 }
 
+type MasterMessage_Masters struct {
+	Masters *Masters `protobuf:"bytes,14,opt,name=masters,oneof"`
+}
+
 func (*MasterMessage_Registered) isMasterMessage_Message() {}
 
 func (*MasterMessage_Refused) isMasterMessage_Message() {}
@@ -1042,6 +1056,8 @@ func (*MasterMessage_Ping) isMasterMessage_Message() {}
 
 func (*MasterMessage_Drain) isMasterMessage_Message() {}
 
+func (*MasterMessage_Masters) isMasterMessage_Message() {}
+
 // Answer to RegisterAgent: the agent is admitted.
 type Registered struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -1053,7 +1069,12 @@ type Registered struct {
 	// the agent answers each with a terminal UpdateTask unless it knows better.
 	ReconcileTasks []*ReconcileTask `protobuf:"bytes,4,rep,name=reconcile_tasks,json=reconcileTasks" json:"reconcile_tasks,omitempty"`
 	// The agent keeps it with its id.
-	ClusterId     *string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	ClusterId *string `protobuf:"bytes,5,opt,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	// HTTP addresses, host:port, of all masters, this one first. The agent keeps
+	// them: with them it finds the cluster when none that it was started with is left.
+	Masters []string `protobuf:"bytes,6,rep,name=masters" json:"masters,omitempty"`
+	// Number of this master's leadership: one with a higher number replaces it.
+	Epoch         *uint64 `protobuf:"varint,7,opt,name=epoch" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1123,6 +1144,66 @@ func (x *Registered) GetClusterId() string {
 	return ""
 }
 
+func (x *Registered) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
+func (x *Registered) GetEpoch() uint64 {
+	if x != nil && x.Epoch != nil {
+		return *x.Epoch
+	}
+	return 0
+}
+
+// The masters have changed since Registered.
+type Masters struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in Registered.masters.
+	Addresses     []string `protobuf:"bytes,1,rep,name=addresses" json:"addresses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Masters) Reset() {
+	*x = Masters{}
+	mi := &file_clusterd_v1_link_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Masters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Masters) ProtoMessage() {}
+
+func (x *Masters) ProtoReflect() protoreflect.Message {
+	mi := &file_clusterd_v1_link_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Masters.ProtoReflect.Descriptor instead.
+func (*Masters) Descriptor() ([]byte, []int) {
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Masters) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
 type ReconcileTask struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	FrameworkId *v1.FrameworkID        `protobuf:"bytes,1,req,name=framework_id,json=frameworkId" json:"framework_id,omitempty"`
@@ -1141,7 +1222,7 @@ const (
 
 func (x *ReconcileTask) Reset() {
 	*x = ReconcileTask{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[12]
+	mi := &file_clusterd_v1_link_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1234,7 @@ func (x *ReconcileTask) String() string {
 func (*ReconcileTask) ProtoMessage() {}
 
 func (x *ReconcileTask) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[12]
+	mi := &file_clusterd_v1_link_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1247,7 @@ func (x *ReconcileTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReconcileTask.ProtoReflect.Descriptor instead.
 func (*ReconcileTask) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{12}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReconcileTask) GetFrameworkId() *v1.FrameworkID {
@@ -1208,7 +1289,7 @@ const (
 
 func (x *Refused) Reset() {
 	*x = Refused{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[13]
+	mi := &file_clusterd_v1_link_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1301,7 @@ func (x *Refused) String() string {
 func (*Refused) ProtoMessage() {}
 
 func (x *Refused) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[13]
+	mi := &file_clusterd_v1_link_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1314,7 @@ func (x *Refused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refused.ProtoReflect.Descriptor instead.
 func (*Refused) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{13}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Refused) GetMessage() string {
@@ -1275,7 +1356,7 @@ const (
 
 func (x *RunTasks) Reset() {
 	*x = RunTasks{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[14]
+	mi := &file_clusterd_v1_link_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1368,7 @@ func (x *RunTasks) String() string {
 func (*RunTasks) ProtoMessage() {}
 
 func (x *RunTasks) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[14]
+	mi := &file_clusterd_v1_link_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1381,7 @@ func (x *RunTasks) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunTasks.ProtoReflect.Descriptor instead.
 func (*RunTasks) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{14}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RunTasks) GetFramework() *v1.FrameworkInfo {
@@ -1349,7 +1430,7 @@ type KillTask struct {
 
 func (x *KillTask) Reset() {
 	*x = KillTask{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[15]
+	mi := &file_clusterd_v1_link_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1442,7 @@ func (x *KillTask) String() string {
 func (*KillTask) ProtoMessage() {}
 
 func (x *KillTask) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[15]
+	mi := &file_clusterd_v1_link_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1455,7 @@ func (x *KillTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillTask.ProtoReflect.Descriptor instead.
 func (*KillTask) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{15}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *KillTask) GetFrameworkId() *v1.FrameworkID {
@@ -1408,7 +1489,7 @@ type ShutdownExecutor struct {
 
 func (x *ShutdownExecutor) Reset() {
 	*x = ShutdownExecutor{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[16]
+	mi := &file_clusterd_v1_link_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1501,7 @@ func (x *ShutdownExecutor) String() string {
 func (*ShutdownExecutor) ProtoMessage() {}
 
 func (x *ShutdownExecutor) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[16]
+	mi := &file_clusterd_v1_link_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1514,7 @@ func (x *ShutdownExecutor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownExecutor.ProtoReflect.Descriptor instead.
 func (*ShutdownExecutor) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{16}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShutdownExecutor) GetFrameworkId() *v1.FrameworkID {
@@ -1459,7 +1540,7 @@ type ShutdownFramework struct {
 
 func (x *ShutdownFramework) Reset() {
 	*x = ShutdownFramework{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[17]
+	mi := &file_clusterd_v1_link_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1552,7 @@ func (x *ShutdownFramework) String() string {
 func (*ShutdownFramework) ProtoMessage() {}
 
 func (x *ShutdownFramework) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[17]
+	mi := &file_clusterd_v1_link_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1565,7 @@ func (x *ShutdownFramework) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownFramework.ProtoReflect.Descriptor instead.
 func (*ShutdownFramework) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{17}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ShutdownFramework) GetFrameworkId() *v1.FrameworkID {
@@ -1503,7 +1584,7 @@ type UpdateFramework struct {
 
 func (x *UpdateFramework) Reset() {
 	*x = UpdateFramework{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[18]
+	mi := &file_clusterd_v1_link_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1596,7 @@ func (x *UpdateFramework) String() string {
 func (*UpdateFramework) ProtoMessage() {}
 
 func (x *UpdateFramework) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[18]
+	mi := &file_clusterd_v1_link_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1609,7 @@ func (x *UpdateFramework) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateFramework.ProtoReflect.Descriptor instead.
 func (*UpdateFramework) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{18}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdateFramework) GetFramework() *v1.FrameworkInfo {
@@ -1549,7 +1630,7 @@ type AcknowledgeTask struct {
 
 func (x *AcknowledgeTask) Reset() {
 	*x = AcknowledgeTask{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[19]
+	mi := &file_clusterd_v1_link_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1642,7 @@ func (x *AcknowledgeTask) String() string {
 func (*AcknowledgeTask) ProtoMessage() {}
 
 func (x *AcknowledgeTask) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[19]
+	mi := &file_clusterd_v1_link_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1655,7 @@ func (x *AcknowledgeTask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeTask.ProtoReflect.Descriptor instead.
 func (*AcknowledgeTask) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{19}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AcknowledgeTask) GetFrameworkId() *v1.FrameworkID {
@@ -1609,7 +1690,7 @@ type ApplyOperation struct {
 
 func (x *ApplyOperation) Reset() {
 	*x = ApplyOperation{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[20]
+	mi := &file_clusterd_v1_link_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1621,7 +1702,7 @@ func (x *ApplyOperation) String() string {
 func (*ApplyOperation) ProtoMessage() {}
 
 func (x *ApplyOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[20]
+	mi := &file_clusterd_v1_link_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1634,7 +1715,7 @@ func (x *ApplyOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyOperation.ProtoReflect.Descriptor instead.
 func (*ApplyOperation) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{20}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ApplyOperation) GetFrameworkId() *v1.FrameworkID {
@@ -1669,7 +1750,7 @@ type AcknowledgeOperation struct {
 
 func (x *AcknowledgeOperation) Reset() {
 	*x = AcknowledgeOperation{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[21]
+	mi := &file_clusterd_v1_link_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1681,7 +1762,7 @@ func (x *AcknowledgeOperation) String() string {
 func (*AcknowledgeOperation) ProtoMessage() {}
 
 func (x *AcknowledgeOperation) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[21]
+	mi := &file_clusterd_v1_link_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1694,7 +1775,7 @@ func (x *AcknowledgeOperation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeOperation.ProtoReflect.Descriptor instead.
 func (*AcknowledgeOperation) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{21}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AcknowledgeOperation) GetFrameworkId() *v1.FrameworkID {
@@ -1729,7 +1810,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[22]
+	mi := &file_clusterd_v1_link_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1822,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[22]
+	mi := &file_clusterd_v1_link_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1835,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{22}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ping) GetConnected() bool {
@@ -1773,7 +1854,7 @@ type Drain struct {
 
 func (x *Drain) Reset() {
 	*x = Drain{}
-	mi := &file_clusterd_v1_link_proto_msgTypes[23]
+	mi := &file_clusterd_v1_link_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1866,7 @@ func (x *Drain) String() string {
 func (*Drain) ProtoMessage() {}
 
 func (x *Drain) ProtoReflect() protoreflect.Message {
-	mi := &file_clusterd_v1_link_proto_msgTypes[23]
+	mi := &file_clusterd_v1_link_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1879,7 @@ func (x *Drain) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drain.ProtoReflect.Descriptor instead.
 func (*Drain) Descriptor() ([]byte, []int) {
-	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{23}
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Drain) GetConfig() *v1.DrainConfig {
@@ -1874,7 +1955,7 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\vUpdateAgent\x12;\n" +
 	"\x0ftotal_resources\x18\x01 \x03(\v2\x12.mesos.v1.ResourceR\x0etotalResources\"\x06\n" +
 	"\x04Pong\"\x11\n" +
-	"\x0fUnregisterAgent\"\xec\x06\n" +
+	"\x0fUnregisterAgent\"\x9e\a\n" +
 	"\rMasterMessage\x129\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x17.clusterd.v1.RegisteredH\x00R\n" +
@@ -1891,8 +1972,9 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	" \x01(\v2\x1b.clusterd.v1.ApplyOperationH\x00R\x0eapplyOperation\x12X\n" +
 	"\x15acknowledge_operation\x18\v \x01(\v2!.clusterd.v1.AcknowledgeOperationH\x00R\x14acknowledgeOperation\x12'\n" +
 	"\x04ping\x18\f \x01(\v2\x11.clusterd.v1.PingH\x00R\x04ping\x12*\n" +
-	"\x05drain\x18\r \x01(\v2\x12.clusterd.v1.DrainH\x00R\x05drainB\t\n" +
-	"\amessage\"\x90\x02\n" +
+	"\x05drain\x18\r \x01(\v2\x12.clusterd.v1.DrainH\x00R\x05drain\x120\n" +
+	"\amasters\x18\x0e \x01(\v2\x14.clusterd.v1.MastersH\x00R\amastersB\t\n" +
+	"\amessage\"\xc0\x02\n" +
 	"\n" +
 	"Registered\x12,\n" +
 	"\bagent_id\x18\x01 \x02(\v2\x11.mesos.v1.AgentIDR\aagentId\x125\n" +
@@ -1901,7 +1983,11 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\fping_timeout\x18\x03 \x02(\v2\x16.mesos.v1.DurationInfoR\vpingTimeout\x12C\n" +
 	"\x0freconcile_tasks\x18\x04 \x03(\v2\x1a.clusterd.v1.ReconcileTaskR\x0ereconcileTasks\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x05 \x01(\tR\tclusterId\"\xa4\x01\n" +
+	"cluster_id\x18\x05 \x01(\tR\tclusterId\x12\x18\n" +
+	"\amasters\x18\x06 \x03(\tR\amasters\x12\x14\n" +
+	"\x05epoch\x18\a \x01(\x04R\x05epoch\"'\n" +
+	"\aMasters\x12\x1c\n" +
+	"\taddresses\x18\x01 \x03(\tR\taddresses\"\xa4\x01\n" +
 	"\rReconcileTask\x128\n" +
 	"\fframework_id\x18\x01 \x02(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId\x12)\n" +
 	"\atask_id\x18\x02 \x02(\v2\x10.mesos.v1.TaskIDR\x06taskId\x12.\n" +
@@ -1958,7 +2044,7 @@ func file_clusterd_v1_link_proto_rawDescGZIP() []byte {
 	return file_clusterd_v1_link_proto_rawDescData
 }
 
-var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_clusterd_v1_link_proto_goTypes = []any{
 	(*AgentMessage)(nil),            // 0: clusterd.v1.AgentMessage
 	(*RegisterAgent)(nil),           // 1: clusterd.v1.RegisterAgent
@@ -1972,38 +2058,39 @@ var file_clusterd_v1_link_proto_goTypes = []any{
 	(*UnregisterAgent)(nil),         // 9: clusterd.v1.UnregisterAgent
 	(*MasterMessage)(nil),           // 10: clusterd.v1.MasterMessage
 	(*Registered)(nil),              // 11: clusterd.v1.Registered
-	(*ReconcileTask)(nil),           // 12: clusterd.v1.ReconcileTask
-	(*Refused)(nil),                 // 13: clusterd.v1.Refused
-	(*RunTasks)(nil),                // 14: clusterd.v1.RunTasks
-	(*KillTask)(nil),                // 15: clusterd.v1.KillTask
-	(*ShutdownExecutor)(nil),        // 16: clusterd.v1.ShutdownExecutor
-	(*ShutdownFramework)(nil),       // 17: clusterd.v1.ShutdownFramework
-	(*UpdateFramework)(nil),         // 18: clusterd.v1.UpdateFramework
-	(*AcknowledgeTask)(nil),         // 19: clusterd.v1.AcknowledgeTask
-	(*ApplyOperation)(nil),          // 20: clusterd.v1.ApplyOperation
-	(*AcknowledgeOperation)(nil),    // 21: clusterd.v1.AcknowledgeOperation
-	(*Ping)(nil),                    // 22: clusterd.v1.Ping
-	(*Drain)(nil),                   // 23: clusterd.v1.Drain
-	(*v1.AgentInfo)(nil),            // 24: mesos.v1.AgentInfo
-	(*v1.AgentInfo_Capability)(nil), // 25: mesos.v1.AgentInfo.Capability
-	(*v1.Resource)(nil),             // 26: mesos.v1.Resource
-	(*v1.FrameworkInfo)(nil),        // 27: mesos.v1.FrameworkInfo
-	(*v1.Task)(nil),                 // 28: mesos.v1.Task
-	(*v1.Operation)(nil),            // 29: mesos.v1.Operation
-	(*v1.DrainConfig)(nil),          // 30: mesos.v1.DrainConfig
-	(*v1.FrameworkID)(nil),          // 31: mesos.v1.FrameworkID
-	(*v1.ExecutorInfo)(nil),         // 32: mesos.v1.ExecutorInfo
-	(*v1.ExecutorID)(nil),           // 33: mesos.v1.ExecutorID
-	(*v1.TaskStatus)(nil),           // 34: mesos.v1.TaskStatus
-	(v1.TaskState)(0),               // 35: mesos.v1.TaskState
-	(*v1.OperationStatus)(nil),      // 36: mesos.v1.OperationStatus
-	(*v1.AgentID)(nil),              // 37: mesos.v1.AgentID
-	(*v1.MasterInfo)(nil),           // 38: mesos.v1.MasterInfo
-	(*v1.DurationInfo)(nil),         // 39: mesos.v1.DurationInfo
-	(*v1.TaskID)(nil),               // 40: mesos.v1.TaskID
-	(*v1.TaskInfo)(nil),             // 41: mesos.v1.TaskInfo
-	(*v1.KillPolicy)(nil),           // 42: mesos.v1.KillPolicy
-	(*v1.Offer_Operation)(nil),      // 43: mesos.v1.Offer.Operation
+	(*Masters)(nil),                 // 12: clusterd.v1.Masters
+	(*ReconcileTask)(nil),           // 13: clusterd.v1.ReconcileTask
+	(*Refused)(nil),                 // 14: clusterd.v1.Refused
+	(*RunTasks)(nil),                // 15: clusterd.v1.RunTasks
+	(*KillTask)(nil),                // 16: clusterd.v1.KillTask
+	(*ShutdownExecutor)(nil),        // 17: clusterd.v1.ShutdownExecutor
+	(*ShutdownFramework)(nil),       // 18: clusterd.v1.ShutdownFramework
+	(*UpdateFramework)(nil),         // 19: clusterd.v1.UpdateFramework
+	(*AcknowledgeTask)(nil),         // 20: clusterd.v1.AcknowledgeTask
+	(*ApplyOperation)(nil),          // 21: clusterd.v1.ApplyOperation
+	(*AcknowledgeOperation)(nil),    // 22: clusterd.v1.AcknowledgeOperation
+	(*Ping)(nil),                    // 23: clusterd.v1.Ping
+	(*Drain)(nil),                   // 24: clusterd.v1.Drain
+	(*v1.AgentInfo)(nil),            // 25: mesos.v1.AgentInfo
+	(*v1.AgentInfo_Capability)(nil), // 26: mesos.v1.AgentInfo.Capability
+	(*v1.Resource)(nil),             // 27: mesos.v1.Resource
+	(*v1.FrameworkInfo)(nil),        // 28: mesos.v1.FrameworkInfo
+	(*v1.Task)(nil),                 // 29: mesos.v1.Task
+	(*v1.Operation)(nil),            // 30: mesos.v1.Operation
+	(*v1.DrainConfig)(nil),          // 31: mesos.v1.DrainConfig
+	(*v1.FrameworkID)(nil),          // 32: mesos.v1.FrameworkID
+	(*v1.ExecutorInfo)(nil),         // 33: mesos.v1.ExecutorInfo
+	(*v1.ExecutorID)(nil),           // 34: mesos.v1.ExecutorID
+	(*v1.TaskStatus)(nil),           // 35: mesos.v1.TaskStatus
+	(v1.TaskState)(0),               // 36: mesos.v1.TaskState
+	(*v1.OperationStatus)(nil),      // 37: mesos.v1.OperationStatus
+	(*v1.AgentID)(nil),              // 38: mesos.v1.AgentID
+	(*v1.MasterInfo)(nil),           // 39: mesos.v1.MasterInfo
+	(*v1.DurationInfo)(nil),         // 40: mesos.v1.DurationInfo
+	(*v1.TaskID)(nil),               // 41: mesos.v1.TaskID
+	(*v1.TaskInfo)(nil),             // 42: mesos.v1.TaskInfo
+	(*v1.KillPolicy)(nil),           // 43: mesos.v1.KillPolicy
+	(*v1.Offer_Operation)(nil),      // 44: mesos.v1.Offer.Operation
 }
 var file_clusterd_v1_link_proto_depIdxs = []int32{
 	1,  // 0: clusterd.v1.AgentMessage.register:type_name -> clusterd.v1.RegisterAgent
@@ -2014,68 +2101,69 @@ var file_clusterd_v1_link_proto_depIdxs = []int32{
 	7,  // 5: clusterd.v1.AgentMessage.update_agent:type_name -> clusterd.v1.UpdateAgent
 	8,  // 6: clusterd.v1.AgentMessage.pong:type_name -> clusterd.v1.Pong
 	9,  // 7: clusterd.v1.AgentMessage.unregister:type_name -> clusterd.v1.UnregisterAgent
-	24, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
-	25, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
-	26, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
-	27, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
+	25, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
+	26, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
+	27, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
+	28, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
 	2,  // 12: clusterd.v1.RegisterAgent.executors:type_name -> clusterd.v1.AgentExecutor
-	28, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
-	29, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
-	30, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
-	31, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	32, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
-	31, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
-	33, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
-	34, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
-	35, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
-	31, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	36, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
-	36, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
-	31, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
-	33, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
-	31, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	33, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	26, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
+	29, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
+	30, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
+	31, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
+	32, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	33, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
+	32, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
+	34, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
+	35, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
+	36, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
+	32, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	37, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
+	37, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
+	32, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
+	34, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
+	32, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	34, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	27, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
 	11, // 30: clusterd.v1.MasterMessage.registered:type_name -> clusterd.v1.Registered
-	13, // 31: clusterd.v1.MasterMessage.refused:type_name -> clusterd.v1.Refused
-	14, // 32: clusterd.v1.MasterMessage.run_tasks:type_name -> clusterd.v1.RunTasks
-	15, // 33: clusterd.v1.MasterMessage.kill_task:type_name -> clusterd.v1.KillTask
-	16, // 34: clusterd.v1.MasterMessage.shutdown_executor:type_name -> clusterd.v1.ShutdownExecutor
-	17, // 35: clusterd.v1.MasterMessage.shutdown_framework:type_name -> clusterd.v1.ShutdownFramework
-	18, // 36: clusterd.v1.MasterMessage.update_framework:type_name -> clusterd.v1.UpdateFramework
+	14, // 31: clusterd.v1.MasterMessage.refused:type_name -> clusterd.v1.Refused
+	15, // 32: clusterd.v1.MasterMessage.run_tasks:type_name -> clusterd.v1.RunTasks
+	16, // 33: clusterd.v1.MasterMessage.kill_task:type_name -> clusterd.v1.KillTask
+	17, // 34: clusterd.v1.MasterMessage.shutdown_executor:type_name -> clusterd.v1.ShutdownExecutor
+	18, // 35: clusterd.v1.MasterMessage.shutdown_framework:type_name -> clusterd.v1.ShutdownFramework
+	19, // 36: clusterd.v1.MasterMessage.update_framework:type_name -> clusterd.v1.UpdateFramework
 	5,  // 37: clusterd.v1.MasterMessage.framework_message:type_name -> clusterd.v1.ExecutorMessage
-	19, // 38: clusterd.v1.MasterMessage.acknowledge_task:type_name -> clusterd.v1.AcknowledgeTask
-	20, // 39: clusterd.v1.MasterMessage.apply_operation:type_name -> clusterd.v1.ApplyOperation
-	21, // 40: clusterd.v1.MasterMessage.acknowledge_operation:type_name -> clusterd.v1.AcknowledgeOperation
-	22, // 41: clusterd.v1.MasterMessage.ping:type_name -> clusterd.v1.Ping
-	23, // 42: clusterd.v1.MasterMessage.drain:type_name -> clusterd.v1.Drain
-	37, // 43: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
-	38, // 44: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
-	39, // 45: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
-	12, // 46: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
-	31, // 47: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
-	40, // 48: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
-	27, // 49: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
-	32, // 50: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
-	41, // 51: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
-	31, // 52: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
-	40, // 53: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
-	42, // 54: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
-	31, // 55: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	33, // 56: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	31, // 57: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
-	27, // 58: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
-	31, // 59: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
-	40, // 60: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
-	31, // 61: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	43, // 62: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
-	31, // 63: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	30, // 64: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
-	65, // [65:65] is the sub-list for method output_type
-	65, // [65:65] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	20, // 38: clusterd.v1.MasterMessage.acknowledge_task:type_name -> clusterd.v1.AcknowledgeTask
+	21, // 39: clusterd.v1.MasterMessage.apply_operation:type_name -> clusterd.v1.ApplyOperation
+	22, // 40: clusterd.v1.MasterMessage.acknowledge_operation:type_name -> clusterd.v1.AcknowledgeOperation
+	23, // 41: clusterd.v1.MasterMessage.ping:type_name -> clusterd.v1.Ping
+	24, // 42: clusterd.v1.MasterMessage.drain:type_name -> clusterd.v1.Drain
+	12, // 43: clusterd.v1.MasterMessage.masters:type_name -> clusterd.v1.Masters
+	38, // 44: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
+	39, // 45: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
+	40, // 46: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
+	13, // 47: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
+	32, // 48: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
+	41, // 49: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
+	28, // 50: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
+	33, // 51: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
+	42, // 52: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
+	32, // 53: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
+	41, // 54: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
+	43, // 55: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
+	32, // 56: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	34, // 57: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	32, // 58: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
+	28, // 59: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
+	32, // 60: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
+	41, // 61: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
+	32, // 62: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	44, // 63: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
+	32, // 64: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	31, // 65: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
+	66, // [66:66] is the sub-list for method output_type
+	66, // [66:66] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_clusterd_v1_link_proto_init() }
@@ -2107,6 +2195,7 @@ func file_clusterd_v1_link_proto_init() {
 		(*MasterMessage_AcknowledgeOperation)(nil),
 		(*MasterMessage_Ping)(nil),
 		(*MasterMessage_Drain)(nil),
+		(*MasterMessage_Masters)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2114,7 +2203,7 @@ func file_clusterd_v1_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clusterd_v1_link_proto_rawDesc), len(file_clusterd_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
