@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -60,7 +59,7 @@ func masterCommand(e env) *cliv2.Command {
 		if err != nil {
 			return err
 		}
-		return serve(ctx, s)
+		return serve(ctx, log, s)
 	})
 }
 
@@ -90,7 +89,7 @@ func agentCommand(e env) *cliv2.Command {
 			case <-a.Done():
 			}
 		}()
-		return serve(ctx, a)
+		return serve(ctx, log, a)
 	})
 }
 
@@ -125,19 +124,6 @@ func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.C
 			}
 			return run(c.Context, e, v)
 		},
-	}
-}
-
-// serve starts a daemon and stops it when ctx ends or it fails.
-func serve(ctx context.Context, d daemon) error {
-	if err := d.Start(ctx); err != nil {
-		return errors.Join(err, stop(d))
-	}
-	select {
-	case <-ctx.Done():
-		return stop(d)
-	case <-d.Done():
-		return errors.Join(d.Err(), stop(d))
 	}
 }
 
