@@ -25,8 +25,9 @@ func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*c
 			c.setDeadline(fw, c.takeoverDeadline(RecoveredFramework{Info: info}))
 		}
 	}
+	var away []taskRef
 	if from == unreachable || from == stranger {
-		c.forgetUnreachable(ag.id)
+		away = c.forgetUnreachable(ag.id)
 	}
 	reported := map[string]bool{}
 	for _, t := range msg.Tasks {
@@ -34,21 +35,20 @@ func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*c
 		c.adoptTask(ag, t, from)
 	}
 	var reconcile []*clusterdv1.ReconcileTask
-	cells := slices.Clone(ag.cells)
-	slices.SortFunc(cells, compareCells)
-	for _, cl := range cells {
+	for _, cl := range sortedCells(ag) {
 		if reported[cl.fw.id+"\x00"+cl.rec.ID] {
 			continue
 		}
 		// Not there: the launch was lost with the link, or the agent is done with
 		// the task. It holds nothing; the agent will say how it ended.
 		cl.held = false
-		aware := cl.fw.partitionAware()
-		reconcile = append(reconcile, &clusterdv1.ReconcileTask{
-			FrameworkId:    &mesos.FrameworkID{Value: &cl.fw.id},
-			TaskId:         &mesos.TaskID{Value: &cl.rec.ID},
-			PartitionAware: &aware,
-		})
+		reconcile = append(reconcile, accountFor(cl.fw, cl.rec.ID))
+	}
+	for _, ref := range away {
+		// Its framework was told that it may live; it hears now that it does not.
+		if !reported[ref.framework+"\x00"+ref.task] {
+			reconcile = append(reconcile, accountFor(c.framework(ref.framework), ref.task))
+		}
 	}
 	c.adoptExecutors(ag, msg)
 	c.adoptOperations(ag, msg)
@@ -58,6 +58,13 @@ func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*c
 		ag.used = ag.used.Add(used[id])
 	}
 	return reconcile
+}
+
+// sortedCells lists the tasks on an agent by framework and id.
+func sortedCells(ag *agent) []*cell {
+	cells := slices.Clone(ag.cells)
+	slices.SortFunc(cells, compareCells)
+	return cells
 }
 
 func compareCells(a, b *cell) int {
@@ -72,19 +79,33 @@ func compareCells(a, b *cell) int {
 	return 1
 }
 
+func accountFor(fw *framework, id string) *clusterdv1.ReconcileTask {
+	return &clusterdv1.ReconcileTask{
+		FrameworkId:    &mesos.FrameworkID{Value: &fw.id},
+		TaskId:         &mesos.TaskID{Value: &id},
+		PartitionAware: new(fw.partitionAware()),
+	}
+}
+
 // forgetUnreachable drops the tasks that were held for unreachable with their
-// agent: those that live are reported.
-func (c *Core) forgetUnreachable(agentID string) {
+// agent: those that live are reported. It returns those that no framework has been told
+// the end of.
+func (c *Core) forgetUnreachable(agentID string) []taskRef {
+	var open []taskRef
 	for _, ref := range c.unreachableTasks[agentID] {
 		fw := c.framework(ref.framework)
 		if fw == nil {
 			continue
 		}
 		if rec, ok := fw.unreachable.Get(ref.task); ok && rec.AgentID == agentID {
+			if !rec.Terminal() {
+				open = append(open, ref)
+			}
 			c.dropUnreachable(fw, ref.task)
 		}
 	}
 	delete(c.unreachableTasks, agentID)
+	return open
 }
 
 // adoptTask takes over one reported task.
@@ -116,6 +137,9 @@ func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
 			ended.State = rec.State
 			c.setTask(cl, ended)
 		}
+		if cl.rec.State == mesos.TaskState_TASK_UNREACHABLE {
+			c.reappear(cl, rec)
+		}
 		cl.held = !removable(cl.rec.State)
 		return
 	}
@@ -134,10 +158,22 @@ func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
 		stranger:    "Unknown agent reregistered",
 		returning:   "Agent reregistered",
 	}[from]
-	c.sendStatus(fw, c.status(update{
-		task: rec.ID, agent: ag.id, state: rec.State, message: message,
+	c.sendStatus(fw, c.reappeared(rec, message))
+}
+
+// reappear gives a task that was taken for unreachable the state that its agent reports.
+func (c *Core) reappear(cl *cell, reported *Task) {
+	s := c.reappeared(reported, "Agent reregistered")
+	c.applyStatus(cl, s, reported.State)
+	c.sendStatus(cl.fw, s)
+}
+
+// reappeared is what a framework hears of a task that it believes to be lost.
+func (c *Core) reappeared(rec *Task, message string) *mesos.TaskStatus {
+	return c.status(update{
+		task: rec.ID, agent: rec.AgentID, state: rec.State, message: message,
 		reason: mesos.TaskStatus_REASON_AGENT_REREGISTERED, executor: rec.ExecutorID, of: rec,
-	}))
+	})
 }
 
 // allocatedResources gives resources that an old agent reports without a role the

@@ -25,6 +25,7 @@ type agent struct {
 	link                              LinkID // 0: none
 	connected, active, deactivated    bool
 	registeredAt, reregisteredAt      time.Time
+	disconnectedAt                    time.Time // of the last time
 	total, used, offered              resources.Resources
 	unavailability                    *mesos.Unavailability
 	drain                             *mesos.DrainInfo
@@ -154,6 +155,14 @@ func (c *Core) register(reg *registration) {
 	}
 	if err := reg.validate(); err != nil {
 		c.refuseAgent(reg, err.Error(), false)
+		return
+	}
+	if other := reg.msg.GetClusterId(); reg.id() != "" && other != "" && c.cfg.ClusterID != "" && other != c.cfg.ClusterID {
+		// Before anything that could tell it to shut down: its tasks are another
+		// cluster's, and only a person knows which of the two is wrong.
+		c.refuseAgent(reg, fmt.Sprintf("Agent %s belongs to cluster %s, and this master to cluster %s: "+
+			"point the agent at its own masters, or remove its checkpointed state to let it join this cluster anew",
+			reg.id(), other, c.cfg.ClusterID), false)
 		return
 	}
 	domain := info.GetDomain().GetFaultDomain() != nil
@@ -288,10 +297,8 @@ func (c *Core) readmittedInVain(id string, info *mesos.AgentInfo) {
 		return
 	}
 	c.unreachable.Delete(id)
-	if _, ok := c.recovered.Get(id); !ok {
-		c.expect(id, RecoveredAgent{Info: info})
-		c.timers.add(c.now.Add(c.cfg.AgentReregisterTimeout), timer{kind: recoveredTimer, id: id})
-	}
+	c.unexpect(id)
+	c.expectLate(id, RecoveredAgent{Info: info})
 	c.publish.departures = true
 }
 
@@ -353,16 +360,20 @@ func (c *Core) join(reg *registration, from origin) {
 	reconcile := c.adopt(ag, msg, from)
 	c.alloc.AddAgent(id, ag.allocation(), ag.usedBy())
 	c.touchAgent(ag)
-	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: &clusterdv1.Registered{
+	registered := &clusterdv1.Registered{
 		AgentId:        &mesos.AgentID{Value: &ag.id},
 		MasterInfo:     c.cfg.MasterInfo,
 		PingTimeout:    &mesos.DurationInfo{Nanoseconds: new(int64(c.cfg.AgentPingTimeout) * int64(c.cfg.MaxAgentPingTimeouts))},
 		ReconcileTasks: reconcile,
-	}}})
+	}
+	if c.cfg.ClusterID != "" {
+		registered.ClusterId = &c.cfg.ClusterID
+	}
+	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: registered}})
 	c.briefAgent(ag, msg)
-	ag.pongDue, ag.missed, ag.removing = false, 0, false
+	ag.pongDue, ag.missed = false, 0
+	c.cancelUnreachable(ag)
 	ag.pingGen++
-	ag.removeGen++
 	ag.disconnectGen++
 	c.timers.add(c.now.Add(c.cfg.AgentPingTimeout), timer{kind: pingTimer, id: id, gen: ag.pingGen})
 	c.log(Info, "agent_registered", "agent_id", id, "hostname", ag.info.GetHostname(),

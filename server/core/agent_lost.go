@@ -1,10 +1,7 @@
 package core
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
-	"time"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
@@ -25,32 +22,16 @@ func (c *Core) linkClosed(in LinkClosed) {
 	c.disconnect(l.ag)
 }
 
-// disconnect takes an agent's offers back and waits for it. The tasks of
-// frameworks that do not checkpoint are lost at once: their executors die with
-// the agent's process.
+// disconnect takes an agent's offers back and waits for it. Its tasks may live, whoever
+// started them: only the link is known to be broken.
 func (c *Core) disconnect(ag *agent) {
 	ag.link, ag.connected, ag.active = 0, false, false
 	c.alloc.DeactivateAgent(ag.id)
 	c.rescindAgent(ag)
-	cells := slices.Clone(ag.cells)
-	slices.SortFunc(cells, compareCells)
-	for _, cl := range cells {
-		if cl.fw.info.GetCheckpoint() {
-			continue
-		}
-		c.endTask(cl, false, update{
-			state:   mesos.TaskState_TASK_LOST,
-			message: fmt.Sprintf("Agent %s disconnected", ag.info.GetHostname()),
-			reason:  mesos.TaskStatus_REASON_AGENT_DISCONNECTED,
-		})
-	}
-	for _, e := range ag.executors.Values() {
-		if fw := c.framework(e.FrameworkID); fw == nil || !fw.info.GetCheckpoint() {
-			c.removeExecutor(e)
-		}
-	}
+	ag.disconnectedAt = c.now
 	ag.disconnectGen++
 	c.timers.add(c.now.Add(c.cfg.AgentReregisterTimeout), timer{kind: reregisterTimer, id: ag.id, gen: ag.disconnectGen})
+	c.startGrace(ag)
 	c.touchAgent(ag)
 }
 
@@ -88,11 +69,7 @@ func (c *Core) ping(id string, gen uint64) {
 
 func (c *Core) pong(ag *agent) {
 	ag.pongDue, ag.missed = false, 0
-	if ag.removing && c.busy[ag.id] == settled {
-		ag.removing = false
-		ag.removeGen++
-		c.count("master/slave_unreachable_canceled")
-	}
+	c.cancelUnreachable(ag)
 }
 
 func (c *Core) reregisterTimeout(id string, gen uint64) {
@@ -112,26 +89,36 @@ func (c *Core) scheduleUnreachable(ag *agent, reason string) {
 	ag.removing, ag.removeReason = true, reason
 	ag.removeGen++
 	c.count("master/slave_unreachable_scheduled")
-	at := c.limiter.take(c.now)
-	if at.After(c.now) {
-		c.timers.add(at, timer{kind: unreachableTimer, id: ag.id, gen: ag.removeGen})
-		return
-	}
-	c.markUnreachable(ag)
+	c.await(lostLimiter, ticket{id: ag.id, gen: ag.removeGen})
 }
 
-func (c *Core) unreachablePermitted(id string, gen uint64) {
-	if ag := c.agent(id); ag != nil && ag.removing && ag.removeGen == gen && c.busy[id] == settled {
-		c.markUnreachable(ag)
+// cancelUnreachable lets an agent live that was to be marked unreachable.
+func (c *Core) cancelUnreachable(ag *agent) {
+	if !ag.removing {
+		return
 	}
+	ag.removing = false
+	ag.removeGen++
+	c.count("master/slave_unreachable_canceled")
+}
+
+// unreachablePermitted says whether the limit was made use of.
+func (c *Core) unreachablePermitted(t ticket) bool {
+	ag := c.agent(t.id)
+	if ag == nil || !ag.removing || ag.removeGen != t.gen || c.busy[t.id] != settled {
+		return false
+	}
+	if c.registering[ag.id] != nil {
+		c.cancelUnreachable(ag) // it is just coming back
+		return false
+	}
+	c.markUnreachable(ag)
+	return true
 }
 
 // markUnreachable has the registry know first (Mesos: Master::markUnreachable).
 func (c *Core) markUnreachable(ag *agent) {
-	if c.registering[ag.id] != nil {
-		ag.removing = false
-		return // it is just coming back
-	}
+	ag.removing = false
 	c.count("master/slave_unreachable_completed")
 	c.log(Warn, "agent_marking_unreachable", "agent_id", ag.id, "hostname", ag.info.GetHostname(), "reason", ag.removeReason)
 	c.busy[ag.id] = toUnreachable
@@ -209,10 +196,9 @@ func (c *Core) settle(id string) {
 
 // loseAgent takes an agent and all that is on it out of the books.
 func (c *Core) loseAgent(ag *agent, unreachable bool, how func(*framework) update) {
+	c.cancelUnreachable(ag)
 	c.alloc.RemoveAgent(ag.id)
-	cells := slices.Clone(ag.cells)
-	slices.SortFunc(cells, compareCells)
-	for _, cl := range cells {
+	for _, cl := range sortedCells(ag) {
 		c.endTask(cl, unreachable, how(cl.fw))
 	}
 	for _, e := range ag.executors.Values() {
@@ -265,112 +251,4 @@ func (c *Core) bulkOperations(ag *agent, state mesos.OperationState, message str
 			AgentId:     &mesos.AgentID{Value: &ag.id},
 		})
 	}
-}
-
-// recoveryTimeout marks the agents unreachable that have not come back since this
-// master took over (Mesos: Master::recoveredSlavesTimeout).
-func (c *Core) recoveryTimeout() {
-	for _, id := range c.recovered.Keys() {
-		c.scheduleRecovered(id)
-	}
-}
-
-func (c *Core) scheduleRecovered(id string) {
-	if _, ok := c.recovered.Get(id); !ok || c.busy[id] != settled {
-		return
-	}
-	at := c.limiter.take(c.now)
-	if at.After(c.now) {
-		c.timers.add(at, timer{kind: recoveredGoneTimer, id: id})
-		return
-	}
-	c.recoveredUnreachable(id)
-}
-
-func (c *Core) recoveredUnreachable(id string) {
-	if _, ok := c.recovered.Get(id); !ok || c.busy[id] != settled || c.registering[id] != nil {
-		return
-	}
-	c.log(Warn, "recovered_agent_unreachable", "agent_id", id)
-	c.busy[id] = toUnreachable
-	at := c.now
-	c.propose(id, func() {
-		c.count("master/slave_removals")
-		c.count("master/slave_removals/reason_unhealthy")
-		c.count("master/recovery_slave_removals")
-		c.unexpect(id)
-		c.unreachable.Set(id, at)
-		c.agentLost(id)
-		c.settle(id)
-	}, command(clusterdv1.Command_MARK_AGENT_UNREACHABLE, &clusterdv1.MarkAgentUnreachable{
-		AgentId:         &mesos.AgentID{Value: &id},
-		UnreachableTime: timeInfo(at),
-	}))
-}
-
-// collectRegistry prunes what the registry has held for long enough (Mesos:
-// Master::doRegistryGc): unreachable and gone agents, and the ids of frameworks
-// that ended.
-func (c *Core) collectRegistry() {
-	c.timers.add(c.now.Add(c.cfg.RegistryGCInterval), timer{kind: gcTimer})
-	prune := &clusterdv1.PruneAgents{}
-	old := func(m map[string]time.Time) []string { return c.expired(m) }
-	for _, id := range old(mapOf(c.unreachable.Scan)) {
-		// Nor one that an operator just decides about.
-		if c.busy[id] == settled && c.registering[id] == nil && len(c.queued[id]) == 0 && !c.pruning[id] {
-			c.pruning[id] = true
-			prune.Unreachable = append(prune.Unreachable, &mesos.AgentID{Value: new(id)})
-		}
-	}
-	for _, id := range old(mapOf(c.gone.Scan)) {
-		prune.Gone = append(prune.Gone, &mesos.AgentID{Value: new(id)})
-	}
-	for _, id := range old(c.removed) {
-		prune.RemovedFrameworks = append(prune.RemovedFrameworks, &mesos.FrameworkID{Value: new(id)})
-	}
-	if len(prune.Unreachable)+len(prune.Gone)+len(prune.RemovedFrameworks) == 0 {
-		return
-	}
-	c.propose("registry gc", func() {
-		for _, id := range prune.Unreachable {
-			delete(c.pruning, id.GetValue())
-			// An agent that came back meanwhile is not in the list any more.
-			if c.registering[id.GetValue()] == nil {
-				c.unreachable.Delete(id.GetValue())
-				delete(c.unreachableTasks, id.GetValue())
-				c.setWill(id.GetValue(), will{})
-			}
-		}
-		for _, id := range prune.Gone {
-			c.gone.Delete(id.GetValue())
-		}
-		for _, id := range prune.RemovedFrameworks {
-			delete(c.removed, id.GetValue())
-		}
-		c.publish.departures = true
-	}, command(clusterdv1.Command_PRUNE_AGENTS, prune))
-}
-
-func mapOf(scan func(func(string, time.Time) bool)) map[string]time.Time {
-	m := map[string]time.Time{}
-	scan(func(id string, t time.Time) bool {
-		m[id] = t
-		return true
-	})
-	return m
-}
-
-// expired lists the ids that are too old, or the oldest of too many.
-func (c *Core) expired(m map[string]time.Time) []string {
-	ids := sortedKeys(m)
-	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(m[a].UnixNano(), m[b].UnixNano()) })
-	over := 0
-	if c.cfg.RegistryMaxAgentCount > 0 {
-		over = max(0, len(ids)-c.cfg.RegistryMaxAgentCount)
-	}
-	n := 0
-	for n < len(ids) && (n < over || c.cfg.RegistryMaxAgentAge > 0 && c.now.Sub(m[ids[n]]) >= c.cfg.RegistryMaxAgentAge) {
-		n++
-	}
-	return ids[:n]
 }

@@ -77,7 +77,10 @@ type Core struct {
 	queued                   map[string][]*proposal    // by key; the first is under way
 	turns                    map[string][]func(func()) // by key; the first is under way
 	nextProposal             uint64
-	limiter                  limiter
+	limiters                 [limiterKinds]limiter
+	missing                  map[string]uint64 // recovered agents that wait for a limiter: the generation of their ticket
+	missingGen               uint64
+	inherited                int // agents in the registry when this master took over
 	nextAllocation           time.Time
 	recovering               bool // the allocator waits for agents
 	recoveryRest             int  // so many may be missing when it ends
@@ -105,6 +108,8 @@ type RecoveredAgent struct {
 	Info        *mesos.AgentInfo
 	DrainInfo   *mesos.DrainInfo
 	Deactivated bool
+
+	late uint64 // not zero: expected since later than the others, until the timer of this generation
 }
 
 // RecoveredFramework is a framework that had not ended. Deadline is when it is
@@ -155,9 +160,12 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		proposals:        map[uint64]*proposal{},
 		queued:           map[string][]*proposal{},
 		turns:            map[string][]func(func()){},
+		missing:          map[string]uint64{},
 	}
 	c.rng = cfg.Seed ^ hashString(c.masterID)
-	c.limiter.limit = cfg.AgentRemovalRateLimit
+	for i := range c.limiters {
+		c.limiters[i].limit = cfg.AgentRemovalRateLimit
+	}
 	c.publish.init(c)
 	for _, d := range rec.Unreachable {
 		c.unreachable.Set(d.ID, d.Time)
@@ -183,6 +191,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		fw.deadlineSaved = !f.Deadline.IsZero()
 		c.setDeadline(fw, c.takeoverDeadline(f))
 	}
+	c.inherited = c.recovered.Len()
 	c.startRecovery()
 	if c.recovered.Len() > 0 {
 		c.timers.add(now.Add(c.cfg.AgentReregisterTimeout), timer{kind: recoveryTimer})
@@ -244,6 +253,9 @@ func withDefaults(cfg Config) Config {
 	setDuration(&cfg.AgentReregisterTimeout, 10*time.Minute)
 	setDuration(&cfg.HeartbeatInterval, 15*time.Second)
 	setInt(&cfg.MaxAgentPingTimeouts, 5)
+	if cfg.NonCheckpointingGrace == nil {
+		cfg.NonCheckpointingGrace = new(cfg.AgentPingTimeout * time.Duration(cfg.MaxAgentPingTimeouts))
+	}
 	return cfg
 }
 

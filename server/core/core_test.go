@@ -95,7 +95,9 @@ func TestViewsWhileTheCoreWorks(t *testing.T) {
 
 // TestTaskOnTwoAgents has a framework use an id again that it was told is lost.
 func TestTaskOnTwoAgents(t *testing.T) {
-	h := newHarness(t, testConfig(), Recovered{})
+	cfg := testConfig()
+	cfg.NonCheckpointingGrace = new(time.Duration(0))
+	h := newHarness(t, cfg, Recovered{})
 	info := multiRole("f", 0)
 	info.Checkpoint = new(false)
 	id := h.subscribe("s", info)

@@ -197,7 +197,7 @@ type Config struct {
 	AgentPingTimeout        time.Duration // --agent_ping_timeout
 	MaxAgentPingTimeouts    int           // --max_agent_ping_timeouts
 	AgentReregisterTimeout  time.Duration // --agent_reregister_timeout
-	AgentRemovalRateLimit   *RateLimit    // --agent_removal_rate_limit; nil: none
+	AgentRemovalRateLimit   *RateLimit    // --agent_removal_rate_limit, see limiterKind; nil: none
 	Roles                   []string      // --roles; nil: any
 	RootSubmissions         bool          // --root_submissions
 	RequireAgentDomain      bool          // --require_agent_domain
@@ -215,6 +215,15 @@ type Config struct {
 	// --allocator_recovery_timeout is over. Zero in either: nobody waits.
 	AllocatorAgentRecoveryFactor float64
 	AllocatorRecoveryTimeout     time.Duration
+
+	// RecoveryAgentRemovalLimit (--recovery_agent_removal_limit) is the share of the
+	// agents, 0 to 1, that may be missing AgentReregisterTimeout after a failover: if
+	// more are, the core stops. Nil: all may.
+	RecoveryAgentRemovalLimit *float64
+	// NonCheckpointingGrace (--non_checkpointing_grace) is how long tasks of frameworks
+	// that do not checkpoint are kept when the link to their agent breaks. Nil: as long
+	// as an agent may leave pings unanswered; zero: not at all, as in Mesos.
+	NonCheckpointingGrace *time.Duration
 
 	// ConstraintRegexps are --offer_constraints_re2_max_mem and
 	// --offer_constraints_re2_max_program_size.

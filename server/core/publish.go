@@ -54,6 +54,7 @@ func (c *Core) expect(id string, a RecoveredAgent) {
 
 // unexpect forgets that an agent is expected.
 func (c *Core) unexpect(id string) {
+	c.cancelMissing(id)
 	c.recovered.Delete(id)
 	c.publish.recovered.Delete(id)
 	c.publish.departures = true

@@ -31,12 +31,17 @@ func (c *Core) latestStatus(rec *Task) *mesos.TaskStatus {
 	if rec.StatusUpdateUUID != "" {
 		state = rec.StatusUpdateState
 	}
-	return c.status(update{
+	u := update{
 		task: rec.ID, agent: rec.AgentID, executor: rec.ExecutorID, state: state,
 		message: "Reconciliation: Latest task state",
 		reason:  mesos.TaskStatus_REASON_RECONCILIATION,
 		of:      rec,
-	})
+	}
+	if rec.State == mesos.TaskState_TASK_UNREACHABLE {
+		// What the agent said last is not the news: see endGrace.
+		u.state, u.unreachable = rec.State, rec.Latest().Full.GetUnreachableTime()
+	}
+	return c.status(u)
 }
 
 // reconcileTask answers for one task; nil if the answer must wait until agents

@@ -9,17 +9,17 @@ import (
 type timerKind int
 
 const (
-	heartbeatTimer     timerKind = iota // of the stream id
-	failoverTimer                       // of the framework id, generation gen
-	offerTimer                          // of the offer or inverse offer id
-	pingTimer                           // of the agent id, generation gen
-	reregisterTimer                     // of the agent id, generation gen
-	unreachableTimer                    // of the agent id: the rate limiter permits now
-	recoveryTimer                       // recovered agents had their time
-	recoveredTimer                      // the recovered agent id had its time
-	recoveredGoneTimer                  // of the recovered agent id: the limiter permits now
-	gcTimer                             // of the registry
-	patienceTimer                       // the allocator has waited for agents long enough
+	heartbeatTimer  timerKind = iota // of the stream id
+	failoverTimer                    // of the framework id, generation gen
+	offerTimer                       // of the offer or inverse offer id
+	pingTimer                        // of the agent id, generation gen
+	reregisterTimer                  // of the agent id, generation gen
+	limiterTimer                     // of the limiter gen: it permits the next now
+	graceTimer                       // of the agent id, generation gen
+	recoveryTimer                    // recovered agents had their time
+	recoveredTimer                   // of the recovered agent id, generation gen
+	gcTimer                          // of the registry
+	patienceTimer                    // the allocator has waited for agents long enough
 )
 
 // timer is a deadline. There is no way to cancel one: whoever set it looks, when
@@ -100,37 +100,18 @@ func (c *Core) runTimers() {
 			c.ping(t.id, t.gen)
 		case reregisterTimer:
 			c.reregisterTimeout(t.id, t.gen)
-		case unreachableTimer:
-			c.unreachablePermitted(t.id, t.gen)
+		case limiterTimer:
+			c.permit(limiterKind(t.gen))
+		case graceTimer:
+			c.graceTimeout(t.id, t.gen)
 		case recoveryTimer:
 			c.recoveryTimeout()
 		case recoveredTimer:
-			c.scheduleRecovered(t.id)
-		case recoveredGoneTimer:
-			c.recoveredUnreachable(t.id)
+			c.recoveredTimeout(t.id, t.gen)
 		case gcTimer:
 			c.collectRegistry()
 		case patienceTimer:
 			c.finishRecovery("timeout")
 		}
 	}
-}
-
-// limiter hands out times at which something rare may happen, evenly spaced.
-type limiter struct {
-	limit *RateLimit
-	next  time.Time
-}
-
-// take returns the next time that is permitted.
-func (l *limiter) take(now time.Time) time.Time {
-	if l.limit == nil || l.limit.N <= 0 || l.limit.Per <= 0 {
-		return now
-	}
-	at := now
-	if l.next.After(now) {
-		at = l.next
-	}
-	l.next = at.Add(l.limit.Per / time.Duration(l.limit.N))
-	return at
 }
