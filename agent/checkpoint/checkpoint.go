@@ -17,9 +17,10 @@
 //	updates     <framework id> 0 <task id> 0 seq clusterd.v1.UpdateRecord; seq is
 //	                                             uint64, big endian
 //	operations  <operation uuid>                 clusterd.v1.OperationRecord
+//	cluster     "cluster"                        clusterd.v1.ClusterRecord
 //
 // (0 is a zero byte, which no id contains.) Without "agent"/"info" nothing else
-// counts: the agent never registered, or is to begin anew.
+// counts but "cluster": the agent never registered, or is to begin anew.
 //
 // [Store] has three implementations: [Bolt], [Memory] for simulations, and
 // [Failing] for tests of what a full disk does. A Store belongs to one
@@ -66,9 +67,10 @@ const (
 	bucketTasks      = "tasks"
 	bucketUpdates    = "updates"
 	bucketOperations = "operations"
+	bucketCluster    = "cluster"
 )
 
-var buckets = []string{bucketAgent, bucketFrameworks, bucketExecutors, bucketTasks, bucketUpdates, bucketOperations}
+var buckets = []string{bucketAgent, bucketFrameworks, bucketExecutors, bucketTasks, bucketUpdates, bucketOperations, bucketCluster}
 
 // tables is what records are written to.
 type tables interface {
@@ -103,11 +105,16 @@ func apply(t tables, r core.Record) error {
 		return putMessage(t, bucketAgent, key("info"), r.Info)
 	case core.ForgetAgent:
 		for _, b := range buckets {
+			if b == bucketCluster {
+				continue // to come back as another it must find the masters
+			}
 			if err := t.clear(b); err != nil {
 				return err
 			}
 		}
 		return nil
+	case core.PutCluster:
+		return putMessage(t, bucketCluster, key("cluster"), r.Cluster)
 	case core.PutResources:
 		return putMessage(t, bucketAgent, key("resources"), r.Resources)
 	case core.PutDrain:
@@ -195,6 +202,12 @@ func (l *loader) row(bucket string, k, v []byte) error {
 			return l.bad(bucket, k, err)
 		}
 		l.out.Operations = append(l.out.Operations, m)
+	case bucketCluster:
+		m := &clusterdv1.ClusterRecord{}
+		if err := decode(m); err != nil {
+			return l.bad(bucket, k, err)
+		}
+		l.out.Cluster = m
 	}
 	return nil
 }
@@ -244,7 +257,7 @@ func (l *loader) updateRow(k []byte, decode func(proto.Message) error) error {
 
 func (l *loader) done() *core.Checkpoint {
 	if l.out.Agent == nil {
-		return &core.Checkpoint{}
+		return &core.Checkpoint{Cluster: l.out.Cluster}
 	}
 	return &l.out
 }

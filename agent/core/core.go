@@ -229,6 +229,8 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.linkUp(in)
 	case LinkDown:
 		c.linkDown(in)
+	case LeaderKnown:
+		c.leaderKnown(in)
 	case MasterMessage:
 		c.masterMessage(in)
 	case Subscribe:

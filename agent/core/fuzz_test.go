@@ -48,7 +48,7 @@ func FuzzMessages(f *testing.F) {
 	for _, line := range []string{
 		"registered unknown=x", "registered id=../x", "refused", "refused shutdown", "run task=t", "run task=u,v group executor=e existing",
 		"run executor=e task=b existing limit volume", "kill task=t", "kill task=a", "ack task=t uuid=1", "shutdown-executor executor=e",
-		"shutdown-framework", "ping disconnected", "operation type=create uuid=q id=2", "operation uuid=z", "ack-operation uuid=p status=s",
+		"shutdown-framework", "ping disconnected", "masters are=a,b", "registered cluster=C masters=a epoch=3", "operation type=create uuid=q id=2", "operation uuid=z", "ack-operation uuid=p status=s",
 	} {
 		cmd, a := parseArgs(line)
 		b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(w.message(cmd, a))

@@ -53,6 +53,10 @@ type LinkDown struct {
 	Reason string
 }
 
+// LeaderKnown says which leadership is the newest that gossip has heard of; zero
+// if nobody seems to lead. It is a hint.
+type LeaderKnown struct{ Epoch uint64 }
+
 // MasterMessage is a message over the link.
 type MasterMessage struct {
 	Link    LinkID
@@ -121,6 +125,7 @@ type Tick struct{}
 func (Recovered) input()           {}
 func (LinkUp) input()              {}
 func (LinkDown) input()            {}
+func (LeaderKnown) input()         {}
 func (MasterMessage) input()       {}
 func (Subscribe) input()           {}
 func (Call) input()                {}
@@ -146,6 +151,13 @@ type Persist struct{ Record Record }
 // ConnectMaster asks for a link to the leading master; LinkUp or LinkDown
 // follows.
 type ConnectMaster struct{}
+
+// LearnMasters says where the masters of the agent's cluster are, for the next
+// ConnectMaster.
+type LearnMasters struct {
+	ClusterID string
+	Masters   []string
+}
 
 // CloseLink ends the link after what is queued on it; LinkDown follows.
 type CloseLink struct {
@@ -278,6 +290,7 @@ type Count struct {
 
 func (Persist) effect()          {}
 func (ConnectMaster) effect()    {}
+func (LearnMasters) effect()     {}
 func (CloseLink) effect()        {}
 func (SendMaster) effect()       {}
 func (Respond) effect()          {}

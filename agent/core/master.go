@@ -10,12 +10,21 @@ import (
 )
 
 const (
-	// registerRetryMax bounds the wait between attempts to register
-	// (REGISTER_RETRY_INTERVAL_MAX in src/slave/constants.hpp).
-	registerRetryMax = time.Minute
-	// dialRetryMax bounds it while no master answers at all: there is then
-	// nobody to be overrun, and tasks that end have nobody to tell.
-	dialRetryMax = 5 * time.Second
+	// refusedRetryMax bounds the wait between attempts to register that masters
+	// refuse (REGISTER_RETRY_INTERVAL_MAX in src/slave/constants.hpp).
+	refusedRetryMax = time.Minute
+	// registerRetryMax bounds it when links end before the agent is registered: it
+	// is over for a whole herd in that time.
+	registerRetryMax = 10 * time.Second
+	// dialRetryMax bounds it while nobody leads: tasks that end have nobody to
+	// tell, and an election is over in a second or two.
+	dialRetryMax = 2 * time.Second
+	// gossipRetryMax is dialRetryMax of an agent that gossip tells who leads: it
+	// need not ask.
+	gossipRetryMax = 5 * time.Second
+	// staleLinkTimeout is how long a master that another may have replaced may take
+	// to answer a registration.
+	staleLinkTimeout = 5 * time.Second
 	// registerTimeout is how long a master may take to admit the agent: it
 	// commits the admission to its registry first.
 	registerTimeout = time.Minute
@@ -28,7 +37,13 @@ type registration struct {
 	link       LinkID // 0: none
 	connecting bool
 	attempts   int // since the last success
+	refusals   int // those of them that a master refused
 	master     *mesos.MasterInfo
+	// linkEpoch numbers the leadership that the agent is registered with, and
+	// leaderEpoch the newest that gossip knows; 0: unknown.
+	linkEpoch, leaderEpoch uint64
+	// cluster is what is kept of the cluster last registered with; nil: none.
+	cluster *clusterdv1.ClusterRecord
 
 	pingTimeout time.Duration
 	// linkTimer guards the answer to RegisterAgent, then the pings.
@@ -52,9 +67,9 @@ func (c *Core) connectIn(d time.Duration) {
 
 // backoff is uniform in [0, factor * 2^attempts], at most limit
 // (Slave::doReliableRegistration).
-func (c *Core) backoff(limit time.Duration) time.Duration {
+func (c *Core) backoff(attempts int, limit time.Duration) time.Duration {
 	span := c.cfg.RegistrationBackoffFactor
-	for range c.attempts {
+	for range attempts {
 		if span >= limit {
 			break
 		}
@@ -94,8 +109,11 @@ func (c *Core) linkDown(in LinkDown) {
 	case in.Link == 0 && c.connecting:
 		c.connecting = false
 		limit = dialRetryMax
+		if c.leaderEpoch != 0 {
+			limit = gossipRetryMax
+		}
 	case in.Link != 0 && in.Link == c.link:
-		c.link = 0
+		c.link, c.linkEpoch = 0, 0
 	default:
 		return // of a link that is given up already
 	}
@@ -109,8 +127,11 @@ func (c *Core) linkDown(in LinkDown) {
 	if c.phase != disconnected {
 		return
 	}
-	wait := c.backoff(limit)
+	wait := c.backoff(c.attempts, limit)
 	c.attempts++
+	if c.refusals > 0 && in.Link != 0 {
+		wait = c.backoff(c.refusals-1, refusedRetryMax)
+	}
 	c.log(Info, "registration_scheduled", "in", wait.String(), "reason", in.Reason)
 	c.connectIn(wait)
 }
@@ -124,6 +145,9 @@ func (c *Core) registerMessage() *clusterdv1.RegisterAgent {
 		Ip:                    new(c.cfg.IP),
 		CheckpointedResources: c.checkpointed.Proto(),
 		DrainConfig:           c.draining.config,
+	}
+	if id := c.cluster.GetClusterId(); id != "" && c.agentID() != "" {
+		m.ClusterId = &id
 	}
 	for _, t := range c.cfg.Capabilities {
 		m.Capabilities = append(m.Capabilities, &mesos.AgentInfo_Capability{Type: t.Enum()})
@@ -164,6 +188,11 @@ func (c *Core) masterMessage(in MasterMessage) {
 		return
 	case *clusterdv1.MasterMessage_Ping:
 		c.ping(m.Ping)
+		return
+	case *clusterdv1.MasterMessage_Masters:
+		if c.phase == running { // else it may be of a cluster that is not the agent's
+			c.learn(c.cluster.GetClusterId(), m.Masters.GetAddresses())
+		}
 		return
 	}
 	if c.phase != running {
@@ -224,13 +253,26 @@ func (c *Core) registered(m *clusterdv1.Registered) {
 		c.log(Warn, "already_registered")
 		return
 	}
+	if ours, theirs := c.cluster.GetClusterId(), m.GetClusterId(); known != "" && ours != "" && theirs != "" && ours != theirs {
+		c.refuse("the master is of the cluster " + theirs + ", this agent of " + ours)
+		return
+	}
+	if m.Epoch != nil && m.GetEpoch() < c.leaderEpoch {
+		c.dropLink("another master leads")
+		return
+	}
+	// A master that does not say is taken for the one that gossip means.
+	c.linkEpoch = max(m.GetEpoch(), c.leaderEpoch)
 	c.master = m.GetMasterInfo()
-	c.attempts = 0
+	c.attempts, c.refusals = 0, 0
 	c.phase = running
 	if known == "" {
 		info := proto.CloneOf(c.info)
 		info.Id = m.GetAgentId()
 		c.info = info
+		if c.cluster.GetClusterId() != "" { // of an earlier agent
+			c.cluster = &clusterdv1.ClusterRecord{ClusterId: new(""), Masters: c.cluster.GetMasters()}
+		}
 		// What an earlier agent left, if it was killed while it shut down.
 		c.persist(ForgetAgent{})
 	}
@@ -238,6 +280,7 @@ func (c *Core) registered(m *clusterdv1.Registered) {
 		c.infoChanged = false
 		c.persist(PutAgent{c.info})
 	}
+	c.learn(m.GetClusterId(), m.GetMasters())
 	c.pingTimeout = time.Duration(m.GetPingTimeout().GetNanoseconds())
 	if c.pingTimeout <= 0 {
 		c.pingTimeout = defaultPingTimeout
@@ -252,15 +295,12 @@ func (c *Core) registered(m *clusterdv1.Registered) {
 
 // refused takes the master's no.
 func (c *Core) refused(m *clusterdv1.Refused) {
-	c.log(Error, "refused_by_master", "message", m.GetMessage())
 	if m.GetShutdown() {
+		c.log(Error, "refused_by_master", "message", m.GetMessage())
 		c.shutdownAgent("the master refused the agent: "+m.GetMessage(), false)
 		return
 	}
-	if c.phase == running {
-		c.phase = disconnected
-	}
-	c.dropLink("refused")
+	c.refuse(m.GetMessage())
 }
 
 func (c *Core) watchPings() {

@@ -27,6 +27,7 @@ type history struct {
 	waiting []string                 // containers being launched
 	resizes []string
 	linked  bool
+	epoch   int // of the leader that gossip knows
 	// taken are the updates that were made durable, by task, in order.
 	taken map[string][]string
 	// sent are those that the master was sent, by task, each once.
@@ -182,6 +183,10 @@ func (h *history) step() {
 		h.crash()
 	case p < 97:
 		h.play("drain grace=%ds", h.rng.IntN(3))
+	case p < 98:
+		h.epoch = h.rng.IntN(5)
+		h.play("leader epoch=%d", h.epoch)
+		h.linked = h.core.View().Phase == "RUNNING"
 	default:
 		h.play("ping")
 	}
@@ -260,7 +265,16 @@ func (h *history) relink() {
 	}
 	h.play("advance by=2m")
 	h.play("up")
-	h.play("registered")
+	if epoch := h.rng.IntN(5); epoch > 0 && h.rng.IntN(2) == 0 {
+		// It may be a leader that was deposed, which the agent leaves again.
+		h.play("registered cluster=C masters=m%d epoch=%d", epoch, epoch)
+		if got, want := h.core.View().Phase == "RUNNING", epoch >= h.epoch; got != want {
+			h.t.Fatalf("registered with leadership %d while gossip knows %d: running is %v, want %v\n%s",
+				epoch, h.epoch, got, want, h.log.String())
+		}
+	} else {
+		h.play("registered")
+	}
 	h.linked = h.core.View().Phase == "RUNNING"
 }
 
@@ -272,7 +286,7 @@ func (h *history) crash() {
 			delete(h.alive, c)
 		}
 	}
-	h.waiting, h.resizes, h.linked = nil, nil, false
+	h.waiting, h.resizes, h.linked, h.epoch = nil, nil, false, 0
 	h.play("crash")
 	h.play("recovered")
 	// The containerizer reports the end of what it does not find.

@@ -11,8 +11,13 @@ type Record interface{ record() }
 // PutAgent keeps the agent's description, with the id the master gave it.
 type PutAgent struct{ Info *mesos.AgentInfo }
 
-// ForgetAgent drops everything: the next run is a new agent.
+// ForgetAgent drops everything but where the masters are: the next run is a new
+// agent.
 type ForgetAgent struct{}
+
+// PutCluster keeps the cluster that the agent is of and its masters; ForgetAgent
+// leaves it.
+type PutCluster struct{ Cluster *clusterdv1.ClusterRecord }
 
 // PutResources keeps the resources that operations have changed.
 type PutResources struct{ Resources *clusterdv1.ResourcesRecord }
@@ -54,6 +59,7 @@ type DeleteOperation struct{ UUID string }
 
 func (PutAgent) record()        {}
 func (ForgetAgent) record()     {}
+func (PutCluster) record()      {}
 func (PutResources) record()    {}
 func (PutDrain) record()        {}
 func (PutFramework) record()    {}
@@ -68,7 +74,9 @@ func (DeleteOperation) record() {}
 
 // Checkpoint is all that was kept, each list in order of its keys.
 type Checkpoint struct {
-	Agent      *mesos.AgentInfo
+	Agent *mesos.AgentInfo
+	// Cluster may be there without Agent.
+	Cluster    *clusterdv1.ClusterRecord
 	Resources  *clusterdv1.ResourcesRecord
 	Drain      *mesos.DrainConfig
 	Frameworks []*mesos.FrameworkInfo

@@ -34,6 +34,9 @@ func New(cfg Config, kept *Checkpoint, now time.Time) (*Core, error) {
 		return nil, fmt.Errorf("the agent's resources: %w", err)
 	}
 	c.total = total
+	if kept != nil {
+		c.cluster = kept.Cluster
+	}
 	if kept == nil || kept.Agent == nil {
 		return c, nil
 	}

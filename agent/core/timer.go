@@ -19,6 +19,14 @@ func (t *timer) stop() {
 	}
 }
 
+// left is how long it still has; 0 if it ran or was stopped.
+func (t *timer) left(now time.Time) time.Duration {
+	if t == nil || t.fn == nil {
+		return 0
+	}
+	return max(t.at.Sub(now), 0)
+}
+
 type timers []*timer
 
 func (h timers) Len() int { return len(h) }

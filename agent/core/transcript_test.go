@@ -157,6 +157,8 @@ func (w *world) print(e core.Effect) string {
 		return "persist " + w.printRecord(e.Record)
 	case core.ConnectMaster:
 		return "connect"
+	case core.LearnMasters:
+		return fmt.Sprintf("learn cluster=%s masters=%s", e.ClusterID, strings.Join(e.Masters, ","))
 	case core.CloseLink:
 		return fmt.Sprintf("close link %d: %s", e.Link, e.Reason)
 	case core.SendMaster:
@@ -199,6 +201,8 @@ func (w *world) printRecord(r core.Record) string {
 		return "agent " + r.Info.GetId().GetValue()
 	case core.ForgetAgent:
 		return "nothing any more"
+	case core.PutCluster:
+		return "cluster " + r.Cluster.GetClusterId() + " of " + strings.Join(r.Cluster.GetMasters(), ",")
 	case core.PutResources:
 		return "resources " + amounts(r.Resources.GetResources())
 	case core.PutDrain:
@@ -262,6 +266,9 @@ func (w *world) printAgentMessage(m *clusterdv1.AgentMessage) string {
 		}
 		if r.DrainConfig != nil {
 			s += " draining"
+		}
+		if r.ClusterId != nil {
+			s += " cluster=" + r.GetClusterId()
 		}
 		return s
 	case *clusterdv1.AgentMessage_UpdateTask:
@@ -448,7 +455,20 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 		if a.has("unknown") {
 			r.ReconcileTasks = []*clusterdv1.ReconcileTask{{FrameworkId: fw, TaskId: taskID(a["unknown"]), PartitionAware: new(true)}}
 		}
+		if a.has("cluster") {
+			r.ClusterId = new(a["cluster"])
+		}
+		if a.has("masters") {
+			r.Masters = strings.Split(a["masters"], ",")
+		}
+		if a.has("epoch") {
+			r.Epoch = new(epochOf(a))
+		}
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: r}}
+	case "masters":
+		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Masters{Masters: &clusterdv1.Masters{
+			Addresses: strings.Split(a["are"], ","),
+		}}}
 	case "refused":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Refused{Refused: &clusterdv1.Refused{
 			Message: new("no"), Shutdown: new(a.has("shutdown")),
@@ -488,6 +508,11 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 	}
 }
 
+func epochOf(a args) uint64 {
+	n, _ := strconv.ParseUint(a["epoch"], 10, 64)
+	return n
+}
+
 func (w *world) subscribe(a args) core.Input {
 	w.stream++
 	w.req++
@@ -520,6 +545,8 @@ func (w *world) input(cmd string, a args) core.Input {
 		return core.LinkUp{Link: w.link}
 	case "down":
 		return core.LinkDown{Link: w.link, Reason: "cut"}
+	case "leader":
+		return core.LeaderKnown{Epoch: epochOf(a)}
 	case "nomaster":
 		return core.LinkDown{Reason: "no master"}
 	case "subscribe":

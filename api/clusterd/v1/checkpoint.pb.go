@@ -337,10 +337,12 @@ func (x *OperationRecord) GetOperation() *v1.Operation {
 	return nil
 }
 
-// The cluster that gave the agent its id.
+// The cluster that the agent has last registered with. It outlives the agent's id.
 type ClusterRecord struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     *string                `protobuf:"bytes,1,req,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId *string                `protobuf:"bytes,1,req,name=cluster_id,json=clusterId" json:"cluster_id,omitempty"`
+	// As in Registered.masters.
+	Masters       []string `protobuf:"bytes,2,rep,name=masters" json:"masters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -382,6 +384,13 @@ func (x *ClusterRecord) GetClusterId() string {
 	return ""
 }
 
+func (x *ClusterRecord) GetMasters() []string {
+	if x != nil {
+		return x.Masters
+	}
+	return nil
+}
+
 var File_clusterd_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
@@ -409,10 +418,11 @@ const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
 	"\x0fResourcesRecord\x120\n" +
 	"\tresources\x18\x01 \x03(\v2\x12.mesos.v1.ResourceR\tresources\"D\n" +
 	"\x0fOperationRecord\x121\n" +
-	"\toperation\x18\x01 \x02(\v2\x13.mesos.v1.OperationR\toperation\".\n" +
+	"\toperation\x18\x01 \x02(\v2\x13.mesos.v1.OperationR\toperation\"H\n" +
 	"\rClusterRecord\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x02(\tR\tclusterIdB%Z#clusterd/api/clusterd/v1;clusterdv1"
+	"cluster_id\x18\x01 \x02(\tR\tclusterId\x12\x18\n" +
+	"\amasters\x18\x02 \x03(\tR\amastersB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
 var (
 	file_clusterd_v1_checkpoint_proto_rawDescOnce sync.Once
