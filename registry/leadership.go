@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
@@ -17,12 +18,14 @@ type Leadership struct {
 	r      *Registry
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	term   uint64
 	state  *State
 }
 
 // Context ends when the leadership does, and before another member can lead: a
-// leader that does not hear of a majority steps down sooner than the others
-// begin to look for a new one. Its cause says why.
+// leader that a majority has not answered for half a heartbeat timeout leads no
+// more, and the members of that majority elect nobody for a whole one. Its cause
+// says why.
 func (l *Leadership) Context() context.Context { return l.ctx }
 
 // State returns the registry as this leader found it: everything that leaders
@@ -63,6 +66,13 @@ func (r *Registry) leadership() *Leadership {
 	return r.lead
 }
 
+func (r *Registry) leaveOffice() {
+	r.mu.Lock()
+	r.office = nil
+	r.mu.Unlock()
+	r.setLeadership(nil)
+}
+
 func (r *Registry) setLeadership(l *Leadership) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -71,47 +81,121 @@ func (r *Registry) setLeadership(l *Leadership) {
 	r.changed = make(chan struct{})
 }
 
-// follow listens to raft's word on who leads.
+// endLeadership ends the leadership, if there is one, for good; when it returns,
+// its context has ended. Raft may go on leading: then follow takes office anew.
+func (r *Registry) endLeadership(cause error) {
+	r.mu.Lock()
+	o := r.office
+	r.mu.Unlock()
+	if o != nil {
+		o.cancel(cause)
+	}
+}
+
+// office is a Leadership from the moment that raft says that this member leads:
+// while it is being taken, while it is held, and until it is cleared.
+type office struct {
+	*Leadership
+	done chan struct{} // closed when nobody works for it any more
+}
+
+// follow listens to raft's word on who leads, and keeps an office while it is
+// this member. An office that ends while raft still leads is taken anew, as
+// another leadership: after a handover that failed, a restored snapshot, or a
+// majority that was silent only for a moment.
 func (r *Registry) follow() {
-	end := func() {}
+	var o *office
+	var done <-chan struct{}
+	leads := false
+	leave := func(cause error) {
+		if o != nil {
+			o.cancel(cause)
+			<-o.done
+			o, done = nil, nil
+			r.leaveOffice()
+		}
+	}
 	for {
 		select {
-		case leads := <-r.notify:
-			end()
-			end = func() {}
-			if leads {
-				end = r.beginLeadership()
-			}
+		case leads = <-r.notify:
+			leave(ErrLeadershipLost)
+		case <-done:
+			leave(ErrLeadershipLost)
+		case <-r.resumed:
 		case <-r.ctx.Done():
-			end()
+			leave(context.Cause(r.ctx))
 			return
+		}
+		if leads && o == nil {
+			if o = r.enterOffice(); o != nil {
+				done = o.done
+			}
 		}
 	}
 }
 
-// beginLeadership takes office beside follow, which may hear meanwhile that it
-// is over already, and returns how to end it.
-func (r *Registry) beginLeadership() (end func()) {
-	l := &Leadership{r: r}
+// suspend ends the leadership, if there is one, and keeps this member from
+// another until resume is called, whatever raft says.
+func (r *Registry) suspend(cause error) (resume func()) {
+	r.mu.Lock()
+	r.suspended++
+	o := r.office
+	r.mu.Unlock()
+	if o != nil {
+		o.cancel(cause)
+		<-o.done
+	}
+	return func() {
+		r.mu.Lock()
+		r.suspended--
+		r.mu.Unlock()
+		select {
+		case r.resumed <- struct{}{}:
+		default: // follow has yet to look
+		}
+	}
+}
+
+// enterOffice takes office beside follow, which may hear meanwhile that it is
+// over already. It returns nil while offices are suspended.
+func (r *Registry) enterOffice() *office {
+	l := &Leadership{r: r, term: r.raft.CurrentTerm()}
 	l.ctx, l.cancel = context.WithCancelCause(r.ctx)
-	done := make(chan struct{})
+	o := &office{Leadership: l, done: make(chan struct{})}
+	r.mu.Lock()
+	if r.suspended > 0 {
+		r.mu.Unlock()
+		l.cancel(ErrLeadershipLost)
+		return nil
+	}
+	r.office = o
+	r.mu.Unlock()
 	r.wg.Go(func() {
-		defer close(done)
-		if err := r.takeOffice(l); err != nil {
+		defer close(o.done)
+		err := r.takeOffice(l)
+		if err != nil {
 			l.cancel(err)
-			if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrLeadershipLost) {
+			if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrLeadershipLost) && r.Err() == nil {
 				r.fail(fmt.Errorf("elected leader cannot take office: %w", err))
 			}
+			r.pause() // raft leads on: another try, but not at once
 			return
 		}
 		r.log.Info().Uint64("epoch", l.Epoch()).Str("cluster_id", l.state.ClusterID()).Msg("registry leads")
 		r.setLeadership(l)
+		r.holdOffice(l)
+		r.log.Info().AnErr("because", context.Cause(l.ctx)).Msg("registry leads no more")
 	})
-	return func() {
-		l.cancel(ErrLeadershipLost)
-		<-done
-		r.setLeadership(nil)
-		r.log.Info().Msg("registry leads no more")
+	return o
+}
+
+// pause lets a moment pass, in which raft can say that it leads no more.
+func (r *Registry) pause() {
+	t := time.NewTimer(r.opts.HeartbeatTimeout / 20)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.ctx.Done():
 	}
 }
 
@@ -131,7 +215,41 @@ func (r *Registry) takeOffice(l *Leadership) error {
 	}
 	l.state = r.State()
 	r.correctAddress()
+	if l.ctx.Err() != nil {
+		return context.Cause(l.ctx)
+	}
+	if !r.leaseLeft(l).After(time.Now()) {
+		return fmt.Errorf("%w: no majority answers in time", ErrLeadershipLost)
+	}
 	return nil
+}
+
+// holdOffice ends a leadership when its lease does, or returns when it has ended.
+func (r *Registry) holdOffice(l *Leadership) {
+	t := time.NewTimer(0)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-l.ctx.Done():
+			return
+		}
+		left := time.Until(r.leaseLeft(l))
+		if left <= 0 {
+			l.cancel(fmt.Errorf("%w: no majority has answered for %s", ErrLeadershipLost, r.guard.lease))
+			return
+		}
+		t.Reset(left)
+	}
+}
+
+// leaseLeft returns until when a leadership may go on.
+func (r *Registry) leaseLeft(l *Leadership) time.Time {
+	f := r.raft.GetConfiguration()
+	if f.Error() != nil {
+		return time.Time{}
+	}
+	return r.guard.leaseUntil(r.id, l.term, f.Configuration())
 }
 
 // correctAddress tells the cluster this leader's address if it moved while it

@@ -87,7 +87,7 @@ func (r *Registry) Members() ([]Member, error) {
 
 // Self returns this member, with the address that others dial.
 func (r *Registry) Self() Member {
-	return Member{ID: string(r.id), Addr: string(r.trans.LocalAddr())}
+	return Member{ID: string(r.id), Addr: string(r.guard.LocalAddr())}
 }
 
 // Status returns how this member stands.
@@ -122,25 +122,6 @@ func (r *Registry) AddMember(_ context.Context, m Member) error {
 // leading no more.
 func (r *Registry) RemoveMember(_ context.Context, id string) error {
 	return memberError("remove", id, r.raft.RemoveServer(raft.ServerID(id), 0, r.opts.StoreTimeout).Error())
-}
-
-// TransferLeadership hands the leadership to a voter, or with an empty id to
-// whichever is furthest. Only the leader can.
-func (r *Registry) TransferLeadership(_ context.Context, id string) error {
-	if id == "" {
-		return memberError("transfer leadership to", "another", r.raft.LeadershipTransfer().Error())
-	}
-	members, err := r.Members()
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		if m.ID == id {
-			return memberError("transfer leadership to", id,
-				r.raft.LeadershipTransferToServer(raft.ServerID(m.ID), raft.ServerAddress(m.Addr)).Error())
-		}
-	}
-	return fmt.Errorf("transfer leadership to %s: %w", id, ErrNoMember)
 }
 
 // ErrNoMember says that a master is not a member of the registry.

@@ -40,11 +40,12 @@ type Registry struct {
 	raft  *raft.Raft
 	fsm   *fsm
 	conf  *raft.Config
-	trans raft.Transport
+	guard *guard
 
 	closeTransport func() error
 	stores         *stores
-	notify         chan bool // raft's word on leadership, read by follow
+	notify         chan bool     // raft's word on leadership, read by follow
+	resumed        chan struct{} // holds a token after suspended fell, read by follow
 
 	ctx    context.Context // ends with Close, or with the failure that is its cause
 	cancel context.CancelCauseFunc
@@ -56,8 +57,10 @@ type Registry struct {
 
 	mu sync.Mutex
 	// mu guards what follows.
-	lead    *Leadership
-	changed chan struct{} // closed and replaced when lead changes
+	lead      *Leadership
+	changed   chan struct{} // closed and replaced when lead changes
+	office    *office       // nil unless raft says that this member leads
+	suspended int           // while positive, no office is taken
 }
 
 // Open starts this member: it restores its newest snapshot, replays its log and
@@ -95,9 +98,10 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
+	g := newGuard(trans, opts.HeartbeatTimeout)
 	r := &Registry{
-		opts: opts, log: opts.Logger, id: id, trans: trans, closeTransport: closeTransport, stores: s,
-		notify: make(chan bool, 1), changed: make(chan struct{}),
+		opts: opts, log: opts.Logger, id: id, guard: g, closeTransport: closeTransport, stores: s,
+		notify: make(chan bool, 1), resumed: make(chan struct{}, 1), changed: make(chan struct{}),
 	}
 	r.proposals.init()
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
@@ -105,16 +109,23 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	r.conf = opts.raftConfig(id, r.notify)
 	if opts.BootstrapExpect == 1 {
 		only := raft.Configuration{Servers: []raft.Server{{ID: id, Address: trans.LocalAddr()}}}
-		if err := s.bootstrap(r.conf, trans, only); err != nil {
+		if err := s.bootstrap(r.conf, g, only); err != nil {
 			return nil, errors.Join(fmt.Errorf("bootstrap registry: %w", err), closeTransport())
 		}
 	}
-	r.raft, err = raft.NewRaft(r.conf, r.fsm, s.logs, s.stable, s.snaps, trans)
+	hasPast, err := raft.HasExistingState(s.logs, s.stable, s.snaps)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open registry: %w", err), closeTransport())
+	}
+	r.raft, err = raft.NewRaft(r.conf, r.fsm, s.logs, s.stable, s.snaps, g)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), closeTransport())
 	}
+	g.term, g.lastIndex, g.endLead = r.raft.CurrentTerm, r.raft.LastIndex, r.endLeadership
+	g.start(hasPast)
 	r.wg.Go(r.follow)
 	r.wg.Go(r.propose)
+	r.wg.Go(r.hasten)
 	r.wg.Go(func() { r.electSelf(self) })
 	return r, nil
 }
@@ -131,10 +142,10 @@ func (r *Registry) electSelf(addr raft.ServerAddress) {
 	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
 		ProtocolVersion: r.conf.ProtocolVersion, ID: []byte(r.id), Addr: []byte(addr),
 	}}
-	if err := r.trans.TimeoutNow(r.id, addr, req, new(raft.TimeoutNowResponse)); err != nil {
+	if err := r.guard.TimeoutNow(r.id, addr, req, new(raft.TimeoutNowResponse)); err != nil {
 		r.log.Debug().Err(err).Msg("registry waits for the election timeout")
 	}
-	if t, ok := r.trans.(*raft.NetworkTransport); ok {
+	if t, ok := r.guard.innerTransport.(*raft.NetworkTransport); ok {
 		t.CloseStreams() // half a megabyte of buffers that nobody needs again
 	}
 }
@@ -177,13 +188,21 @@ func (r *Registry) Snapshot() error {
 	return nil
 }
 
-// Close ends the leadership, if any, and this member. It may be called again.
+// Close ends the leadership, if any, and this member; a leader hands over first,
+// if it can do so quickly. It may be called again.
 func (r *Registry) Close() error {
 	r.once.Do(func() {
+		if r.Err() == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*r.opts.HeartbeatTimeout)
+			if err := r.resign(ctx, ErrClosed); err != nil {
+				r.log.Debug().Err(err).Msg("the others will elect a leader by themselves")
+			}
+			cancel()
+		}
 		r.cancel(ErrClosed)
 		err := r.raft.Shutdown().Error()
 		r.wg.Wait()
-		r.closed = errors.Join(err, r.closeTransport(), r.stores.close())
+		r.closed = errors.Join(err, r.guard.Close(), r.closeTransport(), r.stores.close())
 	})
 	return r.closed
 }

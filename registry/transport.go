@@ -95,7 +95,7 @@ func (s *streamLayer) Addr() net.Addr {
 
 // openTransport returns the transport, how to close it, and the address at which
 // this process reaches itself.
-func openTransport(ctx context.Context, o *Options) (raft.Transport, func() error, raft.ServerAddress, error) {
+func openTransport(ctx context.Context, o *Options) (innerTransport, func() error, raft.ServerAddress, error) {
 	if o.Dir == "" && o.BootstrapExpect == 1 && o.AdvertiseAddr == "" {
 		addr, mem := raft.NewInmemTransport("")
 		mem.Connect(addr, mem) // see Registry.electSelf
