@@ -1,0 +1,155 @@
+package gossip
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/rs/zerolog"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// logBook keeps what a node has logged.
+type logBook struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *logBook) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+// lines returns the lines at warning level or above that hold the text.
+func (b *logBook) lines(text string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []string
+	for line := range strings.Lines(b.buf.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, strings.TrimSpace(line))
+		}
+	}
+	return found
+}
+
+type node struct {
+	*Gossip
+	log *logBook
+}
+
+func open(t testing.TB, o Options) node {
+	t.Helper()
+	log := &logBook{}
+	o.Logger = zerolog.New(log).Level(zerolog.InfoLevel)
+	if o.Self.Role == "" {
+		o.Self.Role = Master
+	}
+	if o.Self.HTTP == "" {
+		o.Self.HTTP = "127.0.0.1:5050"
+	}
+	g, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("%s at %s logged:\n%s", o.Self.Name, g.Addr(), log.buf.String())
+		}
+	})
+	return node{g, log}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within a minute", what)
+		}
+	}
+}
+
+func names(nodes []Node) []string {
+	var all []string
+	for i := range nodes {
+		all = append(all, nodes[i].Name)
+	}
+	return all
+}
+
+func (n node) find(name string) (Node, bool) {
+	for _, other := range n.Nodes() {
+		if other.Name == name {
+			return other, true
+		}
+	}
+	return Node{}, false
+}
+
+func sees(n node, want ...string) func() bool {
+	return func() bool { return slices.Equal(names(n.Nodes()), want) }
+}
+
+func TestFindEachOther(t *testing.T) {
+	const masters, agents = 3, 20
+	first := open(t, Options{Self: Node{Name: "m0"}})
+	all := []node{first}
+	for i := 1; i < masters; i++ {
+		all = append(all, open(t, Options{Self: Node{Name: fmt.Sprintf("m%d", i)}, Join: []string{first.Addr()}}))
+	}
+	for i := range agents {
+		all = append(all, open(t, Options{
+			Self: Node{Name: fmt.Sprintf("a%02d", i), Role: Agent, HTTP: "127.0.0.1:5051"},
+			Join: []string{all[i%masters].Addr()},
+		}))
+	}
+	for _, n := range all {
+		eventually(t, n.Self().Name+" sees all", func() bool { return len(n.Nodes()) == masters+agents })
+		if got := names(n.Masters()); !slices.Equal(got, []string{"m0", "m1", "m2"}) {
+			t.Errorf("masters are %v", got)
+		}
+		if l, ok := n.Leader(); ok {
+			t.Errorf("%v leads", l)
+		}
+		if s := n.Stats(); s.Masters != masters || s.Agents != agents {
+			t.Errorf("stats are %+v", s)
+		}
+	}
+
+	// Leadership goes from one to another.
+	for epoch, leader := range []int{1, 2, 0} {
+		start := time.Now()
+		for i := range masters {
+			if err := all[i].Update(func(n *Node) {
+				n.Epoch = 0
+				if i == leader {
+					n.Epoch = uint64(epoch + 1)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := fmt.Sprintf("m%d", leader)
+		for _, n := range all {
+			eventually(t, "all see the leader", func() bool {
+				l, ok := n.Leader()
+				return ok && l.Name == want && l.Epoch == uint64(epoch+1) && n.Masters()[0] == l
+			})
+		}
+		t.Logf("%d nodes know leader %s after %s", len(all), want, time.Since(start))
+	}
+	_ = context.Background
+	_ = memberlist.MetaMaxSize
+}

@@ -1,0 +1,441 @@
+package gossip
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// rememberDead is how long a dead master is remembered.
+	rememberDead = 72 * time.Hour
+	// maxDead and maxPeers bound what strangers can make this node remember.
+	maxDead, maxPeers, maxRefused = 128, 100_000, 10_000
+	// refuseFor is how long after the last refusal nothing is sent to a stranger.
+	refuseFor = 10 * time.Minute
+
+	// News of a master is passed on at once, that of agents gathers.
+	masterNews, agentNews = 5 * time.Millisecond, 200 * time.Millisecond
+)
+
+// Seen is a node and whether it lives.
+type Seen struct {
+	Node
+	// Addr is where it gossips.
+	Addr string
+	// Alive says whether it answers.
+	Alive bool
+	// Since is when it was first seen alive, or found dead.
+	Since time.Time
+}
+
+// Stats are the figures of a node's gossip.
+type Stats struct {
+	// Masters and Agents are alive, this node included.
+	Masters, Agents int
+	// DeadMasters are remembered.
+	DeadMasters int
+	// Refused are those of other clusters or protocols met lately.
+	Refused int
+	// Duplicates are names that more than one live node bears.
+	Duplicates int
+	// Health is zero when this node keeps up; memberlist's score.
+	Health int
+}
+
+// peer is a process of another node.
+type peer struct {
+	decoded
+	process string
+	addr    string
+	alive   bool // as memberlist finds
+	since   time.Time
+	// gone: it has the name of a younger process and does not answer. usurper: it
+	// has the name of an older one that does.
+	gone, usurper bool
+}
+
+// refusal is a process that this node has nothing to do with.
+type refusal struct {
+	cluster string // empty: for another reason
+	at      time.Time
+}
+
+// table is what is known of all nodes.
+type table struct {
+	process string // of this node; constant
+
+	mu sync.Mutex
+	// mu guards what follows. No method of memberlist may be called under it.
+	self    Node
+	spoken  []byte             // what memberlist last told of this node
+	peers   map[string]*peer   // by process
+	names   map[string][]*peer // the same by name
+	refused map[string]refusal
+	current *view // nil: to be made anew
+	changed chan struct{}
+	news    *time.Timer // nil: nothing to tell
+	newsAt  time.Time
+	stopped bool
+}
+
+// view is the table as others see it.
+type view struct {
+	nodes, masters []Node
+	seen           []Seen
+	stats          Stats
+}
+
+func (t *table) init(process string, self Node) {
+	t.process, t.self = process, self
+	t.peers, t.names = make(map[string]*peer), make(map[string][]*peer)
+	t.refused = make(map[string]refusal)
+	t.changed = make(chan struct{})
+}
+
+// Self returns what this node says of itself.
+func (t *table) Self() Node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.self
+}
+
+// Nodes returns all live nodes of the cluster, this one included, by name.
+func (t *table) Nodes() []Node { return slices.Clone(t.viewNow().nodes) }
+
+// All returns all live nodes, this one included, and dead masters for three days,
+// by name.
+func (t *table) All() []Seen { return slices.Clone(t.viewNow().seen) }
+
+// Masters returns the live masters, this one included, the leader first.
+func (t *table) Masters() []Node { return slices.Clone(t.viewNow().masters) }
+
+// Leader returns the live master that leads, as far as is known: of several that
+// say so the one with the youngest leadership.
+func (t *table) Leader() (Node, bool) {
+	v := t.viewNow()
+	if len(v.masters) == 0 || v.masters[0].Epoch == 0 {
+		return Node{}, false
+	}
+	return v.masters[0], true
+}
+
+// Changed returns a channel that is closed at the next change of what the other
+// methods return. Ask for it before them, so that nothing is missed.
+func (t *table) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+func (t *table) viewNow() *view {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current == nil {
+		t.current = t.makeViewLocked()
+	}
+	return t.current
+}
+
+// makeViewLocked chooses one process per name: the youngest that lives and may
+// bear it, else the one that died last.
+func (t *table) makeViewLocked() *view {
+	v := &view{}
+	best := make(map[string]*peer, len(t.peers))
+	for _, p := range t.peers {
+		if p.Name == t.self.Name || t.foreignLocked(p) {
+			continue
+		}
+		if p.alive && p.usurper {
+			v.stats.Duplicates++
+			continue
+		}
+		if old := best[p.Name]; old == nil || p.before(old) {
+			best[p.Name] = p
+		}
+	}
+	v.seen = append(v.seen, Seen{Node: t.self, Alive: true})
+	for _, p := range best {
+		v.seen = append(v.seen, Seen{Node: p.Node, Addr: p.addr, Alive: p.lives(), Since: p.since})
+	}
+	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range v.seen {
+		s := &v.seen[i]
+		switch {
+		case s.Alive && s.Role == Master:
+			v.stats.Masters++
+			v.masters = append(v.masters, s.Node)
+		case s.Alive && s.Role == Agent:
+			v.stats.Agents++
+		case !s.Alive:
+			v.stats.DeadMasters++
+		}
+		if s.Alive {
+			v.nodes = append(v.nodes, s.Node)
+		}
+	}
+	slices.SortStableFunc(v.masters, func(a, b Node) int { return cmp.Compare(b.Epoch, a.Epoch) })
+	v.stats.Refused = len(t.refused)
+	return v
+}
+
+func (p *peer) lives() bool { return p.alive && !p.gone }
+
+// before says whether p rather than q stands for their name.
+func (p *peer) before(q *peer) bool {
+	if p.lives() != q.lives() {
+		return p.lives()
+	}
+	if p.started != q.started {
+		return p.started > q.started
+	}
+	return p.process > q.process
+}
+
+func (t *table) foreignLocked(p *peer) bool {
+	if _, refused := t.refused[p.process]; refused {
+		return true
+	}
+	return t.otherClusterLocked(p.ClusterID)
+}
+
+func (t *table) otherClusterLocked(id string) bool {
+	return id != "" && t.self.ClusterID != "" && id != t.self.ClusterID
+}
+
+// tellLocked lets those know who wait for a change.
+func (t *table) tellLocked(role Role) {
+	t.current = nil
+	if t.stopped {
+		return
+	}
+	wait := agentNews
+	if role == Master {
+		wait = masterNews
+	}
+	at := time.Now().Add(wait)
+	switch {
+	case t.news == nil:
+		t.news, t.newsAt = time.AfterFunc(wait, t.tell), at
+	case at.Before(t.newsAt) && t.news.Reset(wait): // else it tells just now
+		t.newsAt = at
+	}
+}
+
+func (t *table) tell() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.news = nil
+	if !t.stopped {
+		close(t.changed)
+		t.changed = make(chan struct{})
+	}
+}
+
+func (t *table) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stopped = true
+	if t.news != nil {
+		t.news.Stop()
+	}
+}
+
+// setSelf changes what this node says of itself. Who turns out to belong to
+// another cluster than this node vanishes.
+func (t *table) setSelf(n Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n.ClusterID != t.self.ClusterID {
+		for process, r := range t.refused {
+			if r.cluster == n.ClusterID {
+				delete(t.refused, process)
+			}
+		}
+	}
+	t.self = n
+	t.tellLocked(n.Role)
+}
+
+func (t *table) hasSpoken(meta []byte) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return bytes.Equal(t.spoken, meta)
+}
+
+// shunned says whether nothing may be sent to a process. Two clusters that have
+// met by way of a node that belonged to none yet part again: neither answers the
+// other, so each finds the other dead.
+func (t *table) shunned(process string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.refused[process]; ok {
+		return true
+	}
+	p := t.peers[process]
+	return p != nil && t.otherClusterLocked(p.ClusterID)
+}
+
+// hear takes in what a process says of itself, or that it lives again. It returns
+// a live process that bears its name already.
+func (t *table) hear(process, addr string, d *decoded) (p, other *peer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p = t.peers[process]
+	if p == nil {
+		p = &peer{process: process}
+		t.peers[process] = p
+		t.names[d.Name] = append(t.names[d.Name], p)
+	}
+	if !p.alive {
+		p.since = time.Now()
+	}
+	p.decoded, p.addr, p.alive = *d, addr, true
+	for _, q := range slices.Clone(t.names[p.Name]) {
+		switch {
+		case q == p:
+		case !q.alive: // the dead make room for the living
+			t.dropLocked(q)
+		case q.addr == p.addr: // of two processes with one address the older is dead
+			older := q
+			if q.before(p) {
+				older = p
+			}
+			older.gone = true
+		default:
+			other = q
+		}
+	}
+	t.tellLocked(p.Role)
+	return p, other
+}
+
+// lose takes in that a process is dead. Agents are forgotten: the master knows
+// them better.
+func (t *table) lose(process string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[process]
+	if p == nil {
+		return
+	}
+	p.alive, p.since = false, time.Now()
+	keep := p.Role == Master && !t.foreignLocked(p)
+	for _, q := range t.names[p.Name] {
+		if q != p && q.alive { // its successor
+			keep, q.usurper = false, false
+		}
+	}
+	if !keep {
+		t.dropLocked(p)
+	}
+	t.tellLocked(p.Role)
+}
+
+func (t *table) dropLocked(p *peer) {
+	delete(t.peers, p.process)
+	rest := slices.DeleteFunc(slices.Clone(t.names[p.Name]), func(q *peer) bool { return q == p })
+	if len(rest) == 0 {
+		delete(t.names, p.Name)
+		return
+	}
+	t.names[p.Name] = rest
+}
+
+// contested returns the live processes of a name at different addresses, the
+// oldest first, this one among them if it is its own name.
+func (t *table) contested(name string) []peer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var all []peer
+	for _, p := range t.names[name] {
+		if p.alive && !t.foreignLocked(p) {
+			all = append(all, *p)
+		}
+	}
+	slices.SortFunc(all, func(a, b peer) int {
+		return cmp.Or(cmp.Compare(a.started, b.started), cmp.Compare(a.process, b.process))
+	})
+	return all
+}
+
+// judge takes in whether the older one of two with one name answers.
+func (t *table) judge(older, younger string, answers bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o, y := t.peers[older], t.peers[younger]
+	if o == nil || y == nil || o.gone == !answers && y.usurper == answers {
+		return
+	}
+	o.gone, y.usurper = !answers, answers
+	t.tellLocked(o.Role)
+}
+
+// admit says whether a process that is heard of belongs here; if not, why not,
+// and whether that is news. One that has told its cluster once does not take it
+// back: what it said earlier may arrive later.
+func (t *table) admit(process string, d *decoded) (cluster string, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, refused := t.refused[process]
+	id := d.ClusterID
+	if refused && id == "" {
+		id = r.cluster
+	}
+	if t.otherClusterLocked(id) {
+		t.refuseLocked(process, id)
+		return id, false
+	}
+	if !d.understands() || t.peers[process] == nil && len(t.peers) >= maxPeers {
+		t.refuseLocked(process, "")
+		return "", false
+	}
+	if refused {
+		delete(t.refused, process)
+		t.tellLocked(d.Role)
+	}
+	return "", true
+}
+
+func (t *table) refuseLocked(process, cluster string) {
+	if _, known := t.refused[process]; !known && len(t.refused) >= maxRefused {
+		return
+	}
+	if p := t.peers[process]; p != nil {
+		t.tellLocked(p.Role)
+	}
+	t.refused[process] = refusal{cluster: cluster, at: time.Now()}
+}
+
+// forget drops what is too old to matter.
+func (t *table) forget(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for process, r := range t.refused {
+		if now.Sub(r.at) > refuseFor {
+			delete(t.refused, process)
+		}
+	}
+	var dead []*peer
+	for _, p := range t.peers {
+		if !p.alive {
+			dead = append(dead, p)
+		}
+	}
+	slices.SortFunc(dead, func(a, b *peer) int { return b.since.Compare(a.since) })
+	for i, p := range dead {
+		if i >= maxDead || now.Sub(p.since) > rememberDead {
+			t.dropLocked(p)
+			t.tellLocked(p.Role)
+		}
+	}
+}
+
+// speak takes in what memberlist tells of this node.
+func (t *table) speak(meta []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.spoken = meta
+}
