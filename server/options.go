@@ -49,11 +49,25 @@ type Options struct {
 	// Whitelist (--whitelist) is a file of the host names of the agents that are
 	// offered, read every few seconds; empty: all are.
 	Whitelist string
+	// NodeID (--node_id) names this master among its peers; empty: made at the
+	// first start.
+	NodeID string
 	// RaftBind and RaftAdvertise are addresses of the Raft protocol, host:port.
 	RaftBind      string
 	RaftAdvertise string
-	// BootstrapExpect (--bootstrap_expect) is how many masters found a cluster.
+	// RaftHeartbeatTimeout is --raft_heartbeat_timeout.
+	RaftHeartbeatTimeout time.Duration
+	// BootstrapExpect (--bootstrap_expect) is how many masters found a cluster; 0:
+	// this one waits to be joined to one.
 	BootstrapExpect int
+	// GossipBind and GossipAdvertise are addresses of gossip, host:port; without
+	// GossipBind this master does not gossip, and stays alone.
+	GossipBind      string
+	GossipAdvertise string
+	// GossipKeys (--gossip_key) encrypt gossip; the first is the one in use.
+	GossipKeys [][]byte
+	// Join (--join) are nodes through which this one finds the others.
+	Join []string
 
 	// Core holds the settings of the core; MasterInfo and Seed are filled in.
 	Core core.Config
@@ -126,6 +140,9 @@ func (o *Options) validate() error {
 	}
 	if o.BootstrapExpect < 0 {
 		bad("--bootstrap_expect is %d", o.BootstrapExpect)
+	}
+	if o.BootstrapExpect != 1 && o.GossipBind == "" {
+		bad("--bootstrap_expect=%d needs gossip", o.BootstrapExpect)
 	}
 	c := &o.Core
 	if c.AllocationInterval <= 0 {

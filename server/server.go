@@ -38,12 +38,14 @@ type Server struct {
 	start    time.Time
 
 	registry *registry.Registry // set once, by Start
-	http     *http.Server
-	links    *link.Server
-	router   *httpapi.Router
-	reads    singleflight.Group
-	request  atomic.Uint64 // the last core.RequestID
-	linkID   atomic.Uint64 // the last core.LinkID
+	// group is this master among the others, nil before Start and without gossip.
+	group   atomic.Pointer[group]
+	http    *http.Server
+	links   *link.Server
+	router  *httpapi.Router
+	reads   singleflight.Group
+	request atomic.Uint64 // the last core.RequestID
+	linkID  atomic.Uint64 // the last core.LinkID
 
 	// whitelist is the list of --whitelist as it was last read, nil without.
 	whitelist atomic.Pointer[[]string]
@@ -137,16 +139,19 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	opened := time.Now()
 	reg, err := registry.Open(ctx, registry.Options{
-		Dir:             s.opts.raftDir(),
-		MasterInfo:      s.info,
-		BuildVersion:    version.Clusterd,
-		BindAddr:        s.opts.RaftBind,
-		AdvertiseAddr:   s.opts.RaftAdvertise,
-		BootstrapExpect: s.opts.BootstrapExpect,
-		StoreTimeout:    s.opts.RegistryStoreTimeout,
-		FetchTimeout:    s.opts.RegistryFetchTimeout,
-		Logger:          s.log,
-		OnStore:         s.onStore,
+		Dir:              s.opts.raftDir(),
+		ServerID:         s.opts.NodeID,
+		MasterInfo:       s.info,
+		BuildVersion:     version.Clusterd,
+		BindAddr:         s.opts.RaftBind,
+		AdvertiseAddr:    s.raftAdvertise(),
+		BootstrapExpect:  s.opts.BootstrapExpect,
+		HeartbeatTimeout: s.opts.RaftHeartbeatTimeout,
+		Peers:            func() []registry.Peer { return s.group.Load().peers() },
+		StoreTimeout:     s.opts.RegistryStoreTimeout,
+		FetchTimeout:     s.opts.RegistryFetchTimeout,
+		Logger:           s.log,
+		OnStore:          s.onStore,
 	})
 	if err != nil {
 		return err
@@ -156,6 +161,11 @@ func (s *Server) open(ctx context.Context) error {
 	s.registry = reg
 	s.mu.Unlock()
 	s.push("registry", func(context.Context) error { return reg.Close() })
+	if s.opts.GossipBind != "" {
+		if err := s.openGroup(ctx); err != nil {
+			return err
+		}
+	}
 
 	s.serve()
 	s.push("HTTP front", s.stopHTTP)
@@ -226,8 +236,10 @@ func (s *Server) lead() {
 		t := newTerm(s, l, info)
 		s.log.Info().Str("master_id", info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
 		s.term.Store(t)
+		s.group.Load().leads(l.Epoch())
 		t.run()
 		s.term.Store(nil)
+		s.group.Load().leads(0)
 		if s.ctx.Err() != nil {
 			return
 		}

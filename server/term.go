@@ -54,6 +54,8 @@ type term struct {
 	links    map[core.LinkID]*link.MasterConn
 	counters map[string]*metrics.Counter
 	ended    error // set: run returns
+	// addresses of all masters, this one first, as agents are told.
+	addresses []string
 	// perFramework counts counters of frameworks; from forgetAt on, those of
 	// forgotten ones are removed.
 	perFramework, forgetAt int
@@ -97,6 +99,7 @@ func newTerm(s *Server, l *registry.Leadership, info *mesos.MasterInfo) *term {
 		forgetAt: frameworkSlack,
 	}
 	t.ctx, t.cancel = context.WithCancel(l.Context())
+	t.addresses = t.masterAddresses()
 	t.views.init()
 	cfg := s.opts.Core
 	cfg.MasterInfo = info
@@ -182,6 +185,8 @@ func (t *term) run() {
 	defer timer.Stop()
 	armed := time.Time{}
 	leader := t.lead.Context()
+	changed := t.s.group.Load().changed()
+	t.tellMasters()
 	for t.ended == nil {
 		if wake, ok := t.core.NextWake(); ok && !wake.Equal(armed) {
 			armed = wake
@@ -198,6 +203,9 @@ func (t *term) run() {
 		case <-timer.C:
 			armed = time.Time{}
 			t.feed(core.Tick{})
+		case <-changed:
+			changed = t.s.group.Load().changed() // before looking, to miss nothing
+			t.tellMasters()
 		case <-t.views.wanted:
 			t.views.publish(t.core.View())
 		}
@@ -300,10 +308,7 @@ func (t *term) perform(e core.Effect) {
 		}
 	case core.SendAgent:
 		if c := t.links[e.Link]; c != nil {
-			// An error ends the link, which comes back as LinkClosed.
-			if err := c.Send(e.Message); err != nil {
-				t.log.Debug().Err(err).Uint64("link", uint64(e.Link)).Msg("message to an agent is lost")
-			}
+			t.sendAgent(e.Link, c, t.introduce(e.Message))
 		}
 	case core.CloseLink:
 		if c := t.links[e.Link]; c != nil {

@@ -210,21 +210,39 @@ func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error)
 	o.RegistryStoreTimeout = v.Duration("registry_store_timeout")
 	o.RegistryFetchTimeout = v.Duration("registry_fetch_timeout")
 	o.Whitelist = v.Path("whitelist")
-	o.BootstrapExpect = v.Int("bootstrap_expect")
-	o.RaftBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("raft_port")))
-	o.RaftAdvertise = v.String("raft_advertise")
+	if err := groupOptions(v, &o); err != nil {
+		return o, err
+	}
 	o.LogDir = v.Path("log_dir")
 	for _, p := range v.All() {
 		o.Flags = append(o.Flags, flags.Pair{Name: p.Name, Value: p.Value})
-	}
-	if o.BootstrapExpect > 1 {
-		return o, withHint(fmt.Errorf("--bootstrap_expect=%d: %w: groups of several masters are not built yet", o.BootstrapExpect, flags.ErrRejectedFlag),
-			"start one master, with --bootstrap_expect=1")
 	}
 	if err := coreOptions(v, &o.Core); err != nil {
 		return o, err
 	}
 	return o, allocatorOptions(v, &o.Allocator)
+}
+
+// groupOptions are how a master finds the others and agrees with them.
+func groupOptions(v *flags.Values, o *server.Options) (err error) {
+	o.BootstrapExpect = v.Int("bootstrap_expect")
+	o.Join = v.List("join")
+	if len(o.Join) > 0 && !v.Given("bootstrap_expect") {
+		o.BootstrapExpect = 0 // there is a cluster to join
+	}
+	o.NodeID = v.String("node_id")
+	o.RaftBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("raft_port")))
+	o.RaftAdvertise = v.String("raft_advertise")
+	o.RaftHeartbeatTimeout = v.Duration("raft_heartbeat_timeout")
+	if o.InMemory {
+		return nil // alone, for a test
+	}
+	o.GossipBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("gossip_port")))
+	o.GossipAdvertise = v.String("gossip_advertise")
+	if o.GossipKeys, err = flags.ParseGossipKeys(v.String("gossip_key")); err != nil {
+		return fmt.Errorf("--gossip_key: %w", err)
+	}
+	return nil
 }
 
 func coreOptions(v *flags.Values, c *core.Config) error {
@@ -283,7 +301,12 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	if o.Domain, err = domain(v); err != nil {
 		return o, err
 	}
-	o.Masters = agentMasters(v)
+	o.Masters, o.Join, o.NodeID = v.List("master"), v.List("join"), v.String("node_id")
+	o.GossipBind = net.JoinHostPort(o.IP, strconv.Itoa(v.Int("gossip_port")))
+	o.GossipAdvertise = v.String("gossip_advertise")
+	if o.GossipKeys, err = flags.ParseGossipKeys(v.String("gossip_key")); err != nil {
+		return o, fmt.Errorf("--gossip_key: %w", err)
+	}
 	for _, dir := range []struct {
 		flag string
 		to   *string
@@ -321,18 +344,4 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
 	o.Flags = v.All()
 	return o, nil
-}
-
-// agentMasters is --master, or --join: with no gossip yet, both name masters.
-func agentMasters(v *flags.Values) []string {
-	if m := v.List("master"); len(m) > 0 {
-		return m
-	}
-	join := v.List("join")
-	for i, host := range join {
-		if _, _, err := net.SplitHostPort(host); err != nil {
-			join[i] = net.JoinHostPort(host, strconv.Itoa(flags.DefaultMasterPort))
-		}
-	}
-	return join
 }

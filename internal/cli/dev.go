@@ -151,8 +151,9 @@ func devMaster(c *cliv2.Context, work string, log zerolog.Logger) (*server.Serve
 		return nil, err
 	}
 	o.Port, o.Hostname = c.Int("port"), c.String("hostname")
-	// Nobody joins this registry: any port of loopback does.
-	o.RaftBind = net.JoinHostPort("127.0.0.1", "0")
+	// Nobody joins this registry: any port of loopback does, and there is nobody to
+	// gossip with.
+	o.RaftBind, o.GossipBind = net.JoinHostPort("127.0.0.1", "0"), ""
 	o.Logger = log
 	return server.New(o)
 }

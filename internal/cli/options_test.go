@@ -23,8 +23,9 @@ func TestFlagsReachOptions(t *testing.T) {
 	// Read elsewhere: see TestLoggerFlags and the scripts; --allocator has one value.
 	elsewhere := map[string]bool{"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true}
 	master := map[string]string{
-		"bootstrap_expect": "", // only 1 is taken, see TestGroupsAreRefused
-		"advertise_ip":     "10.1.1.1", "advertise_port": "99", "agent_ping_timeout": "20secs", "agent_removal_rate_limit": "1/10mins",
+		"bootstrap_expect": "3", "join": "a,b:1", "gossip_port": "99", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==",
+		"node_id": "m1", "raft_heartbeat_timeout": "2secs",
+		"advertise_ip": "10.1.1.1", "advertise_port": "99", "agent_ping_timeout": "20secs", "agent_removal_rate_limit": "1/10mins",
 		"agent_reregister_timeout": "11mins", "allocation_interval": "2secs",
 		"allocator_agent_recovery_factor": "0.5", "allocator_recovery_timeout": "1mins", "allocator_placement": "pack",
 		"cluster": "c", "domain": domain,
@@ -41,7 +42,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"advertise_ip": "10.1.1.1", "advertise_port": "99", "attributes": "a:b", "default_container_info": `{"type":"MESOS"}`, "default_role": "r",
 		"disk_watch_interval": "2mins", "domain": domain, "executor_environment_variables": `{"A":"b"}`, "executor_registration_timeout": "2mins",
 		"executor_reregistration_timeout": "3secs", "executor_shutdown_grace_period": "6secs", "fetcher_stall_timeout": "2mins",
-		"frameworks_home": "/h", "gc_delay": "2weeks", "gc_disk_headroom": "0.2", "hostname": "h", "hostname_lookup": "false", "ip": "127.0.0.2",
+		"frameworks_home": "/h", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==", "gossip_port": "99", "node_id": "n1", "gc_delay": "2weeks", "gc_disk_headroom": "0.2", "hostname": "h", "hostname_lookup": "false", "ip": "127.0.0.2",
 		"ip_discovery_command": discovery, "isolation": "posix/cpu", "join": "other", "launcher": "linux", "master": "b:2",
 		"max_completed_executors_per_framework": "151", "port": "99", "reconfiguration_policy": "additive", "recover": "cleanup",
 		"recovery_timeout": "16mins", "registration_backoff_factor": "2secs", "resources": "cpus:1", "runtime_dir": "/other", "strict": "false",
@@ -106,14 +107,23 @@ func with(args []string, name, value string) []string {
 	return append(args, "--"+name+"="+value)
 }
 
-// TestGroupsAreRefused: what cannot be kept is not promised.
-func TestGroupsAreRefused(t *testing.T) {
-	v, err := flags.Master().Parse([]string{"--work_dir=/w", "--bootstrap_expect=3"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := masterOptions(t.Context(), v); err == nil || !strings.Contains(err.Error(), "not built yet") {
-		t.Errorf("got %v, want a refusal", err)
+// TestJoinersFoundNothing: a master that is told whom to join founds no cluster
+// of its own unless it is told to.
+func TestJoinersFoundNothing(t *testing.T) {
+	for args, want := range map[string]int{
+		"": 1, "--join=a": 0, "--join=a --bootstrap-expect=3": 3, "--join=a --bootstrap_expect=1": 1, "--bootstrap_expect=0": 0,
+	} {
+		v, err := flags.Master().Parse(append([]string{"--work_dir=/w"}, strings.Fields(args)...), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := masterOptions(t.Context(), v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.BootstrapExpect != want {
+			t.Errorf("%q: bootstrap_expect is %d, want %d", args, o.BootstrapExpect, want)
+		}
 	}
 }
 

@@ -31,7 +31,7 @@ func defaultRuntimeDir() string {
 
 func agentFlags() []Flag {
 	return []Flag{
-		{Name: "master", Help: "Masters: host:port, a comma list of them, or file:///path to one."},
+		{Name: "master", Help: "Masters: host:port, a comma list of them, or file:///path to one. Any of them leads to the others."},
 		{Name: "master_detector", Help: "Module that detects the leader.", State: Replaced, Note: noteModules},
 		{Name: "port", Type: Int, Default: "5051", Help: "Port to listen on.", Check: validPort, Env: []string{"LIBPROCESS_PORT"}},
 		{Name: "ip6", Help: "IPv6 address to advertise.", Check: validIP6, State: Accepted},
@@ -44,7 +44,7 @@ func agentFlags() []Flag {
 		{Name: "attributes", Help: "Attributes of this agent: rack:r1;level:10;ports:[1-5]."},
 		{Name: "recover", Default: "reconnect", Help: "After a restart: reconnect with the old executors, or cleanup (kill them and exit).", Check: oneOf("reconnect", "cleanup")},
 		{Name: "recovery_timeout", Type: Duration, Default: "15mins", Help: "How long executors wait for the agent before they end themselves."},
-		{Name: "reconfiguration_policy", Default: "equal", Help: "Which changes of the agent's flags keep its id: equal (none) or additive.", Check: oneOf("equal", "additive")},
+		{Name: "reconfiguration_policy", Default: "equal", Help: "Which changes of the agent's flags keep its id: equal (none), additive, or any.", Check: oneOf("equal", "additive", "any")},
 		{Name: "strict", Type: Bool, Default: "true", Help: "Stop at any error of recovery; if not, recover what is readable."},
 		{Name: "registration_backoff_factor", Type: Duration, Default: "1secs", Help: "First bound of the random wait before (re)registering; doubles, at most 1mins.", Check: positive},
 		{Name: "executor_registration_timeout", Type: Duration, Default: "1mins", Help: "How long a new executor has to subscribe.", Check: positive},
@@ -213,8 +213,8 @@ func agentRemovedFlags() []Flag {
 
 func agentOwnFlags() []Flag {
 	return []Flag{
-		{Name: "join", List: true, Help: "Masters, if --master names none (host, host:port; comma list, repeatable).", Note: noteGossip},
-		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
+		{Name: "join", List: true, Help: "Nodes that gossip, masters best (host, host:port; comma list, repeatable; port 5053 if not given): through any of them the agent finds the masters and follows who leads."},
+		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip, which only agents with --join listen on.", Check: validPort},
 	}
 }
 
@@ -237,7 +237,7 @@ func agentCheck(v *Values) error {
 		}
 	}
 	if len(v.List("master"))+len(v.List("join")) == 0 {
-		return fmt.Errorf("%w: --master=HOST:PORT or --join=HOST says where the cluster is", ErrMissingFlag)
+		return fmt.Errorf("%w: --join=HOST or --master=HOST:PORT says where the cluster is", ErrMissingFlag)
 	}
 	if v.Duration("perf_duration") > v.Duration("perf_interval") {
 		return fmt.Errorf("%w: --perf_duration is longer than --perf_interval", ErrInvalidValue)

@@ -1,6 +1,7 @@
 package flags
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -18,7 +19,6 @@ const (
 	noteRaftLog   = "the registry is kept by Raft, which sizes its own quorum"
 	noteV0        = "only the v1 HTTP API is spoken, v0 drivers are not served"
 	noteJemalloc  = "there is no jemalloc to profile"
-	noteGossip    = "nodes do not gossip yet"
 	noteCMesos    = "clusterd is one binary and needs no helper programs"
 )
 
@@ -51,9 +51,9 @@ func common() []Flag {
 		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
 
 		// Ours.
-		{Name: "gossip_key", Help: "Key that encrypts gossip: 16, 24 or 32 bytes in base64.", State: Guarded},
-		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort, State: Accepted, Note: noteGossip},
-		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir.", State: Accepted},
+		{Name: "gossip_key", List: true, Help: "Keys that encrypt gossip, 16, 24 or 32 bytes in base64, or file:///path to them; the first encrypts, all decrypt, so that keys can be rotated.", Check: gossipKeys, Secret: true},
+		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort},
+		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir.", Check: nodeID},
 	}
 }
 
@@ -179,6 +179,41 @@ func zkURL(v Value) error {
 	for server := range strings.SplitSeq(servers, ",") {
 		if err := hostPort(Value{Text: server}); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// gossipKeys accepts keys of AES-128, AES-192 or AES-256 in base64.
+func gossipKeys(v Value) error {
+	_, err := ParseGossipKeys(v.Text)
+	return err
+}
+
+// ParseGossipKeys decodes the value of --gossip_key: a comma list of keys in base64.
+func ParseGossipKeys(text string) ([][]byte, error) {
+	var keys [][]byte
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '\n' || r == ' ' }) {
+		key, err := base64.StdEncoding.DecodeString(word)
+		if err != nil {
+			return nil, errors.New("a key is not in base64") // the key itself stays out of logs
+		}
+		if n := len(key); n != 16 && n != 24 && n != 32 {
+			return nil, fmt.Errorf("a key has %d bytes, not 16, 24 or 32", n)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// nodeID accepts names that are safe in logs and paths.
+func nodeID(v Value) error {
+	if len(v.Text) > 64 {
+		return errors.New("longer than 64 characters")
+	}
+	for _, r := range v.Text {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r) {
+			return errors.New("only letters, digits, '-', '_' and '.' may be in it")
 		}
 	}
 	return nil

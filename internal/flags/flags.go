@@ -113,6 +113,8 @@ type Flag struct {
 	Note string
 	// List lets the flag be repeated; the values are joined by commas.
 	List bool
+	// Secret keeps the value out of [Values.All], which /flags and /state show.
+	Secret bool
 	// Env names environment variables that are read last, after
 	// CLUSTERD_<NAME> and MESOS_<NAME> (libprocess's own variables).
 	Env []string

@@ -105,18 +105,31 @@ func masterSecurityFlags() []Flag {
 
 func masterOwnFlags() []Flag {
 	return []Flag{
-		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster.", State: Accepted, Note: noteGossip},
-		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before a new cluster is formed.", Check: atLeast(1), Note: "only 1 is taken: groups of several masters are not built yet"},
+		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
+		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before they found a new cluster, once; 0: found none, join one. With --join the default is 0.", Check: expectation},
 		{Name: "allocator_placement", Default: "random", Help: "In which order agents are given out, whoever is next: random, spread (the least used first) or pack (the most used first).", Check: oneOf("random", "spread", "pack")},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
 		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
-		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort, State: Accepted, Note: noteGossip},
+		{Name: "raft_heartbeat_timeout", Type: Duration, Default: "500ms", Help: "How long masters hear nothing of the leader before they elect another; longer where the network between them is slow.", Check: between(20*time.Millisecond, time.Minute)},
+		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort},
 	}
+}
+
+// expectation accepts a number of masters: odd ones survive as much as the even
+// ones above them, more than nine only cost.
+func expectation(v Value) error {
+	if v.i < 0 || v.i > 9 {
+		return errors.New("a cluster is founded by 1 to 9 masters, best 3 or 5")
+	}
+	return nil
 }
 
 func masterCheck(v *Values) error {
 	if err := commonCheck(v); err != nil {
 		return err
+	}
+	if v.String("registry") == "in_memory" && (v.Int("bootstrap_expect") > 1 || v.Given("join")) {
+		return fmt.Errorf("%w: --registry=in_memory is for one master alone: several masters need a disk to keep their votes", ErrInvalidValue)
 	}
 	if v.String("registry") != "in_memory" && v.String("work_dir") == "" {
 		return fmt.Errorf("%w: --work_dir is needed for the registry (or --registry=in_memory for a test)", ErrMissingFlag)

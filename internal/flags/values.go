@@ -221,6 +221,9 @@ func (v *Values) All() []Pair {
 	pairs := make([]Pair, 0, len(v.values))
 	for i, f := range v.set.flags {
 		if val, ok := v.values[i]; ok {
+			if f.Secret && val.Text != "" {
+				val.Text = "(hidden)"
+			}
 			pairs = append(pairs, Pair{Name: f.Name, Value: val.Text})
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,6 +87,13 @@ func repositoryRoot() (string, error) {
 
 // Options says what cluster to start. The zero value is a master and an agent.
 type Options struct {
+	// Masters is their number; 0 means 1. Several found a cluster together.
+	Masters int
+	// Grow has the first master found the cluster alone; the others are started by
+	// the test, to join it.
+	Grow bool
+	// Join has agents find the masters by gossip instead of by their addresses.
+	Join bool
 	// Agents is their number; 0 means 1, negative none.
 	Agents int
 	// MasterFlags and AgentFlags are added to the command lines.
@@ -100,15 +109,20 @@ type Options struct {
 
 // Cluster is a set of clusterd processes.
 type Cluster struct {
-	Master *Process
-	Agents []*Process
-	dir    string
+	// Master is the first of Masters.
+	Master  *Process
+	Masters []*Process
+	Agents  []*Process
+	dir     string
+	grow    bool
 }
 
 // Process is one clusterd daemon: it may be killed and started again.
 type Process struct {
 	// Addr is its HTTP address, 127.0.0.1:port.
 	Addr string
+	// Gossip is its address there.
+	Gossip string
 	// WorkDir is its --work_dir.
 	WorkDir string
 
@@ -154,25 +168,54 @@ func shortTempDir(t testing.TB) string {
 
 // New describes a cluster in opts.Dir; nothing runs yet.
 func New(opts Options) (*Cluster, error) {
-	ports, err := freePorts(4 + max(opts.Agents, 1)*2)
+	masters := max(opts.Masters, 1)
+	ports, err := freePorts(masters*3 + max(opts.Agents, 1)*2)
 	if err != nil {
 		return nil, err
+	}
+	port := func() int {
+		p := ports[0]
+		ports = ports[1:]
+		return p
 	}
 	if opts.RuntimeDir == "" {
 		opts.RuntimeDir = opts.Dir
 	}
-	c := &Cluster{dir: opts.Dir}
-	c.Master = &Process{
-		name:    "master",
-		Addr:    fmt.Sprintf("127.0.0.1:%d", ports[0]),
-		WorkDir: filepath.Join(opts.Dir, "master"),
-		log:     filepath.Join(opts.Dir, "master.log"),
+	c := &Cluster{dir: opts.Dir, grow: opts.Grow}
+	var addrs, gossips []string
+	for i := range masters {
+		name := "master"
+		if i > 0 {
+			name += strconv.Itoa(i)
+		}
+		m := &Process{
+			name:    name,
+			Addr:    loopback(port()),
+			Gossip:  loopback(port()),
+			WorkDir: filepath.Join(opts.Dir, name),
+			log:     filepath.Join(opts.Dir, name+".log"),
+		}
+		m.args = []string{
+			"master", "--ip=127.0.0.1", "--port=" + portOf(m.Addr), fmt.Sprintf("--raft_port=%d", port()),
+			"--gossip_port=" + portOf(m.Gossip), "--hostname=localhost", "--work_dir=" + m.WorkDir,
+		}
+		c.Masters = append(c.Masters, m)
+		addrs, gossips = append(addrs, m.Addr), append(gossips, m.Gossip)
 	}
-	c.Master.args = append([]string{
-		"master", "--ip=127.0.0.1", fmt.Sprintf("--port=%d", ports[0]),
-		fmt.Sprintf("--raft_port=%d", ports[1]), "--hostname=localhost",
-		"--work_dir=" + c.Master.WorkDir,
-	}, opts.MasterFlags...)
+	for i, m := range c.Masters {
+		switch {
+		case opts.Grow && i > 0:
+			m.args = append(m.args, "--join="+gossips[0])
+		case masters > 1 && !opts.Grow:
+			m.args = append(m.args, fmt.Sprintf("--bootstrap_expect=%d", masters), "--join="+strings.Join(gossips, ","))
+		}
+		m.args = append(m.args, opts.MasterFlags...)
+	}
+	c.Master = c.Masters[0]
+	find := "--master=" + strings.Join(addrs, ",")
+	if opts.Join {
+		find = "--join=" + strings.Join(gossips, ",")
+	}
 	n := opts.Agents
 	if n == 0 {
 		n = 1
@@ -180,13 +223,14 @@ func New(opts Options) (*Cluster, error) {
 	for i := range max(n, 0) {
 		a := &Process{
 			name:    fmt.Sprintf("agent%d", i),
-			Addr:    fmt.Sprintf("127.0.0.1:%d", ports[4+2*i]),
+			Addr:    loopback(port()),
+			Gossip:  loopback(port()),
 			WorkDir: filepath.Join(opts.Dir, fmt.Sprintf("a%d", i)),
 			log:     filepath.Join(opts.Dir, fmt.Sprintf("agent%d.log", i)),
 		}
 		a.args = append([]string{
-			"agent", "--master=" + c.Master.Addr, "--ip=127.0.0.1",
-			fmt.Sprintf("--port=%d", ports[4+2*i]), "--hostname=localhost",
+			"agent", find, "--ip=127.0.0.1", "--port=" + portOf(a.Addr),
+			"--gossip_port=" + portOf(a.Gossip), "--hostname=localhost",
 			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.RuntimeDir, fmt.Sprintf("r%d", i)),
 		}, opts.AgentFlags...)
 		if opts.EachAgent != nil {
@@ -195,6 +239,13 @@ func New(opts Options) (*Cluster, error) {
 		c.Agents = append(c.Agents, a)
 	}
 	return c, nil
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr) // made by loopback
+	return port
 }
 
 // freePorts returns n TCP ports of loopback that nobody listens on just now.
@@ -213,8 +264,14 @@ func freePorts(n int) ([]int, error) {
 
 // Up starts all that does not run, and waits until the agents are registered.
 func (c *Cluster) Up() error {
-	if err := c.Master.Start(); err != nil {
-		return err
+	founders := c.Masters
+	if c.grow {
+		founders = founders[:1]
+	}
+	for _, m := range founders {
+		if err := m.Start(); err != nil {
+			return err
+		}
 	}
 	for _, a := range c.Agents {
 		if err := a.Start(); err != nil {
@@ -228,7 +285,7 @@ func (c *Cluster) Up() error {
 func (c *Cluster) WaitAgents(n int) error {
 	want := fmt.Sprintf(`"activated_slaves":%d.0,`, n)
 	return Poll(func() error {
-		body, err := Get("http://" + c.Master.Addr + "/state")
+		body, err := c.State()
 		if err != nil {
 			return err
 		}
@@ -239,18 +296,54 @@ func (c *Cluster) WaitAgents(n int) error {
 	})
 }
 
+// State returns what the leading master's /state says.
+func (c *Cluster) State() (string, error) {
+	err := errors.New("no master runs")
+	for _, m := range c.Masters {
+		if m.cmd == nil {
+			continue
+		}
+		var body string
+		if body, err = Get("http://" + m.Addr + "/state"); err == nil {
+			return body, nil
+		}
+	}
+	return "", err
+}
+
+// Leader waits until a master leads, and returns it.
+func (c *Cluster) Leader() (*Process, error) {
+	var leader *Process
+	err := Poll(func() error {
+		for _, m := range c.Masters {
+			if m.cmd == nil {
+				continue
+			}
+			body, err := Get("http://" + m.Addr + "/metrics/snapshot")
+			if err == nil && strings.Contains(strings.ReplaceAll(body, " ", ""), `"master/elected":1.0`) {
+				leader = m
+				return nil
+			}
+		}
+		return errors.New("no master leads")
+	})
+	return leader, err
+}
+
 // Stop kills every process of the cluster and every container below it.
 func (c *Cluster) Stop() {
 	for _, a := range c.Agents {
 		a.Kill()
 	}
-	c.Master.Kill()
+	for _, m := range c.Masters {
+		m.Kill()
+	}
 	killBelow(c.dir)
 }
 
 // DumpLogs writes the daemons' logs to w.
 func (c *Cluster) DumpLogs(w io.Writer) {
-	for _, p := range append([]*Process{c.Master}, c.Agents...) {
+	for _, p := range slices.Concat(c.Masters, c.Agents) {
 		b, err := os.ReadFile(p.log)
 		if err != nil {
 			continue
