@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -61,7 +62,9 @@ type Options struct {
 	// how many commands it held.
 	OnStore func(took time.Duration, commands int)
 
-	wrapLog func(raft.LogStore) raft.LogStore // for tests: a slow or failing disk
+	// For tests: a slow or failing disk, and a network that fails.
+	wrapLog func(raft.LogStore) raft.LogStore
+	dial    func(ctx context.Context, addr string) (net.Conn, error)
 }
 
 func (o *Options) setDefaults() {
@@ -102,7 +105,7 @@ func (o *Options) raftConfig(id raft.ServerID, notify chan<- bool) *raft.Config 
 	c := raft.DefaultConfig()
 	c.LocalID = id
 	c.HeartbeatTimeout = o.HeartbeatTimeout
-	c.ElectionTimeout = o.HeartbeatTimeout
+	c.ElectionTimeout = o.HeartbeatTimeout + 1 // may not be less than what lookForLeader sets
 	c.LeaderLeaseTimeout = o.HeartbeatTimeout / 2
 	c.CommitTimeout = min(c.CommitTimeout, o.HeartbeatTimeout/20)
 	c.SnapshotThreshold = o.SnapshotThreshold

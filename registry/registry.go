@@ -200,9 +200,11 @@ func (r *Registry) Close() error {
 			cancel()
 		}
 		r.cancel(ErrClosed)
-		err := r.raft.Shutdown().Error()
+		down := r.raft.Shutdown()
+		err := r.closeTransport() // raft waits for calls under way, some of them to members that are gone
+		err = errors.Join(err, down.Error(), r.guard.Close())
 		r.wg.Wait()
-		r.closed = errors.Join(err, r.guard.Close(), r.closeTransport(), r.stores.close())
+		r.closed = errors.Join(err, r.stores.close())
 	})
 	return r.closed
 }

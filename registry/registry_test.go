@@ -653,7 +653,7 @@ func TestMovedMemberTellsItsAddress(t *testing.T) {
 }
 
 // poll waits until a condition holds.
-func poll(t *testing.T, cond func() bool) {
+func poll(t testing.TB, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {

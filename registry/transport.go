@@ -5,9 +5,16 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	rpcTimeout     = 10 * time.Second // of one call of the Raft protocol, a slow disk included
+	unacknowledged = 2 * time.Second  // how long sent bytes may be; then the connection is given up
 )
 
 // streamLayer carries the Raft protocol over TCP. It is ours so that the address
@@ -16,6 +23,7 @@ import (
 type streamLayer struct {
 	net.Listener
 	advertise net.Addr
+	dial      func(ctx context.Context, addr string) (net.Conn, error)
 	ctx       context.Context // ends with closeAll, and with it a dial under way
 	cancel    context.CancelFunc
 
@@ -62,12 +70,28 @@ func (s *streamLayer) Accept() (net.Conn, error) {
 
 // Dial connects to another member.
 func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout}
-	nc, err := d.DialContext(s.ctx, "tcp", string(addr))
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	nc, err := s.dial(ctx, string(addr))
 	if err != nil {
 		return nil, err
 	}
 	return s.track(nc)
+}
+
+// dialTCP gives a connection up when what it sent is not acknowledged in time:
+// after a partition the retries of the kernel may be far apart.
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if e := c.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(unacknowledged.Milliseconds()))
+		}); e != nil {
+			return e
+		}
+		return err
+	}}
+	return d.DialContext(ctx, "tcp", addr)
 }
 
 // closeAll ends what is left after the transport was closed.
@@ -109,7 +133,10 @@ func openTransport(ctx context.Context, o *Options) (innerTransport, func() erro
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("raft address: %w", err)
 	}
-	layer := &streamLayer{Listener: ln, advertise: advertise, conns: make(map[net.Conn]struct{})}
+	layer := &streamLayer{Listener: ln, advertise: advertise, dial: o.dial, conns: make(map[net.Conn]struct{})}
+	if layer.dial == nil {
+		layer.dial = dialTCP
+	}
 	layer.ctx, layer.cancel = context.WithCancel(context.Background())
 	if a, ok := layer.Addr().(*net.TCPAddr); !ok || a.IP.IsUnspecified() {
 		layer.closeAll()
@@ -117,7 +144,7 @@ func openTransport(ctx context.Context, o *Options) (innerTransport, func() erro
 		return nil, nil, "", fmt.Errorf("raft address %s is not one that other masters can dial: set the address to advertise", layer.Addr())
 	}
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: 10 * time.Second, Logger: newHCLog(o.Logger),
+		Stream: layer, MaxPool: 3, Timeout: rpcTimeout, Logger: newHCLog(o.Logger),
 	})
 	closeTransport := func() error {
 		err := trans.Close()
