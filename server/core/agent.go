@@ -203,11 +203,7 @@ func (c *Core) alive(reg *registration) bool {
 func (c *Core) registerNew(reg *registration) {
 	info := reg.msg.AgentInfo
 	address := agentPID(reg.msg.GetIp(), info.GetPort())
-	if older := c.admitting[address]; older != nil && c.alive(older) {
-		// The agent has given up on its first link: the newer one counts.
-		delete(c.links, older.link)
-		c.emit(CloseLink{Link: older.link, Reason: "replaced by a newer link"})
-	}
+	c.supersede(c.admitting[address])
 	delete(c.admitting, address)
 	if old := c.agent(c.addresses[address]); old != nil && c.busy[old.id] == settled {
 		if old.connected {
@@ -247,7 +243,11 @@ func (c *Core) reregister(reg *registration) {
 	}
 	if c.busy[id] != settled {
 		// It is being marked unreachable or removed: wait for the outcome.
+		c.supersede(c.parked[id])
 		c.parked[id] = reg
+		return
+	}
+	if c.impostor(reg) {
 		return
 	}
 	var known *mesos.AgentInfo
@@ -255,10 +255,6 @@ func (c *Core) reregister(reg *registration) {
 	rec, isRecovered := c.recovered.Get(id)
 	switch {
 	case ag != nil:
-		if ag.ip != reg.msg.GetIp() || ag.info.GetHostname() != info.GetHostname() {
-			c.refuseAgent(reg, "Agent attempted to reregister with different IP / hostname", true)
-			return
-		}
 		known = ag.info
 	case isRecovered:
 		known = rec.Info
@@ -273,6 +269,25 @@ func (c *Core) reregister(reg *registration) {
 	c.readmit(reg, clusterdv1.Command_UPDATE_AGENT, &clusterdv1.UpdateRegisteredAgent{AgentInfo: info})
 }
 
+// impostor refuses whoever claims the id of an agent that is somebody else.
+func (c *Core) impostor(reg *registration) bool {
+	ag := c.agent(reg.id())
+	if ag == nil || ag.ip == reg.msg.GetIp() && ag.info.GetHostname() == reg.msg.GetAgentInfo().GetHostname() {
+		return false
+	}
+	c.refuseAgent(reg, "Agent attempted to reregister with different IP / hostname", true)
+	return true
+}
+
+// supersede ends the link of a registration that waits for its answer: its agent has
+// begun another.
+func (c *Core) supersede(older *registration) {
+	if older != nil && c.alive(older) {
+		delete(c.links, older.link)
+		c.emit(CloseLink{Link: older.link, Reason: "replaced by a newer link"})
+	}
+}
+
 // readmit brings the registry up to date before an agent is let in again. If it
 // tries again meanwhile, its newest try counts.
 func (c *Core) readmit(reg *registration, kind clusterdv1.Command_Kind, payload proto.Message) {
@@ -285,6 +300,9 @@ func (c *Core) readmit(reg *registration, kind clusterdv1.Command_Kind, payload 
 		if !c.alive(reg) {
 			c.readmittedInVain(id, reg.msg.AgentInfo)
 			return
+		}
+		if c.impostor(reg) {
+			return // two have claimed the id at the same time
 		}
 		c.rejoin(reg)
 	}, command(kind, payload))

@@ -125,16 +125,6 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// BenchmarkReregister measures a master's failover: agents with five tasks
-// each come back.
-func BenchmarkReregister(b *testing.B) {
-	rec, messages := reports(b, 2000, 5)
-	for b.Loop() {
-		reregister(b, rec, messages)
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/agent")
-}
-
 // BenchmarkStatus measures a task's status update: two of them and the view that
 // readers get after each.
 func BenchmarkStatus(b *testing.B) {

@@ -205,9 +205,9 @@ type Config struct {
 	MaxCompletedTasks       int           // --max_completed_tasks_per_framework
 	MaxUnreachableTasks     int           // --max_unreachable_tasks_per_framework
 	HeartbeatInterval       time.Duration // of scheduler streams; 15 s
-	RegistryGCInterval      time.Duration // --registry_gc_interval
-	RegistryMaxAgentAge     time.Duration // --registry_max_agent_age
-	RegistryMaxAgentCount   int           // --registry_max_agent_count
+	RegistryGCInterval      time.Duration // --registry_gc_interval; 0: never
+	RegistryMaxAgentAge     time.Duration // --registry_max_agent_age; 0: all are too old
+	RegistryMaxAgentCount   int           // --registry_max_agent_count; 0: all are too many
 	PublishFrameworkMetrics bool          // --publish_per_framework_metrics
 
 	// After a failover, roles with a quota are offered nothing that counts towards it

@@ -38,7 +38,7 @@ func (c *Core) collectRegistry() {
 			// An agent that came back meanwhile is not in the list any more.
 			if c.registering[id.GetValue()] == nil {
 				c.unreachable.Delete(id.GetValue())
-				delete(c.unreachableTasks, id.GetValue())
+				c.forgetUnreachable(id.GetValue())
 				c.setWill(id.GetValue(), will{})
 			}
 		}
@@ -65,12 +65,9 @@ func mapOf(scan func(func(string, time.Time) bool)) map[string]time.Time {
 func (c *Core) expired(m map[string]time.Time) []string {
 	ids := sortedKeys(m)
 	slices.SortStableFunc(ids, func(a, b string) int { return cmp.Compare(m[a].UnixNano(), m[b].UnixNano()) })
-	over := 0
-	if c.cfg.RegistryMaxAgentCount > 0 {
-		over = max(0, len(ids)-c.cfg.RegistryMaxAgentCount)
-	}
+	over := len(ids) - c.cfg.RegistryMaxAgentCount
 	n := 0
-	for n < len(ids) && (n < over || c.cfg.RegistryMaxAgentAge > 0 && c.now.Sub(m[ids[n]]) >= c.cfg.RegistryMaxAgentAge) {
+	for n < len(ids) && (n < over || c.now.Sub(m[ids[n]]) > c.cfg.RegistryMaxAgentAge) {
 		n++
 	}
 	return ids[:n]
