@@ -77,6 +77,7 @@ type Agent struct {
 
 	listener net.Listener
 	server   *http.Server
+	discovery
 
 	inputs chan core.Input
 	views  chan chan *core.View
@@ -122,7 +123,7 @@ func New(opts Options) (*Agent, error) {
 		loopDone: make(chan struct{}), done: make(chan struct{}),
 		containers: map[string]*containerState{}, launches: make(chan struct{}, opts.MaxLaunches),
 		requests: map[core.RequestID]chan reply{}, streams: map[core.StreamID]*eventStream{},
-		links: map[core.LinkID]*link.AgentConn{},
+		links: map[core.LinkID]*link.AgentConn{}, discovery: discovery{joined: make(chan string, 1)},
 	}
 	if a.metrics == nil {
 		a.metrics = metrics.NewRegistry()
@@ -176,6 +177,10 @@ func (a *Agent) open() error {
 				err, filepath.Join(a.opts.WorkDir, "meta", "clusterd.db"))
 		}
 		return err
+	}
+	a.learned = kept.Cluster.GetMasters()
+	if a.core.View().Info.GetId() != nil { // else it may join any
+		a.cluster = kept.Cluster.GetClusterId()
 	}
 	if err := a.openContainerizer(rebooted); err != nil {
 		return err
@@ -269,6 +274,9 @@ func (a *Agent) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(a.ctx, cancel)()
+	if err := a.openGossip(ctx); err != nil {
+		return err
+	}
 	known := a.core.Containers()
 	configs := make([]isolation.ContainerConfig, len(known))
 	for i := range known {
@@ -296,6 +304,12 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.recovered.Store(true)
 	a.metrics.Gauge("slave/recovery_time_secs").Set(time.Since(a.started).Seconds())
 	a.wg.Go(a.gc.run)
+	if a.finder != nil {
+		a.wg.Go(a.watchLeader)
+	}
+	if a.gossip != nil {
+		a.wg.Go(a.tellCluster)
+	}
 	a.wg.Go(func() {
 		if err := a.server.Serve(a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			a.end(fmt.Errorf("serve HTTP: %w", err))
@@ -377,6 +391,7 @@ func (a *Agent) stop(ctx context.Context) error {
 	select {
 	case <-waited:
 	case <-ctx.Done():
+		errs = append(errs, a.closeGossip())
 		// The store must stay open for whoever still writes to it.
 		return errors.Join(append(errs, fmt.Errorf("stop agent: %w", ctx.Err()))...)
 	}
@@ -386,7 +401,7 @@ func (a *Agent) stop(ctx context.Context) error {
 
 // closeAll closes what New opened.
 func (a *Agent) closeAll() error {
-	var errs []error
+	errs := []error{a.closeGossip()}
 	if a.ownsRun {
 		errs = append(errs, a.runner.Close())
 		a.ownsRun = false

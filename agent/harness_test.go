@@ -66,13 +66,22 @@ type scriptedMaster struct {
 	seen      map[string]bool
 	agentID   string
 	finished  int
+	// registered, if set, changes the answer to a registration; nil refuses it, with
+	// refusal.
+	registered func(*clusterdv1.Registered) *clusterdv1.Registered
+	refusal    *clusterdv1.Refused
+	// elsewhere is where a master that does not lead sends agents, "none" if it
+	// knows of no leader.
+	elsewhere string
+	// mute makes it take everything and say nothing.
+	mute bool
 }
 
 func newScriptedMaster(t testing.TB) *scriptedMaster {
 	m := &scriptedMaster{t: t, seen: map[string]bool{}, agentID: "M-S0"}
 	m.lnk = link.NewServer(link.Options{}, m.serve)
 	mux := http.NewServeMux()
-	mux.Handle(link.Path, m.lnk)
+	mux.HandleFunc(link.Path, m.open)
 	m.srv = httptest.NewServer(mux)
 	t.Cleanup(m.close)
 	return m
@@ -83,6 +92,37 @@ func (m *scriptedMaster) close() {
 	defer cancel()
 	_ = m.lnk.Stop(ctx, "test is over")
 	m.srv.Close()
+}
+
+// open lets an agent in if the master leads.
+func (m *scriptedMaster) open(w http.ResponseWriter, r *http.Request) {
+	m.mu.Lock()
+	elsewhere := m.elsewhere
+	m.mu.Unlock()
+	switch elsewhere {
+	case "":
+		m.lnk.ServeHTTP(w, r)
+	case "none":
+		http.Error(w, "no master leads", http.StatusServiceUnavailable)
+	default:
+		w.Header().Set("Location", "//"+elsewhere+link.Path)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	}
+}
+
+// set changes the master's ways.
+func (m *scriptedMaster) set(f func(*scriptedMaster)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m)
+}
+
+// cut ends the agent's link as a master does that leads no more.
+func (m *scriptedMaster) cut(reason string) {
+	m.mu.Lock()
+	c := m.conn
+	m.mu.Unlock()
+	c.Close(reason)
 }
 
 func (m *scriptedMaster) addr() string { return m.srv.Listener.Addr().String() }
@@ -98,11 +138,7 @@ func (m *scriptedMaster) serve(c *link.MasterConn, _ *http.Request) {
 		case *clusterdv1.AgentMessage_Register:
 			m.conn = c
 			m.registers = append(m.registers, x.Register)
-			_ = c.Send(&clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: &clusterdv1.Registered{
-				AgentId:     &mesos.AgentID{Value: new(m.agentID)},
-				MasterInfo:  &mesos.MasterInfo{Id: new("M"), Ip: proto.Uint32(0), Port: proto.Uint32(1), Hostname: new("h")},
-				PingTimeout: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(time.Minute))},
-			}}})
+			_ = c.Send(m.answerLocked())
 		case *clusterdv1.AgentMessage_UpdateTask:
 			if id := string(x.UpdateTask.GetStatus().GetUuid()); !m.seen[id] {
 				m.seen[id] = true
@@ -111,7 +147,7 @@ func (m *scriptedMaster) serve(c *link.MasterConn, _ *http.Request) {
 					m.finished++
 				}
 			}
-			if !m.holdAcks {
+			if !m.holdAcks && !m.mute {
 				m.ackLocked(x.UpdateTask)
 			}
 		default:
@@ -119,6 +155,22 @@ func (m *scriptedMaster) serve(c *link.MasterConn, _ *http.Request) {
 		}
 		m.mu.Unlock()
 	}
+}
+
+// answerLocked answers a registration.
+func (m *scriptedMaster) answerLocked() *clusterdv1.MasterMessage {
+	r := &clusterdv1.Registered{
+		AgentId:     &mesos.AgentID{Value: new(m.agentID)},
+		MasterInfo:  &mesos.MasterInfo{Id: new("M"), Ip: proto.Uint32(0), Port: proto.Uint32(1), Hostname: new("h")},
+		PingTimeout: &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(time.Minute))},
+	}
+	if m.registered != nil {
+		r = m.registered(r)
+	}
+	if r == nil {
+		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Refused{Refused: m.refusal}}
+	}
+	return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: r}}
 }
 
 func (m *scriptedMaster) ackLocked(u *clusterdv1.UpdateTask) {

@@ -10,7 +10,14 @@ import (
 // connect looks for the leading master, opens a link and receives on it until it
 // ends.
 func (a *Agent) connect() {
-	conn, err := link.Dial(a.ctx, a.opts.Masters, link.DialOptions{})
+	addrs := a.candidates()
+	if len(addrs) == 0 {
+		a.post(core.LinkDown{Reason: "no master is known yet"})
+		return
+	}
+	ctx, cancel := a.beginSearch()
+	defer cancel()
+	conn, err := link.Dial(ctx, addrs, link.DialOptions{})
 	if err != nil {
 		a.post(core.LinkDown{Reason: err.Error()})
 		return

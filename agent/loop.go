@@ -138,6 +138,8 @@ func (a *Agent) do(e core.Effect) {
 		a.metrics.Counter(e.Key).Add(e.N)
 	case core.ConnectMaster:
 		a.wg.Go(a.connect)
+	case core.LearnMasters:
+		a.learnMasters(e)
 	case core.SendMaster:
 		a.sendMaster(e)
 	case core.CloseLink:

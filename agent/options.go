@@ -24,8 +24,21 @@ var ErrInvalidOption = errors.New("invalid option")
 // of the flags; fields without a default are named as required.
 type Options struct {
 	// Masters are addresses, host:port, of which one at least leads to the leading
-	// master. Required.
+	// master. Masters, Join or Finder is required.
 	Masters []string
+	// Join names nodes that gossip, host or host:port; through any of them the agent
+	// finds the masters and follows who leads.
+	Join []string
+	// NodeID is the agent's name in gossip; empty: made once, kept in WorkDir.
+	NodeID string
+	// GossipBind is where gossip listens, host:port, and GossipAdvertise where
+	// others reach it, if elsewhere.
+	GossipBind      string
+	GossipAdvertise string
+	// GossipKeys encrypt gossip: the first encrypts, any decrypts.
+	GossipKeys [][]byte
+	// Finder, if set, finds the masters instead of gossip.
+	Finder Finder
 	// Listener serves the agent's HTTP API, and belongs to the agent from New on.
 	// If nil, New listens on IP and Port.
 	Listener net.Listener
@@ -130,7 +143,7 @@ func (o *Options) validate() error {
 		return fmt.Errorf("%w: %s", ErrInvalidOption, fmt.Sprintf(format, args...))
 	}
 	switch {
-	case len(o.Masters) == 0:
+	case len(o.Masters)+len(o.Join) == 0 && o.Finder == nil:
 		return bad("no address of a master")
 	case !filepath.IsAbs(o.WorkDir):
 		return bad("work_dir %q is not an absolute path", o.WorkDir)

@@ -54,11 +54,12 @@ func (c *Core) leaderKnown(in LeaderKnown) {
 			c.linkTimer.stop()
 			c.linkTimer = c.after(staleLinkTimeout, fn)
 		}
-	case !c.connecting:
+	case c.connecting:
+		c.attempts = 0
+	default:
 		c.attempts = 0
 		if wait := c.backoff(0, registerRetryMax); c.dialTimer.left(c.now) > wait {
 			c.connectIn(wait)
 		}
 	}
 }
-

@@ -237,7 +237,7 @@ func agentCheck(v *Values) error {
 		}
 	}
 	if len(v.List("master"))+len(v.List("join")) == 0 {
-		return fmt.Errorf("%w: --join=HOST or --master=HOST:PORT says where the cluster is", ErrMissingFlag)
+		return fmt.Errorf("%w: --master=HOST:PORT or --join=HOST says where the cluster is", ErrMissingFlag)
 	}
 	if v.Duration("perf_duration") > v.Duration("perf_interval") {
 		return fmt.Errorf("%w: --perf_duration is longer than --perf_interval", ErrInvalidValue)
