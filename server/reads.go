@@ -50,6 +50,7 @@ func (s *Server) routes() *httpapi.Router {
 	s.maintenanceRoutes(rt)
 	s.shareRoutes(rt)
 	s.fileRoutes(rt)
+	s.registryRoutes(rt)
 	return rt
 }
 

@@ -30,7 +30,7 @@ type Subject interface {
 }
 
 // statusInterval is how often Summary is looked at.
-const statusInterval = time.Second
+const statusInterval = 2 * time.Second
 
 // Notifier speaks to the service manager that started this process.
 type Notifier struct {
