@@ -160,7 +160,7 @@ func TestWrongCluster(t *testing.T) {
 	own.set(inCluster("C", 1))
 	other.set(func(m *scriptedMaster) {
 		m.registered = func(*clusterdv1.Registered) *clusterdv1.Registered { return nil }
-		m.refusal = &clusterdv1.Refused{Message: proto.String("this is cluster D, the agent is of C")}
+		m.refusal = &clusterdv1.Refused{Message: new("this is cluster D, the agent is of C")}
 	})
 	h := newMachine(t, own)
 	ag := h.start()
@@ -262,7 +262,7 @@ func TestGone(t *testing.T) {
 	m.send(runTasks(framework("M-0000"), commandTask("t", "sleep 1000")))
 	pid := m.waitState("t", "RUNNING").GetContainerStatus().GetExecutorPid()
 	m.set(func(m *scriptedMaster) {
-		m.refusal = &clusterdv1.Refused{Message: proto.String("Agent has been marked gone"), Shutdown: proto.Bool(true)}
+		m.refusal = &clusterdv1.Refused{Message: new("Agent has been marked gone"), Shutdown: new(true)}
 		m.registered = func(*clusterdv1.Registered) *clusterdv1.Registered { return nil }
 	})
 	m.cut("leads no more")
