@@ -257,6 +257,10 @@ func coreOptions(v *flags.Values, c *core.Config) error {
 		MaxMemory:      int64(min(v.Bytes("offer_constraints_re2_max_mem"), math.MaxInt64)),
 		MaxProgramSize: v.Int("offer_constraints_re2_max_program_size"),
 	}
+	c.RecoveryAgentRemovalLimit = new(v.Float("recovery_agent_removal_limit"))
+	if v.Has("non_checkpointing_grace") {
+		c.NonCheckpointingGrace = new(v.Duration("non_checkpointing_grace"))
+	}
 	if text := v.String("agent_removal_rate_limit"); text != "" {
 		n, per, err := units.ParseRate(text)
 		if err != nil {

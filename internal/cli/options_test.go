@@ -24,7 +24,7 @@ func TestFlagsReachOptions(t *testing.T) {
 	elsewhere := map[string]bool{"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true}
 	master := map[string]string{
 		"bootstrap_expect": "3", "join": "a,b:1", "gossip_port": "99", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==",
-		"node_id": "m1", "raft_heartbeat_timeout": "2secs",
+		"node_id": "m1", "raft_heartbeat_timeout": "2secs", "non_checkpointing_grace": "1mins", "recovery_agent_removal_limit": "50%",
 		"advertise_ip": "10.1.1.1", "advertise_port": "99", "agent_ping_timeout": "20secs", "agent_removal_rate_limit": "1/10mins",
 		"agent_reregister_timeout": "11mins", "allocation_interval": "2secs",
 		"allocator_agent_recovery_factor": "0.5", "allocator_recovery_timeout": "1mins", "allocator_placement": "pack",

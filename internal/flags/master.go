@@ -48,7 +48,7 @@ func masterFlags() []Flag {
 		{Name: "master_detector", Help: "Module that detects the leader.", State: Replaced, Note: noteModules},
 
 		{Name: "agent_reregister_timeout", Type: Duration, Default: "10mins", Aliases: []string{"slave_reregister_timeout"}, Help: "How long agents have to come back before they are marked unreachable; at least 10mins.", Check: between(10*time.Minute, 100*365*24*time.Hour)},
-		{Name: "recovery_agent_removal_limit", Type: Percent, Default: "100%", Aliases: []string{"recovery_slave_removal_limit"}, Help: "If more than this share of the agents does not return after a failover, the master exits rather than remove them.", State: Accepted},
+		{Name: "recovery_agent_removal_limit", Type: Percent, Default: "100%", Aliases: []string{"recovery_slave_removal_limit"}, Help: "If more than this share of the agents does not return after a failover, the master exits rather than remove them."},
 		{Name: "agent_removal_rate_limit", Aliases: []string{"slave_removal_rate_limit"}, Help: "How fast agents may be marked unreachable, such as 1/10mins.", Check: rate},
 		{Name: "agent_ping_timeout", Type: Duration, Default: "15secs", Aliases: []string{"slave_ping_timeout"}, Help: "Time an agent has to answer one ping.", Check: between(time.Second, 15*time.Minute)},
 		{Name: "max_agent_ping_timeouts", Type: Int, Default: "5", Aliases: []string{"max_slave_ping_timeouts"}, Help: "Unanswered pings after which an agent is unreachable.", Check: atLeast(1)},
@@ -108,6 +108,7 @@ func masterOwnFlags() []Flag {
 		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
 		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before they found a new cluster, once; 0: found none, join one. With --join the default is 0.", Check: expectation},
 		{Name: "allocator_placement", Default: "random", Help: "In which order agents are given out, whoever is next: random, spread (the least used first) or pack (the most used first).", Check: oneOf("random", "spread", "pack")},
+		{Name: "non_checkpointing_grace", Type: Duration, Help: "How long tasks of frameworks that do not checkpoint are kept when the link to their agent breaks; 0secs: not at all, as in Mesos; unset: --agent_ping_timeout times --max_agent_ping_timeouts.", Check: between(0, 100*365*24*time.Hour)},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
 		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
 		{Name: "raft_heartbeat_timeout", Type: Duration, Default: "500ms", Help: "How long masters hear nothing of the leader before they elect another; longer where the network between them is slow.", Check: between(20*time.Millisecond, time.Minute)},
