@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -16,7 +15,7 @@ var errRefused = errors.New("refused")
 // NodeMeta returns what this node says of itself.
 func (d *delegate) NodeMeta(int) []byte {
 	self := d.g.Self()
-	meta, err := encodeMeta(&self, d.g.started)
+	meta, err := encodeMeta(&self, d.g.opts.versions, d.g.started)
 	if err != nil { // Open and Update have checked it
 		return nil
 	}
@@ -43,6 +42,9 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 		return nil
 	}
 	m, err := decodeMeta(n.Name, n.Meta)
+	if len(n.Addr) != 4 && len(n.Addr) != 16 {
+		err = errNoNode
+	}
 	if err != nil {
 		if e := g.notices.once("stranger " + n.Addr.String()); e != nil {
 			e.Str("address", n.Address()).Str("name", n.Name).Err(err).Msg("gossip of a stranger is ignored")
@@ -53,24 +55,7 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if ok {
 		return nil
 	}
-	self := g.Self()
-	var key, text string
-	switch {
-	case cluster != "":
-		key, text = "cluster "+cluster, "met a node of another cluster by gossip: the clusters stay apart"
-	case !m.understands():
-		key, text = fmt.Sprintf("protocol %d %d", m.protocol, m.oldest),
-			"met a node whose gossip protocol this one does not understand, or the other way round: it is ignored"
-	default:
-		key, text = "full", "too many nodes: no more are taken in by gossip"
-	}
-	if e := g.notices.once(key); e != nil {
-		e.Str("node", m.Name).Str("role", string(m.Role)).Str("address", n.Address()).Str("build", m.Build).
-			Str("its_cluster_id", m.ClusterID).Str("cluster_id", self.ClusterID).
-			Str("its_protocol", fmt.Sprintf("%d to %d", m.oldest, m.protocol)).
-			Str("protocol", fmt.Sprintf("%d to %d", OldestProtocol, Protocol)).
-			Msg(text)
-	}
+	g.tellRefused(m, n.Address(), cluster)
 	return errRefused
 }
 
@@ -102,5 +87,24 @@ func (d *delegate) heard(n *memberlist.Node) {
 	p, other := g.hear(n.Name, n.Address(), m)
 	if other != nil || p.Name == g.opts.Self.Name {
 		g.contest(p.Name)
+	}
+}
+
+// tellRefused tells the operator of a node that this one has nothing to do with.
+func (g *Gossip) tellRefused(m *decoded, addr, cluster string) {
+	var key, text string
+	switch {
+	case cluster != "":
+		key, text = "cluster "+cluster, "met a node of another cluster by gossip: the clusters stay apart"
+	case !g.versions.understands(m.versions):
+		key, text = "protocol "+m.versions.String(),
+			"met a node that speaks another gossip protocol: it is ignored until both speak one"
+	default:
+		key, text = "full", "too many nodes: no more are taken in by gossip"
+	}
+	if e := g.notices.once(key); e != nil {
+		e.Str("node", m.Name).Str("role", string(m.Role)).Str("address", addr).Str("build", m.Build).
+			Str("its_cluster_id", cluster).Str("cluster_id", g.Self().ClusterID).
+			Stringer("its_protocol", m.versions).Stringer("protocol", g.versions).Msg(text)
 	}
 }

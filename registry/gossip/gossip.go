@@ -44,7 +44,8 @@ type Options struct {
 	// Logger is told what the operator should know.
 	Logger zerolog.Logger
 
-	tune func(*memberlist.Config) // for tests
+	versions versions                 // for tests
+	tune     func(*memberlist.Config) // for tests
 }
 
 func (o *Options) setDefaults() {
@@ -53,6 +54,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.JoinPort == 0 {
 		o.JoinPort = DefaultPort
+	}
+	if o.versions == (versions{}) {
+		o.versions = ours
 	}
 	if len(o.Key) > 0 {
 		o.Keys = append([][]byte{o.Key}, o.Keys...)
@@ -71,7 +75,7 @@ func (o *Options) validate() error {
 			return err
 		}
 	}
-	meta, err := encodeMeta(&o.Self, 1<<42)
+	meta, err := encodeMeta(&o.Self, o.versions, 1<<42)
 	if err == nil && len(meta)+reserve > memberlist.MetaMaxSize {
 		err = fmt.Errorf("%w: %d bytes, %d are allowed at the start", ErrTooLong, len(meta), memberlist.MetaMaxSize-reserve)
 	}
@@ -90,7 +94,6 @@ func validateKeys(keys [][]byte) error {
 // Gossip is this node's part in what all nodes tell each other.
 type Gossip struct {
 	opts      Options
-	process   string // this process's name in memberlist
 	started   uint64
 	advertise netip.AddrPort
 	notices   *notices
@@ -135,8 +138,7 @@ func Open(ctx context.Context, opts Options) (*Gossip, error) {
 	if _, err := io.ReadFull(rand.Reader, unique[:]); err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
-	g.process = opts.Self.Name + processMark + hex.EncodeToString(unique[:])
-	g.table.init(g.process, opts.Self)
+	g.table.init(&g.opts, opts.Self.Name+processMark+hex.EncodeToString(unique[:]))
 
 	bind, err := bindAddr(ctx, opts.Bind)
 	if err != nil {
@@ -147,6 +149,7 @@ func Open(ctx context.Context, opts Options) (*Gossip, error) {
 	}
 	if g.advertise, err = advertiseAddr(ctx, &opts, g.transport.bound); err == nil {
 		g.transport.advertise = g.advertise
+		g.table.addr = g.advertise.String()
 		g.transport.shunned = g.shunned
 		g.transport.encrypted = len(opts.Keys) > 0
 		err = g.start()
@@ -199,6 +202,8 @@ func (g *Gossip) config() *memberlist.Config {
 	c.AwarenessMaxMultiplier = 4
 	c.GossipInterval = 100 * time.Millisecond
 	c.GossipNodes = 4
+	c.RetransmitMult = 6
+	c.PushPullInterval = 15 * time.Second // longer where there are many; memberlist scales it
 	c.TCPTimeout = 10 * time.Second
 	// What arrives is limited to what we send (see screen), and compressed data
 	// could hide anything; packets are too small to gain.
@@ -221,14 +226,16 @@ func (g *Gossip) Update(change func(*Node)) error {
 	name, role := next.Name, next.Role
 	change(&next)
 	next.Name, next.Role = name, role
-	meta, err := encodeMeta(&next, g.started)
+	meta, err := encodeMeta(&next, g.opts.versions, g.started)
 	if err != nil {
 		return err
 	}
 	if g.isClosed() {
 		return ErrClosed
 	}
-	g.setSelf(next)
+	for _, p := range g.setSelf(next) {
+		g.tellRefused(&p.decoded, p.addr, p.ClusterID)
+	}
 	// memberlist loses an update if it refutes a false report about this node at
 	// the same moment; what it took is known from its event.
 	for range 10 {

@@ -27,27 +27,51 @@ const (
 	resolveTimeout = 5 * time.Second
 )
 
+// syncs are when a node that has found others asks one of them for all that it
+// knows once more: what it was not told while few knew each other is not told
+// again, and the others' own exchange comes late.
+var syncs = []time.Duration{time.Second, 4 * time.Second}
+
 // joinLoop looks for nodes until the end.
 func (g *Gossip) joinLoop() {
 	alone := true // at first; those that lose their masters wait their turn
-	for wait := firstTry; ; {
+	wait, synced := firstTry, 0
+	for {
 		g.forget(time.Now())
 		g.tryAll(g.ctx)
 		lonely, others := g.lonely()
-		var delay time.Duration
+		delay := masterRound
 		switch {
-		case !lonely && g.opts.Self.Role == Master:
-			delay, wait = masterRound, firstTry
-		case !lonely:
-			delay, wait = agentRound, firstTry
-		default:
-			delay, wait = wait, min(2*wait, lastTry)
+		case lonely:
+			delay, wait, synced = wait, min(2*wait, lastTry), 0
 			delay = max(delay, time.Duration(others)*time.Second/crowd)
+		case synced < len(syncs):
+			delay, wait = syncs[synced], firstTry
+		case g.opts.Self.Role == Agent:
+			delay = agentRound
 		}
 		alone = lonely
 		if !g.pause(jitter(delay), &alone) {
 			return
 		}
+		if !lonely && synced < len(syncs) {
+			synced++
+			g.syncOnce()
+		}
+	}
+}
+
+// syncOnce exchanges all that is known with one live master.
+func (g *Gossip) syncOnce() {
+	var addrs []netip.AddrPort
+	for _, s := range g.All() {
+		if a, err := netip.ParseAddrPort(s.Addr); err == nil && s.Alive && s.Role == Master && a != g.advertise {
+			addrs = append(addrs, a)
+		}
+	}
+	if len(addrs) > 0 && g.ctx.Err() == nil {
+		// Whoever does not answer is found dead by the probes.
+		_, _ = g.list.Join([]string{hostPort(addrs[rand.N(len(addrs))])}) //nolint:gosec // no secret
 	}
 }
 

@@ -21,6 +21,11 @@ const Protocol = 1
 // OldestProtocol is the oldest version that this build understands.
 const OldestProtocol = 1
 
+// versions are what a node speaks and understands.
+type versions struct{ oldest, newest uint32 }
+
+var ours = versions{OldestProtocol, Protocol}
+
 // label stands before every packet and stream, so that other programs that use
 // memberlist (Consul, Nomad) and we do not take each other in by mistake.
 const label = "clusterd"
@@ -46,9 +51,9 @@ func splitProcess(name string) (node string, ok bool) {
 }
 
 // encodeMeta renders what a node says of itself.
-func encodeMeta(n *Node, started uint64) ([]byte, error) {
+func encodeMeta(n *Node, v versions, started uint64) ([]byte, error) {
 	m := &clusterdv1.GossipNode{
-		Protocol: proto.Uint32(Protocol), OldestProtocol: proto.Uint32(OldestProtocol),
+		Protocol: proto.Uint32(v.newest), OldestProtocol: proto.Uint32(v.oldest),
 		StartedMs: proto.Uint64(started),
 	}
 	switch n.Role {
@@ -93,8 +98,8 @@ func encodeMeta(n *Node, started uint64) ([]byte, error) {
 // decoded is what a packet says of a node.
 type decoded struct {
 	Node
-	protocol, oldest uint32
-	started          uint64
+	versions versions
+	started  uint64
 }
 
 var errNoNode = errors.New("not what a clusterd node says of itself")
@@ -119,7 +124,7 @@ func decodeMeta(process string, meta []byte) (*decoded, error) {
 			Expect: int(m.GetExpect()), Endorses: m.GetEndorses(), Format: m.GetFormat(), Build: m.GetBuild(),
 			Region: m.GetRegion(), Zone: m.GetZone(),
 		},
-		protocol: m.GetProtocol(), oldest: m.GetOldestProtocol(), started: m.GetStartedMs(),
+		versions: versions{m.GetOldestProtocol(), m.GetProtocol()}, started: m.GetStartedMs(),
 	}
 	switch m.GetRole() {
 	case clusterdv1.GossipNode_MASTER:
@@ -133,6 +138,13 @@ func decodeMeta(process string, meta []byte) (*decoded, error) {
 
 // understands says whether each side speaks a version that the other one
 // understands.
-func (d *decoded) understands() bool {
-	return d.protocol >= OldestProtocol && d.oldest <= Protocol
+func (v versions) understands(w versions) bool {
+	return w.newest >= v.oldest && w.oldest <= v.newest
+}
+
+func (v versions) String() string {
+	if v.oldest == v.newest {
+		return fmt.Sprint(v.newest)
+	}
+	return fmt.Sprintf("%d to %d", v.oldest, v.newest)
 }

@@ -65,7 +65,10 @@ type refusal struct {
 
 // table is what is known of all nodes.
 type table struct {
-	process string // of this node; constant
+	process  string // of this node; constant, as are the next three
+	addr     string
+	versions versions
+	since    time.Time
 
 	mu sync.Mutex
 	// mu guards what follows. No method of memberlist may be called under it.
@@ -88,8 +91,8 @@ type view struct {
 	stats          Stats
 }
 
-func (t *table) init(process string, self Node) {
-	t.process, t.self = process, self
+func (t *table) init(o *Options, process string) {
+	t.process, t.self, t.versions, t.since = process, o.Self, o.versions, time.Now()
 	t.peers, t.names = make(map[string]*peer), make(map[string][]*peer)
 	t.refused = make(map[string]refusal)
 	t.changed = make(chan struct{})
@@ -156,7 +159,7 @@ func (t *table) makeViewLocked() *view {
 			best[p.Name] = p
 		}
 	}
-	v.seen = append(v.seen, Seen{Node: t.self, Alive: true})
+	v.seen = append(v.seen, Seen{Node: t.self, Addr: t.addr, Alive: true, Since: t.since})
 	for _, p := range best {
 		v.seen = append(v.seen, Seen{Node: p.Node, Addr: p.addr, Alive: p.lives(), Since: p.since})
 	}
@@ -244,8 +247,8 @@ func (t *table) stop() {
 }
 
 // setSelf changes what this node says of itself. Who turns out to belong to
-// another cluster than this node vanishes.
-func (t *table) setSelf(n Node) {
+// another cluster than this node vanishes; those are returned.
+func (t *table) setSelf(n Node) (strangers []*peer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if n.ClusterID != t.self.ClusterID {
@@ -255,8 +258,16 @@ func (t *table) setSelf(n Node) {
 			}
 		}
 	}
+	learned := n.ClusterID != t.self.ClusterID
 	t.self = n
 	t.tellLocked(n.Role)
+	for _, p := range t.peers {
+		if learned && t.otherClusterLocked(p.ClusterID) {
+			q := *p
+			strangers = append(strangers, &q)
+		}
+	}
+	return strangers
 }
 
 func (t *table) hasSpoken(meta []byte) bool {
@@ -388,7 +399,7 @@ func (t *table) admit(process string, d *decoded) (cluster string, ok bool) {
 		t.refuseLocked(process, id)
 		return id, false
 	}
-	if !d.understands() || t.peers[process] == nil && len(t.peers) >= maxPeers {
+	if !t.versions.understands(d.versions) || t.peers[process] == nil && len(t.peers) >= maxPeers {
 		t.refuseLocked(process, "")
 		return "", false
 	}
