@@ -177,10 +177,14 @@ func (s *Server) open(ctx context.Context) error {
 		go func() { defer close(done); s.wg.Wait() }()
 		select {
 		case <-done:
-			return nil
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		// The others need not wait until they miss this master.
+		if err := reg.Resign(ctx); err != nil {
+			s.log.Info().Err(err).Msg("the other masters will elect a leader by themselves")
+		}
+		return nil
 	})
 	s.log.Info().Stringer("addr", s.Addr()).Str("master_id", s.info.GetId()).Str("pid", s.info.GetPid()).
 		Str("version", version.String()).Msg("master serves")
