@@ -69,6 +69,7 @@ type Agent struct {
 	ip      string
 	store   checkpoint.Store
 	core    *core.Core
+	boot    string // id of this boot
 	runner  isolation.Containerizer
 	ownsRun bool
 	files   *files.Files
@@ -188,7 +189,8 @@ func (a *Agent) open() error {
 	a.files = files.New()
 	a.fetch = a.newFetcher()
 	a.gc = newCollector(a)
-	return writeFile(filepath.Join(a.opts.WorkDir, "meta", "boot_id"), bootID)
+	a.boot = bootID
+	return nil
 }
 
 // bootID tells whether the machine booted since the last run.
@@ -296,11 +298,21 @@ func (a *Agent) Start(ctx context.Context) error {
 		}
 	}
 	a.gc.scan(known)
+	goOn := a.perform(a.core.Handle(time.Now(), core.Recovered{Statuses: statuses}))
+	if err := a.Err(); err != nil {
+		return err
+	}
+	// Not before it is kept what the boot has changed: else the next run would take
+	// the old records for those of this boot.
+	if err := writeFile(filepath.Join(a.opts.WorkDir, "meta", "boot_id"), a.boot); err != nil {
+		return err
+	}
 	a.wg.Go(func() {
 		defer close(a.loopDone)
-		a.loop()
+		if goOn {
+			a.loop()
+		}
 	})
-	a.post(core.Recovered{Statuses: statuses})
 	a.recovered.Store(true)
 	a.metrics.Gauge("slave/recovery_time_secs").Set(time.Since(a.started).Seconds())
 	a.wg.Go(a.gc.run)

@@ -227,12 +227,28 @@ func (c *Core) recovered(in Recovered) {
 		return
 	}
 	c.log(Info, "recovered", "executors", itoa(waiting))
+	c.warnOfOvercommit()
 	if c.draining.config != nil {
 		c.draining.since = c.now
 		c.killForDrain()
 	}
 	c.recovery.timer = c.after(c.cfg.ExecutorReregistrationTimeout, c.reregistrationTimeout)
 	c.maybeRecovered()
+}
+
+// warnOfOvercommit says so when what runs here was promised more than the agent
+// now has, as --reconfiguration_policy=any allows. Nothing is killed for it; the
+// master offers nothing here until enough of it has ended.
+func (c *Core) warnOfOvercommit() {
+	var used resources.Resources
+	for fw := range c.frameworks.values() {
+		for e := range fw.executors.values() {
+			used = used.Add(e.allocated().Unallocate())
+		}
+	}
+	if !c.total.Contains(used) {
+		c.log(Warn, "resources_overcommitted", "used", used.String(), "total", c.total.String())
+	}
 }
 
 // maybeRecovered ends the recovery as soon as no executor is waited for.

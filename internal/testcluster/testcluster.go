@@ -125,6 +125,8 @@ type Process struct {
 	Gossip string
 	// WorkDir is its --work_dir.
 	WorkDir string
+	// Binary is the clusterd that Start runs; empty: that of the test.
+	Binary string
 
 	name string
 	args []string
@@ -352,12 +354,25 @@ func (c *Cluster) DumpLogs(w io.Writer) {
 	}
 }
 
+// SetFlags gives flags, --name=value, to the next Start: each replaces one of its
+// name.
+func (p *Process) SetFlags(flags ...string) {
+	for _, f := range flags {
+		name, _, _ := strings.Cut(f, "=")
+		p.args = slices.DeleteFunc(p.args, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+		p.args = append(p.args, f)
+	}
+}
+
 // Start runs the process if it does not run, and waits until it answers.
 func (p *Process) Start() error {
 	if p.cmd != nil {
 		return nil
 	}
-	bin, err := Binary()
+	bin, err := p.Binary, error(nil)
+	if bin == "" {
+		bin, err = Binary()
+	}
 	if err != nil {
 		return err
 	}
