@@ -19,8 +19,8 @@ import (
 // with what is the case, beside doing so at once when something changes there.
 const groupInterval = 250 * time.Millisecond
 
-// orphanAfter is how long a master waits for the cluster that it was to found
-// before it says that it was founded without it.
+// orphanAfter is how long a master waits to be taken in by a cluster that it sees
+// before it says that nothing happens.
 const orphanAfter = 15 * time.Second
 
 // group is this master among the others: it tells them of itself by gossip, and
@@ -165,8 +165,8 @@ func (g *group) found(members []registry.Member) {
 	}
 }
 
-// checkOrphan says so when a cluster was founded without this master, which was to
-// found it: it would wait for ever.
+// checkOrphan says so when this master sees a cluster that does not take it in: it
+// would wait for ever.
 func (g *group) checkOrphan(now time.Time, pristine bool, clusterID string) {
 	other := ""
 	for _, m := range g.gossip.Masters() {
@@ -174,18 +174,25 @@ func (g *group) checkOrphan(now time.Time, pristine bool, clusterID string) {
 			other = m.ClusterID
 		}
 	}
-	if pristine || clusterID != "" || other == "" {
+	if clusterID != "" || other == "" {
 		g.orphaned = time.Time{}
 		return
 	}
 	if g.orphaned.IsZero() {
 		g.orphaned = now
 	}
-	if now.Sub(g.orphaned) > orphanAfter {
-		g.orphaned = now.Add(time.Hour) // say it once an hour
-		g.log.Error().Str("cluster_id", other).Msg("a cluster was founded, but this master, which has begun to found one, does not belong to it: " +
-			"stop it, remove its raft directory, and start it again with --join to have it added")
+	if now.Sub(g.orphaned) < orphanAfter {
+		return
 	}
+	g.orphaned = now.Add(time.Hour) // say it once an hour
+	e := g.log.Error().Str("cluster_id", other).Str("raft_address", g.registry.Self().Addr)
+	if pristine {
+		e.Msg("there is a cluster, but it has not added this master: " +
+			"its leader must reach this master's raft_address (--raft_port, --raft_advertise), see its log")
+		return
+	}
+	e.Msg("a cluster was founded, but this master, which has begun to found one, does not belong to it: " +
+		"stop it, remove its raft directory, and start it again with --join to have it added")
 }
 
 // peers is what gossip knows of masters, for the leader, who adds and removes them.
