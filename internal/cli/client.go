@@ -70,12 +70,18 @@ type table struct {
 	wide   []string // further columns of -o wide
 	rows   [][]string
 	msg    proto.Message
+	value  any // what -o json shows if it is no message
 }
 
 func (t *table) print(e env, format string) error {
 	switch format {
 	case "json":
-		b, err := mesosjson.Marshal(t.msg)
+		b, err := []byte(nil), error(nil)
+		if t.value != nil {
+			b, err = json.Marshal(t.value)
+		} else {
+			b, err = mesosjson.Marshal(t.msg)
+		}
 		if err != nil {
 			return err
 		}

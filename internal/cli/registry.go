@@ -1,0 +1,310 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	cliv2 "github.com/urfave/cli/v2"
+
+	"clusterd/api/client"
+	"clusterd/internal/registryapi"
+)
+
+// transferPatience is how long `registry transfer` and `registry restore` wait for
+// a leader afterwards.
+const transferPatience = 30 * time.Second
+
+func registryCommand(e env) *cliv2.Command {
+	force := &cliv2.BoolFlag{Name: "force", Usage: "also where it is refused for good reason"}
+	yes := &cliv2.BoolFlag{Name: "yes", Usage: "do it: the command asks for this because it cannot be undone"}
+	workDir := func(usage string) cliv2.Flag {
+		return &cliv2.StringFlag{Name: "work_dir", Aliases: []string{"work-dir"}, Usage: usage}
+	}
+	action := func(run func(c *cliv2.Context, e env) error) cliv2.ActionFunc {
+		return func(c *cliv2.Context) error { return run(c, e) }
+	}
+	cmd := &cliv2.Command{
+		Name:  "registry",
+		Usage: "look after what masters agree on, and after the masters",
+		Subcommands: []*cliv2.Command{
+			{
+				Name: "peers", Usage: "list the masters: members of the group, and others that gossip has seen",
+				Flags: []cliv2.Flag{masterFlag(), outputFlag()}, Action: action(runPeers),
+			},
+			{
+				Name: "status", Usage: "show how one master stands: the first of --master that answers",
+				Flags: []cliv2.Flag{masterFlag(), outputFlag()}, Action: action(runStatus),
+			},
+			{
+				Name: "add", Usage: "let a master join that gossip does not bring", ArgsUsage: "ID HOST:RAFT_PORT",
+				Flags: []cliv2.Flag{masterFlag(), force}, Action: action(runAdd),
+			},
+			{
+				Name: "remove", Usage: "remove a master for good, by its id, the beginning of it, or an address", ArgsUsage: "ID",
+				Flags: []cliv2.Flag{masterFlag(), force}, Action: action(runRemove),
+			},
+			{
+				Name: "transfer", Usage: "have another master lead: the one named, or whoever is furthest", ArgsUsage: "[ID]",
+				Flags: []cliv2.Flag{masterFlag()}, Action: action(runTransfer),
+			},
+			{
+				Name: "save", Usage: "write a backup of the registry", ArgsUsage: "FILE",
+				Flags:  []cliv2.Flag{masterFlag(), &cliv2.BoolFlag{Name: "stale", Usage: "take it from any master, also where none leads; it may lack the last changes"}},
+				Action: action(runSave),
+			},
+			{
+				Name: "restore", Usage: "replace what a running cluster's registry holds by a backup, or found a new one from it (--work_dir)", ArgsUsage: "FILE",
+				Flags:  []cliv2.Flag{masterFlag(), workDir("empty `DIRECTORY` of a master that does not run"), force, yes},
+				Action: action(runRestore),
+			},
+			{
+				Name: "inspect", Usage: "show what the registry holds: of a running cluster, of a backup, or of a work directory", ArgsUsage: "[FILE]",
+				Flags:  []cliv2.Flag{masterFlag(), workDir("`DIRECTORY` of a master that does not run"), outputFlag()},
+				Action: action(runInspect),
+			},
+			{
+				Name: "recover", Usage: "begin anew from one surviving master when the others are lost for good",
+				Flags:  []cliv2.Flag{workDir("`DIRECTORY` of the surviving master, which does not run"), yes},
+				Action: action(runRecover),
+			},
+		},
+	}
+	cmd.Action = func(c *cliv2.Context) error {
+		if name := c.Args().First(); name != "" {
+			return unknownSubcommand(cmd, name)
+		}
+		return cliv2.ShowSubcommandHelp(c)
+	}
+	return cmd
+}
+
+func unknownSubcommand(cmd *cliv2.Command, name string) error {
+	var names []string
+	for _, sub := range cmd.Subcommands {
+		names = append(names, sub.Name)
+	}
+	return withHint(fmt.Errorf("%w: no command %q", errUsage, cmd.Name+" "+name), "there are %s", strings.Join(names, ", "))
+}
+
+// positional returns between least and most arguments of a command. Flags must
+// come first; one that comes later would be taken for an argument.
+func positional(c *cliv2.Context, least, most int) ([]string, error) {
+	args := c.Args().Slice()
+	for _, a := range args {
+		if strings.HasPrefix(a, "-") && len(a) > 1 {
+			return nil, withHint(fmt.Errorf("%w: %s comes after an argument", errUsage, a), "flags come first: clusterd registry %s %s ... %s", c.Command.Name, a, c.Command.ArgsUsage)
+		}
+	}
+	if len(args) < least || len(args) > most {
+		return nil, withHint(fmt.Errorf("%w: %d arguments", errUsage, len(args)), "%s", strings.TrimSpace("clusterd registry "+c.Command.Name+" [FLAGS] "+c.Command.ArgsUsage))
+	}
+	return args, nil
+}
+
+// confirmed wants --yes for what cannot be undone.
+func confirmed(c *cliv2.Context, what string) error {
+	if c.Bool("yes") {
+		return nil
+	}
+	return withHint(fmt.Errorf("%w: this %s, and needs --yes", errUsage, what), "clusterd registry %s --yes ...", c.Command.Name)
+}
+
+func runPeers(c *cliv2.Context, e env) error {
+	if _, err := positional(c, 0, 0); err != nil {
+		return err
+	}
+	st, err := newRegistryClient(c).status(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.String("output") != "json" {
+		switch {
+		case st.ClusterID == "":
+			fmt.Fprintln(e.err, "this master belongs to no cluster yet")
+		case st.Leader == "":
+			fmt.Fprintln(e.err, "nobody leads")
+		}
+	}
+	return peerTable(st).print(e, c.String("output"))
+}
+
+func peerTable(st *registryapi.Status) *table {
+	t := &table{header: []string{"ID", "RAFT", "ROLE", "STATE", "HTTP", "BUILD"}, wide: []string{"FORMAT"}, value: st}
+	row := func(m *registryapi.Member, role string) {
+		state := "dead"
+		switch {
+		case !m.Known:
+			state = "unknown"
+		case m.Alive:
+			state = "alive"
+		}
+		format := "-"
+		if m.Format > 0 {
+			format = fmt.Sprint(m.Format)
+		}
+		t.rows = append(t.rows, []string{m.ID, m.Address, role, state, cmp.Or(m.HTTP, "-"), cmp.Or(m.Build, "-"), format})
+	}
+	for i := range st.Members {
+		role := "catching up"
+		switch m := &st.Members[i]; {
+		case m.Leads:
+			role = "leader"
+		case m.Voter:
+			role = "voter"
+		}
+		row(&st.Members[i], role)
+	}
+	for i := range st.Others {
+		row(&st.Others[i], "no member")
+	}
+	return t
+}
+
+func runStatus(c *cliv2.Context, e env) error {
+	if _, err := positional(c, 0, 0); err != nil {
+		return err
+	}
+	st, err := newRegistryClient(c).status(c.Context)
+	if err != nil {
+		return err
+	}
+	t := &table{header: []string{"WHAT", "VALUE"}, value: st}
+	add := func(what string, value any) { t.rows = append(t.rows, []string{what, cmp.Or(fmt.Sprint(value), "-")}) }
+	add("master", st.ID+" at "+st.Address)
+	add("cluster", st.ClusterID)
+	add("state", st.State)
+	add("leader", st.Leader)
+	add("leader's address", st.LeaderAddress)
+	if st.State != "leader" {
+		add("leader heard", fmt.Sprintf("%d ms ago", st.LastContactMS))
+	}
+	add("epoch, term", fmt.Sprintf("%d, %d", st.Epoch, st.Term))
+	add("log: last, committed, applied", fmt.Sprintf("%d, %d, %d", st.LastIndex, st.CommitIndex, st.AppliedIndex))
+	add("snapshot", fmt.Sprintf("index %d of term %d", st.SnapshotIndex, st.SnapshotTerm))
+	add("calls that wait", st.Queued)
+	add("format, build", fmt.Sprintf("%d, %s", st.Format, st.Build))
+	for _, en := range st.Counts.Entries() {
+		add(en.What, en.N)
+	}
+	return t.print(e, c.String("output"))
+}
+
+func runAdd(c *cliv2.Context, e env) error {
+	args, err := positional(c, 2, 2)
+	if err != nil {
+		return err
+	}
+	st, err := newRegistryClient(c).change(c.Context, "add", registryapi.Change{ID: args[0], Address: args[1]}, c.Bool("force"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "added %s at %s: it votes once it has caught up\n", args[0], args[1])
+	return peerTable(st).print(e, "table")
+}
+
+func runRemove(c *cliv2.Context, e env) error {
+	args, err := positional(c, 1, 1)
+	if err != nil {
+		return err
+	}
+	rc := newRegistryClient(c)
+	m, err := rc.member(c.Context, args[0])
+	if err != nil {
+		return err
+	}
+	st, err := rc.change(c.Context, "remove", registryapi.Change{ID: m.ID}, c.Bool("force"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "removed %s at %s\n", m.ID, m.Address)
+	if m.Alive {
+		fmt.Fprintln(e.err, "clusterd: warning: it still runs, and joins again if gossip brings it back: stop it")
+	}
+	return peerTable(st).print(e, "table")
+}
+
+// member finds the member that a person means.
+func (rc *registryClient) member(ctx context.Context, name string) (*registryapi.Member, error) {
+	st, err := rc.status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []*registryapi.Member
+	for i := range st.Members {
+		m := &st.Members[i]
+		if m.ID == name {
+			return m, nil
+		}
+		if strings.HasPrefix(m.ID, name) || m.Address == name || m.HTTP == name {
+			found = append(found, m)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return nil, withHint(fmt.Errorf("no member %q of the registry", name), "clusterd registry peers lists them")
+	}
+	return nil, withHint(fmt.Errorf("%q may be %s or %s", name, found[0].ID, found[1].ID), "give more of the id")
+}
+
+func runTransfer(c *cliv2.Context, e env) error {
+	args, err := positional(c, 0, 1)
+	if err != nil {
+		return err
+	}
+	rc := newRegistryClient(c)
+	before, err := rc.status(c.Context)
+	if err != nil {
+		return err
+	}
+	var change registryapi.Change
+	if len(args) > 0 {
+		m, err := rc.member(c.Context, args[0])
+		if err != nil {
+			return err
+		}
+		change.ID = m.ID
+	}
+	if _, err := rc.change(c.Context, "transfer", change, false); err != nil {
+		return err
+	}
+	after, err := rc.awaitLeader(c.Context, before.Epoch)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.out, "%s at %s leads, epoch %d\n", after.Leader, after.LeaderAddress, after.Epoch)
+	return nil
+}
+
+// awaitLeader waits for a leader later than an epoch.
+func (rc *registryClient) awaitLeader(ctx context.Context, epoch uint64) (*registryapi.Status, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, transferPatience, errors.New("it was done, but nobody leads yet; clusterd registry peers shows the masters"))
+	defer cancel()
+	for {
+		st, err := rc.status(ctx)
+		if err == nil && st.LeaderAddress != "" && st.Epoch > epoch {
+			return st, nil
+		}
+		if client.Sleep(ctx, pollInterval) != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// isFile says whether something is a file that can be read, for clear errors.
+func isFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return withHint(fmt.Errorf("%s is a directory", path), "--work_dir=%s reads the work directory of a master", path)
+	}
+	return nil
+}
