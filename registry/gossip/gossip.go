@@ -199,6 +199,7 @@ func (g *Gossip) config() *memberlist.Config {
 	c.ProbeInterval = 500 * time.Millisecond
 	c.ProbeTimeout = 300 * time.Millisecond
 	c.SuspicionMult = 4
+	c.SuspicionMaxTimeoutMult = 3 // for those who are few, and confirm no suspicion
 	c.AwarenessMaxMultiplier = 4
 	c.GossipInterval = 100 * time.Millisecond
 	c.GossipNodes = 4

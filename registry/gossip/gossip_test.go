@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"bytes"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // they wait more than they compute
 	goleak.VerifyTestMain(m,
 		// A probe under way outlives Close by two seconds at most; it can send nothing.
 		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
@@ -105,7 +107,8 @@ func sees(n node, want ...string) func() bool {
 }
 
 func TestFindEachOther(t *testing.T) {
-	const masters, agents = 3, 20
+	t.Parallel()
+	const masters, agents = 3, 47
 	first := open(t, Options{Self: Node{Name: "m0"}})
 	all := []node{first}
 	for i := 1; i < masters; i++ {
@@ -150,6 +153,14 @@ func TestFindEachOther(t *testing.T) {
 				return ok && l.Name == want && l.Epoch == uint64(epoch+1) && n.Masters()[0] == l
 			})
 		}
-		t.Logf("%d nodes know leader %s after %s", len(all), want, time.Since(start))
+		t.Logf("%d nodes know leader %s after %s", len(all), want, time.Since(start).Round(time.Millisecond))
 	}
+
+	// The leader dies.
+	start := time.Now()
+	all[0].Close()
+	for _, n := range all[1:] {
+		eventually(t, "the death is known", func() bool { _, ok := n.Leader(); return !ok && len(n.Nodes()) == len(all)-1 })
+	}
+	t.Logf("%d nodes know that the leader died after %s", len(all)-1, time.Since(start).Round(time.Millisecond))
 }

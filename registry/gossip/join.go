@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -191,16 +192,13 @@ func (g *Gossip) targets(ctx context.Context) []target {
 	return all
 }
 
-// lonely says whether no other master is seen, and how many nodes are.
+// lonely says whether no other master is seen, and how many nodes are, about.
 func (g *Gossip) lonely() (lonely bool, others int) {
-	lonely = true
-	nodes := g.viewNow().nodes
-	for i := range nodes {
-		if nodes[i].Role == Master && nodes[i].Name != g.opts.Self.Name {
-			lonely = false
-		}
-	}
-	return lonely, len(nodes) - 1
+	masters := g.mastersNow()
+	lonely = !slices.ContainsFunc(masters, func(n Node) bool { return n.Name != g.opts.Self.Name })
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return lonely, len(g.names)
 }
 
 func (g *Gossip) liveAddrs() []netip.AddrPort {
@@ -214,12 +212,7 @@ func (g *Gossip) liveAddrs() []netip.AddrPort {
 }
 
 func (g *Gossip) knows(addr netip.AddrPort) bool {
-	for _, a := range g.liveAddrs() {
-		if a == addr {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(g.liveAddrs(), addr)
 }
 
 // settle finds out, as long as several processes bear one name, whether the older

@@ -53,8 +53,8 @@ func splitProcess(name string) (node string, ok bool) {
 // encodeMeta renders what a node says of itself.
 func encodeMeta(n *Node, v versions, started uint64) ([]byte, error) {
 	m := &clusterdv1.GossipNode{
-		Protocol: proto.Uint32(v.newest), OldestProtocol: proto.Uint32(v.oldest),
-		StartedMs: proto.Uint64(started),
+		Protocol: new(v.newest), OldestProtocol: new(v.oldest),
+		StartedMs: new(started),
 	}
 	switch n.Role {
 	case Master:
@@ -66,7 +66,7 @@ func encodeMeta(n *Node, v versions, started uint64) ([]byte, error) {
 	}
 	text := func(field **string, s string) {
 		if s != "" {
-			*field = proto.String(s)
+			*field = new(s)
 		}
 	}
 	text(&m.Http, n.HTTP)
@@ -77,13 +77,13 @@ func encodeMeta(n *Node, v versions, started uint64) ([]byte, error) {
 	text(&m.Region, n.Region)
 	text(&m.Zone, n.Zone)
 	if n.Epoch != 0 {
-		m.Epoch = proto.Uint64(n.Epoch)
+		m.Epoch = new(n.Epoch)
 	}
 	if n.Expect > 0 {
-		m.Expect = proto.Uint32(uint32(n.Expect))
+		m.Expect = new(uint32(n.Expect))
 	}
 	if n.Format != 0 {
-		m.Format = proto.Uint32(n.Format)
+		m.Format = new(n.Format)
 	}
 	b, err := proto.Marshal(m)
 	if err != nil {

@@ -38,7 +38,7 @@ func (n *notices) once(key string) *zerolog.Event {
 	if !n.due(key) {
 		return nil
 	}
-	return n.log.Warn()
+	return n.log.Warn() //nolint:zerologlint // the caller fills and sends it
 }
 
 func (n *notices) due(key string) bool {

@@ -76,8 +76,10 @@ type table struct {
 	spoken  []byte             // what memberlist last told of this node
 	peers   map[string]*peer   // by process
 	names   map[string][]*peer // the same by name
+	masters map[string]bool    // the names of masters, dead ones too
 	refused map[string]refusal
-	current *view // nil: to be made anew
+	current *view  // nil: to be made anew
+	leaders []Node // the live masters, the leader first; nil: to be made anew
 	changed chan struct{}
 	news    *time.Timer // nil: nothing to tell
 	newsAt  time.Time
@@ -86,15 +88,15 @@ type table struct {
 
 // view is the table as others see it.
 type view struct {
-	nodes, masters []Node
-	seen           []Seen
-	stats          Stats
+	nodes []Node
+	seen  []Seen
+	stats Stats
 }
 
 func (t *table) init(o *Options, process string) {
 	t.process, t.self, t.versions, t.since = process, o.Self, o.versions, time.Now()
 	t.peers, t.names = make(map[string]*peer), make(map[string][]*peer)
-	t.refused = make(map[string]refusal)
+	t.masters, t.refused = make(map[string]bool), make(map[string]refusal)
 	t.changed = make(chan struct{})
 }
 
@@ -113,16 +115,38 @@ func (t *table) Nodes() []Node { return slices.Clone(t.viewNow().nodes) }
 func (t *table) All() []Seen { return slices.Clone(t.viewNow().seen) }
 
 // Masters returns the live masters, this one included, the leader first.
-func (t *table) Masters() []Node { return slices.Clone(t.viewNow().masters) }
+func (t *table) Masters() []Node { return slices.Clone(t.mastersNow()) }
 
 // Leader returns the live master that leads, as far as is known: of several that
 // say so the one with the youngest leadership.
 func (t *table) Leader() (Node, bool) {
-	v := t.viewNow()
-	if len(v.masters) == 0 || v.masters[0].Epoch == 0 {
+	masters := t.mastersNow()
+	if len(masters) == 0 || masters[0].Epoch == 0 {
 		return Node{}, false
 	}
-	return v.masters[0], true
+	return masters[0], true
+}
+
+// mastersNow does not depend on the number of agents.
+func (t *table) mastersNow() []Node {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.leaders != nil {
+		return t.leaders
+	}
+	t.leaders = []Node{}
+	if t.self.Role == Master {
+		t.leaders = append(t.leaders, t.self)
+	}
+	for name := range t.masters {
+		if p := t.bestLocked(name); p != nil && p.Role == Master && p.lives() {
+			t.leaders = append(t.leaders, p.Node)
+		}
+	}
+	slices.SortFunc(t.leaders, func(a, b Node) int {
+		return cmp.Or(cmp.Compare(b.Epoch, a.Epoch), cmp.Compare(a.Name, b.Name))
+	})
+	return t.leaders
 }
 
 // Changed returns a channel that is closed at the next change of what the other
@@ -142,45 +166,48 @@ func (t *table) viewNow() *view {
 	return t.current
 }
 
-// makeViewLocked chooses one process per name: the youngest that lives and may
-// bear it, else the one that died last.
+// bestLocked chooses the process that stands for a name: the youngest that lives
+// and may bear it, else the one that died last. It is nil if none may.
+func (t *table) bestLocked(name string) *peer {
+	if name == t.self.Name {
+		return nil
+	}
+	var best *peer
+	for _, p := range t.names[name] {
+		if !t.foreignLocked(p) && (!p.alive || !p.usurper) && (best == nil || p.before(best)) {
+			best = p
+		}
+	}
+	return best
+}
+
 func (t *table) makeViewLocked() *view {
-	v := &view{}
-	best := make(map[string]*peer, len(t.peers))
-	for _, p := range t.peers {
-		if p.Name == t.self.Name || t.foreignLocked(p) {
-			continue
+	v := &view{stats: Stats{Refused: len(t.refused)}}
+	all := []*peer{{decoded: decoded{Node: t.self}, addr: t.addr, since: t.since, alive: true}}
+	for name, processes := range t.names {
+		if p := t.bestLocked(name); p != nil {
+			all = append(all, p)
 		}
-		if p.alive && p.usurper {
+		if slices.ContainsFunc(processes, func(p *peer) bool { return p.alive && p.usurper }) {
 			v.stats.Duplicates++
+		}
+	}
+	slices.SortFunc(all, func(a, b *peer) int { return cmp.Compare(a.Name, b.Name) })
+	v.nodes, v.seen = make([]Node, 0, len(all)), make([]Seen, 0, len(all))
+	for _, p := range all {
+		v.seen = append(v.seen, Seen{Node: p.Node, Addr: p.addr, Alive: p.lives(), Since: p.since})
+		if !p.lives() {
+			v.stats.DeadMasters++
 			continue
 		}
-		if old := best[p.Name]; old == nil || p.before(old) {
-			best[p.Name] = p
-		}
-	}
-	v.seen = append(v.seen, Seen{Node: t.self, Addr: t.addr, Alive: true, Since: t.since})
-	for _, p := range best {
-		v.seen = append(v.seen, Seen{Node: p.Node, Addr: p.addr, Alive: p.lives(), Since: p.since})
-	}
-	slices.SortFunc(v.seen, func(a, b Seen) int { return cmp.Compare(a.Name, b.Name) })
-	for i := range v.seen {
-		s := &v.seen[i]
-		switch {
-		case s.Alive && s.Role == Master:
+		v.nodes = append(v.nodes, p.Node)
+		switch p.Role {
+		case Master:
 			v.stats.Masters++
-			v.masters = append(v.masters, s.Node)
-		case s.Alive && s.Role == Agent:
+		case Agent:
 			v.stats.Agents++
-		case !s.Alive:
-			v.stats.DeadMasters++
-		}
-		if s.Alive {
-			v.nodes = append(v.nodes, s.Node)
 		}
 	}
-	slices.SortStableFunc(v.masters, func(a, b Node) int { return cmp.Compare(b.Epoch, a.Epoch) })
-	v.stats.Refused = len(t.refused)
 	return v
 }
 
@@ -211,11 +238,14 @@ func (t *table) otherClusterLocked(id string) bool {
 // tellLocked lets those know who wait for a change.
 func (t *table) tellLocked(role Role) {
 	t.current = nil
+	if role != Agent {
+		t.leaders = nil
+	}
 	if t.stopped {
 		return
 	}
 	wait := agentNews
-	if role == Master {
+	if role != Agent {
 		wait = masterNews
 	}
 	at := time.Now().Add(wait)
@@ -260,7 +290,11 @@ func (t *table) setSelf(n Node) (strangers []*peer) {
 	}
 	learned := n.ClusterID != t.self.ClusterID
 	t.self = n
-	t.tellLocked(n.Role)
+	role := n.Role
+	if learned {
+		role = Master // some may vanish or appear
+	}
+	t.tellLocked(role)
 	for _, p := range t.peers {
 		if learned && t.otherClusterLocked(p.ClusterID) {
 			q := *p
@@ -304,6 +338,9 @@ func (t *table) hear(process, addr string, d *decoded) (p, other *peer) {
 		p.since = time.Now()
 	}
 	p.decoded, p.addr, p.alive = *d, addr, true
+	if d.Role == Master {
+		t.masters[d.Name] = true
+	}
 	for _, q := range slices.Clone(t.names[p.Name]) {
 		switch {
 		case q == p:
@@ -350,6 +387,7 @@ func (t *table) dropLocked(p *peer) {
 	rest := slices.DeleteFunc(slices.Clone(t.names[p.Name]), func(q *peer) bool { return q == p })
 	if len(rest) == 0 {
 		delete(t.names, p.Name)
+		delete(t.masters, p.Name)
 		return
 	}
 	t.names[p.Name] = rest

@@ -79,12 +79,12 @@ func (t *transport) bind(ctx context.Context, bind netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	tcp := ln.(*net.TCPListener) //nolint:errcheck // Listen("tcp") returns nothing else
+	tcp := ln.(*net.TCPListener)
 	bound := tcp.Addr().(*net.TCPAddr).AddrPort()
 	bound = netip.AddrPortFrom(bind.Addr(), bound.Port())
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", bound.String())
 	if err != nil {
-		tcp.Close()
+		_ = tcp.Close() // nothing came of it
 		return err
 	}
 	t.tcp, t.udp, t.bound = tcp, pc.(*net.UDPConn), bound
@@ -148,7 +148,7 @@ func (t *transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 // Shutdown ends it, and every connection.
 func (t *transport) Shutdown() error {
 	t.cancel()
-	t.tcp.Close()
+	_ = t.tcp.Close()
 	_ = t.udp.Close() // nothing is lost that gossip had promised
 	t.mu.Lock()
 	conns := t.conns
