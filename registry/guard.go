@@ -3,6 +3,7 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"sync"
@@ -36,6 +37,7 @@ type guard struct {
 	innerTransport
 	timeout time.Duration // raft's heartbeat timeout
 	lease   time.Duration // what of it a leader counts on
+	named   bool          // the transport takes addresses of the form that at returns
 
 	// What the guard asks and tells its registry; set before raft starts.
 	term      func() uint64
@@ -61,8 +63,9 @@ type peerContact struct {
 }
 
 func newGuard(inner innerTransport, timeout time.Duration) *guard {
+	_, named := inner.(*raft.NetworkTransport)
 	return &guard{
-		innerTransport: inner, timeout: timeout, lease: timeout / 2,
+		innerTransport: inner, named: named, timeout: timeout, lease: timeout / 2,
 		out: make(chan raft.RPC), stop: make(chan struct{}),
 		contacts: make(map[raft.ServerID]*peerContact),
 	}
@@ -205,7 +208,31 @@ func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *r
 	if _, bound := g.promised(); bound && !args.LeadershipTransfer {
 		return errPromised
 	}
-	return g.innerTransport.RequestVote(id, target, args, resp)
+	return g.innerTransport.RequestVote(id, g.at(id, target), args, resp)
+}
+
+// at puts the id of the member that is meant before its address, for
+// streamLayer.Dial, which learns no more than that.
+func (g *guard) at(id raft.ServerID, target raft.ServerAddress) raft.ServerAddress {
+	if !g.named {
+		return target
+	}
+	return raft.ServerAddress(string(id) + "@" + string(target))
+}
+
+// RequestPreVote asks whether a vote would be given.
+func (g *guard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	return g.innerTransport.RequestPreVote(id, g.at(id, target), args, resp)
+}
+
+// InstallSnapshot sends a snapshot to a member that lacks what the log has no more.
+func (g *guard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	return g.innerTransport.InstallSnapshot(id, g.at(id, target), args, resp, data)
+}
+
+// AppendEntriesPipeline opens a stream of entries; heartbeats go beside it.
+func (g *guard) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	return g.innerTransport.AppendEntriesPipeline(id, g.at(id, target))
 }
 
 // TimeoutNow hands the leadership over, after it has ended here.
@@ -214,7 +241,7 @@ func (g *guard) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *ra
 	// The address in it is of no use; see incoming.
 	req := &raft.TimeoutNowRequest{RPCHeader: args.RPCHeader}
 	req.Addr = strconv.AppendUint(nil, g.lastIndex(), 10)
-	return g.innerTransport.TimeoutNow(id, target, req, resp)
+	return g.innerTransport.TimeoutNow(id, g.at(id, target), req, resp)
 }
 
 // AppendEntries notes who has answered.
@@ -222,7 +249,7 @@ func (g *guard) AppendEntries(id raft.ServerID, target raft.ServerAddress, args 
 	sent := time.Now()
 	// Raft uses an answer's memory again, and an absent member is false.
 	*resp = raft.AppendEntriesResponse{}
-	err := g.innerTransport.AppendEntries(id, target, args, resp)
+	err := g.innerTransport.AppendEntries(id, g.at(id, target), args, resp)
 	if err == nil && resp.Term == args.Term && resp.Success {
 		g.mu.Lock()
 		c := g.contacts[id]

@@ -114,6 +114,9 @@ func (l *Leadership) Propose(cmds ...*clusterdv1.Command) (wait func(context.Con
 	if p.size > maxCallBytes {
 		return failed(fmt.Errorf("%w: %d bytes in one call, the limit is %d", ErrRefused, p.size, maxCallBytes))
 	}
+	if err := l.r.understood(cmds); err != nil {
+		return failed(err)
+	}
 	if l.ctx.Err() != nil {
 		return failed(l.ended())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -41,6 +42,7 @@ type Registry struct {
 	fsm   *fsm
 	conf  *raft.Config
 	guard *guard
+	who   *identity
 
 	closeTransport func() error
 	stores         *stores
@@ -54,13 +56,15 @@ type Registry struct {
 	closed error
 
 	proposals queue
+	formatOf  func(clusterdv1.Command_Kind) uint32 // state.KindFormat, but in tests
 
 	mu sync.Mutex
 	// mu guards what follows.
 	lead      *Leadership
-	changed   chan struct{} // closed and replaced when lead changes
-	office    *office       // nil unless raft says that this member leads
-	suspended int           // while positive, no office is taken
+	changed   chan struct{}           // closed and replaced when lead changes
+	office    *office                 // nil unless raft says that this member leads
+	suspended int                     // while positive, no office is taken
+	builds    map[raft.ServerID]build // of the masters that this one has met
 }
 
 // Open starts this member: it restores its newest snapshot, replays its log and
@@ -94,14 +98,16 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	trans, closeTransport, self, err := openTransport(ctx, &opts)
+	who := newIdentity(id, opts.BuildVersion, opts.Logger)
+	trans, closeTransport, self, err := openTransport(ctx, &opts, who)
 	if err != nil {
 		return nil, err
 	}
 	g := newGuard(trans, opts.HeartbeatTimeout)
 	r := &Registry{
-		opts: opts, log: opts.Logger, id: id, guard: g, closeTransport: closeTransport, stores: s,
+		opts: opts, log: opts.Logger, id: id, guard: g, who: who, closeTransport: closeTransport, stores: s,
 		notify: make(chan bool, 1), resumed: make(chan struct{}, 1), changed: make(chan struct{}),
+		builds: make(map[raft.ServerID]build), formatOf: state.KindFormat,
 	}
 	r.proposals.init()
 	r.ctx, r.cancel = context.WithCancelCause(context.Background())
@@ -122,12 +128,26 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), closeTransport())
 	}
 	g.term, g.lastIndex, g.endLead = r.raft.CurrentTerm, r.raft.LastIndex, r.endLeadership
+	r.introduce(who)
 	g.start(hasPast)
 	r.wg.Go(r.follow)
 	r.wg.Go(r.propose)
 	r.wg.Go(r.hasten)
 	r.wg.Go(func() { r.electSelf(self) })
 	return r, nil
+}
+
+// introduce lets this member speak with others.
+func (r *Registry) introduce(who *identity) {
+	who.cluster = func() string { return r.State().ClusterID() }
+	who.founded = func() bool { return r.raft.LastIndex() > 0 }
+	who.isMember = func(id raft.ServerID) bool {
+		f := r.raft.GetConfiguration()
+		return f.Error() == nil && slices.ContainsFunc(f.Configuration().Servers, func(s raft.Server) bool { return s.ID == id })
+	}
+	who.met = r.met
+	who.whereIs = r.whereIs
+	close(who.ready)
 }
 
 // electSelf makes the only member of a cluster lead at once. Raft would wait for

@@ -2,8 +2,12 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -17,12 +21,15 @@ const (
 	unacknowledged = 2 * time.Second  // how long sent bytes may be; then the connection is given up
 )
 
-// streamLayer carries the Raft protocol over TCP. It is ours so that the address
-// bound is known beside the one advertised, and so that closing ends the
-// connections, which raft leaves to the other side.
+// streamLayer carries the Raft protocol over TCP, inside TLS if that is
+// configured, after a handshake in which both sides make sure of the other. It is
+// ours for that, so that the address bound is known beside the one advertised,
+// and so that closing ends the connections, which raft leaves to the other side.
 type streamLayer struct {
 	net.Listener
+	identity  *identity
 	advertise net.Addr
+	tls       *tls.Config // nil: without
 	dial      func(ctx context.Context, addr string) (net.Conn, error)
 	ctx       context.Context // ends with closeAll, and with it a dial under way
 	cancel    context.CancelFunc
@@ -47,7 +54,7 @@ func (c *trackedConn) Close() error {
 	return c.Conn.Close()
 }
 
-func (s *streamLayer) track(nc net.Conn) (net.Conn, error) {
+func (s *streamLayer) track(nc net.Conn) (*trackedConn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -59,24 +66,120 @@ func (s *streamLayer) track(nc net.Conn) (net.Conn, error) {
 	return c, nil
 }
 
+// acceptedConn shakes hands at its first read, which is in a goroutine of its own:
+// who connects and is silent holds nobody up.
+type acceptedConn struct {
+	net.Conn
+	layer *streamLayer
+	once  sync.Once
+	err   error
+}
+
+// Read shakes hands if that was not done, and reads.
+func (c *acceptedConn) Read(b []byte) (int, error) {
+	c.once.Do(func() {
+		if c.err = c.layer.identity.receive(c.layer.ctx, c.Conn); c.err != nil {
+			c.err = io.EOF // which raft takes in silence: receive has told
+			_ = c.Close()  // refused
+		}
+	})
+	if c.err != nil {
+		return 0, c.err
+	}
+	return c.Conn.Read(b)
+}
+
 // Accept takes a connection of another member.
 func (s *streamLayer) Accept() (net.Conn, error) {
 	nc, err := s.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return s.track(nc)
-}
-
-// Dial connects to another member.
-func (s *streamLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(s.ctx, timeout)
-	defer cancel()
-	nc, err := s.dial(ctx, string(addr))
+	c, err := s.track(nc)
 	if err != nil {
 		return nil, err
 	}
-	return s.track(nc)
+	a := &acceptedConn{Conn: c, layer: s}
+	if s.tls != nil {
+		a.Conn = tls.Server(c, s.tls)
+	}
+	return a, nil
+}
+
+// Dial connects to another member, whose id is before its address; see guard.at.
+// If the master is known to be at another address by now, that is tried first:
+// after a start of all members at new addresses nobody could tell the others.
+func (s *streamLayer) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeout)
+	defer cancel()
+	select {
+	case <-s.identity.ready:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	id, addr := "", string(target)
+	if at := strings.LastIndexByte(addr, '@'); at >= 0 {
+		id, addr = addr[:at], addr[at+1:]
+	}
+	if newer, ok := s.identity.whereIs(raft.ServerID(id)); ok && newer != addr {
+		if c, err := s.connect(ctx, id, newer); err == nil {
+			return c, nil
+		}
+	}
+	return s.connect(ctx, id, addr)
+}
+
+func (s *streamLayer) connect(ctx context.Context, id, addr string) (net.Conn, error) {
+	nc, err := s.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.track(nc)
+	if err != nil {
+		return nil, err
+	}
+	var conn net.Conn = c
+	if s.tls != nil {
+		conn = tls.Client(c, clientTLS(s.tls, addr))
+	}
+	deadline, _ := ctx.Deadline() // Dial has set it
+	if limit := time.Now().Add(handshakeTimeout); limit.Before(deadline) {
+		deadline = limit
+	}
+	err = conn.SetDeadline(deadline)
+	if err == nil {
+		err = s.identity.greet(conn, id)
+	}
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
+		_ = c.Close() // refused, or cut
+		return nil, s.identity.refused(id, addr, err)
+	}
+	return conn, nil
+}
+
+// clientTLS names the server whose certificate is expected.
+func clientTLS(c *tls.Config, addr string) *tls.Config {
+	if c.ServerName != "" || c.InsecureSkipVerify {
+		return c
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = addr
+	}
+	c = c.Clone()
+	c.ServerName = host
+	return c
+}
+
+// tlsHint says what errors of TLS mean that come from one side being without it.
+func tlsHint(err error) error {
+	if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && record.Conn != nil {
+		return fmt.Errorf("it does not speak TLS, this master does: %w", err)
+	}
+	return err
 }
 
 // dialTCP gives a connection up when what it sent is not acknowledged in time:
@@ -119,7 +222,7 @@ func (s *streamLayer) Addr() net.Addr {
 
 // openTransport returns the transport, how to close it, and the address at which
 // this process reaches itself.
-func openTransport(ctx context.Context, o *Options) (innerTransport, func() error, raft.ServerAddress, error) {
+func openTransport(ctx context.Context, o *Options, who *identity) (innerTransport, func() error, raft.ServerAddress, error) {
 	if o.Dir == "" && o.BootstrapExpect == 1 && o.AdvertiseAddr == "" {
 		addr, mem := raft.NewInmemTransport("")
 		mem.Connect(addr, mem) // see Registry.electSelf
@@ -133,7 +236,9 @@ func openTransport(ctx context.Context, o *Options) (innerTransport, func() erro
 	if err != nil {
 		return nil, nil, "", fmt.Errorf("raft address: %w", err)
 	}
-	layer := &streamLayer{Listener: ln, advertise: advertise, dial: o.dial, conns: make(map[net.Conn]struct{})}
+	layer := &streamLayer{
+		Listener: ln, identity: who, advertise: advertise, tls: o.TLS, dial: o.dial, conns: make(map[net.Conn]struct{}),
+	}
 	if layer.dial == nil {
 		layer.dial = dialTCP
 	}

@@ -20,6 +20,15 @@ import (
 //   - 1 (2026-11-22): kinds 1 to 18.
 const Format = 1
 
+// KindFormat returns the format that brought a kind of command: a build that knows
+// less stops at it. A leader asks before it proposes one.
+func KindFormat(kind clusterdv1.Command_Kind) uint32 {
+	if kind <= clusterdv1.Command_SET_MACHINE_MODE {
+		return 1
+	}
+	return Format + 1 // not known to this build either
+}
+
 // command makes a command. Required members that are missing are found by
 // [Check] before the command is proposed.
 func command(kind clusterdv1.Command_Kind, m proto.Message) *clusterdv1.Command {
