@@ -247,8 +247,8 @@ func (s *Server) removeMember(ctx context.Context, c registryapi.Change, force b
 }
 
 // mayRemove says why a member must not be removed: those that remain would have no
-// majority that lives, and could not even take it back. force overrides all
-// but the removal of the last one.
+// majority that lives, and could not even take it back; or it lives, and would be
+// brought in again at once. force overrides all but the removal of the last one.
 func mayRemove(members []registryapi.Member, id string, force bool) error {
 	var found *registryapi.Member
 	voters, alive := 0, 0
@@ -266,13 +266,15 @@ func mayRemove(members []registryapi.Member, id string, force bool) error {
 	switch {
 	case found == nil:
 		return fmt.Errorf("remove %s: %w", id, registry.ErrNoMember)
-	case !found.Voter:
-		return nil
-	case voters == 0:
+	case found.Voter && voters == 0:
 		return fmt.Errorf("%s is the only voting member of the registry: stop it to end the cluster", id)
-	case !force && alive*2 <= voters:
+	case force:
+		return nil
+	case found.Voter && alive*2 <= voters:
 		return fmt.Errorf("without %s there would be %d voting members of which %d are alive: no majority, and nobody could lead; "+
 			"start the others again or add new ones first; ?force=true removes it all the same", id, voters, alive)
+	case found.Alive:
+		return fmt.Errorf("%s is alive and would join again: stop it first; ?force=true removes it all the same", id)
 	}
 	return nil
 }

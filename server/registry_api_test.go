@@ -135,7 +135,8 @@ func TestMayRemove(t *testing.T) {
 		want              string // part of the refusal, empty if it may
 	}{
 		{"a dead one of three", "ABc", "c", false, ""},
-		{"a live one of three", "ABC", "c", false, ""},
+		{"a live one of three", "ABC", "c", false, "alive and would join again"},
+		{"a live one of three by force", "ABC", "c", true, ""},
 		{"a live one where another is dead", "ABc", "b", false, "2 voting members of which 1 are alive"},
 		{"the same by force", "ABc", "b", true, ""},
 		{"a dead one of two", "Ab", "b", false, ""},
@@ -144,6 +145,7 @@ func TestMayRemove(t *testing.T) {
 		{"the last by force", "A", "a", true, "only voting member"},
 		{"the last voter", "A.B", "a", true, "only voting member"},
 		{"one without a vote", "A.b", "b", false, ""},
+		{"a live one without a vote", "A.B", "b", false, "alive and would join again"},
 		{"one of five with two dead", "ABCde", "a", false, "4 voting members of which 2 are alive"},
 		{"a dead one of five with two dead", "ABCde", "e", false, ""},
 		{"a stranger", "ABC", "x", true, registry.ErrNoMember.Error()},

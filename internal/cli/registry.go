@@ -223,7 +223,7 @@ func runRemove(c *cliv2.Context, e env) error {
 	}
 	fmt.Fprintf(e.out, "removed %s at %s\n", m.ID, m.Address)
 	if m.Alive {
-		fmt.Fprintln(e.err, "clusterd: warning: it still runs, and joins again if gossip brings it back: stop it")
+		fmt.Fprintln(e.err, "clusterd: warning: it still runs, and joins again as soon as the leader hears of it: stop it")
 	}
 	return peerTable(st).print(e, "table")
 }
