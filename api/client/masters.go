@@ -91,10 +91,10 @@ func (m *Masters) Stream(ctx context.Context, header http.Header, req proto.Mess
 func (m *Masters) Failed(u *url.URL) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch {
-	case m.leader != nil && *m.leader == *u:
+	if m.leader != nil && *m.leader == *u {
 		m.leader = nil
-	case *m.urls[m.next] == *u:
+	}
+	if *m.urls[m.next] == *u {
 		m.next = (m.next + 1) % len(m.urls)
 	}
 }

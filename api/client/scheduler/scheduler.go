@@ -233,9 +233,9 @@ func (c *Client) session(ctx context.Context, backoff *client.Backoff, yield fun
 	for {
 		event := &Event{}
 		if err := stream.Next(event); err != nil {
-			if errors.Is(err, client.ErrStalled) {
-				c.masters.Failed(stream.URL())
-			}
+			// Whoever is asked next knows whether the same master leads again, and a
+			// master that is gone would have to be waited for.
+			c.masters.Failed(stream.URL())
 			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("the master closed the stream: %w", err)
 			}
@@ -317,10 +317,13 @@ func (c *Client) call(ctx context.Context, call *Call) error {
 	if err == nil {
 		return nil
 	}
+	late := errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 	err = fmt.Errorf("%s: %w", call.GetType(), err)
-	switch client.StatusCode(err) {
-	case http.StatusTemporaryRedirect, http.StatusServiceUnavailable:
+	switch code := client.StatusCode(err); {
+	case code == http.StatusTemporaryRedirect, code == http.StatusServiceUnavailable:
 		stream.Abort(err) // it leads no more; its stream may not have told yet
+	case late:
+		stream.Abort(err) // frozen or cut off: heartbeats would take longer to show it
 	}
 	return err
 }
