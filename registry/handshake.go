@@ -15,8 +15,6 @@ import (
 
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
-
-	"clusterd/registry/state"
 )
 
 // handshakeVersion is the version of the Raft connection between masters. Masters
@@ -116,6 +114,7 @@ func readHello(r io.Reader) (*hello, error) {
 type identity struct {
 	id      raft.ServerID
 	build   string
+	format  uint32
 	nonce   string
 	version uint16 // handshakeVersion, but in tests
 
@@ -135,9 +134,9 @@ type identity struct {
 	said   map[string]time.Time // when a refusal was last logged
 }
 
-func newIdentity(id raft.ServerID, build string, log zerolog.Logger) *identity {
+func newIdentity(id raft.ServerID, o *Options) *identity {
 	return &identity{
-		id: id, build: build, nonce: rand.Text(), version: handshakeVersion, log: log,
+		id: id, build: o.BuildVersion, format: o.format, nonce: rand.Text(), version: handshakeVersion, log: o.Logger,
 		ready: make(chan struct{}), said: make(map[string]time.Time),
 	}
 }
@@ -145,7 +144,7 @@ func newIdentity(id raft.ServerID, build string, log zerolog.Logger) *identity {
 func (i *identity) hello(to string) *hello {
 	return &hello{
 		version: i.version, to: to, from: string(i.id), cluster: i.cluster(), nonce: i.nonce,
-		format: state.Format, build: i.build,
+		format: i.format, build: i.build,
 	}
 }
 
@@ -183,6 +182,7 @@ func (i *identity) complain(key, msg string, fields func(*zerolog.Event) *zerolo
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	now := time.Now()
+	key = msg + key
 	if last, ok := i.said[key]; ok && now.Sub(last) < every {
 		return
 	}

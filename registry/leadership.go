@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -183,6 +184,11 @@ func (r *Registry) enterOffice() *office {
 		}
 		r.log.Info().Uint64("epoch", l.Epoch()).Str("cluster_id", l.state.ClusterID()).Msg("registry leads")
 		r.setLeadership(l)
+		if r.opts.Peers != nil {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			wg.Go(func() { r.steer(l) })
+		}
 		r.holdOffice(l)
 		r.log.Info().AnErr("because", context.Cause(l.ctx)).Msg("registry leads no more")
 	})

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -21,6 +23,19 @@ type Member struct {
 	Voter bool
 	// Leads says whether it leads, as far as this master knows.
 	Leads bool
+}
+
+// MemberHealth is how a member is, as the leader sees it.
+type MemberHealth struct {
+	ID      string
+	Healthy bool
+	// Since is when that changed last.
+	Since time.Time
+	// LastContact is how long ago the member answered, negative if it never did.
+	LastContact time.Duration
+	LastIndex   uint64
+	Build       string
+	Format      uint32
 }
 
 // Peer is a master that this one has heard of by other means than Raft.
@@ -46,6 +61,11 @@ type Status struct {
 	LastIndex, CommitIndex, AppliedIndex    uint64
 	SnapshotIndex, SnapshotTerm, QueuedCall uint64
 	Members                                 []Member
+
+	// Health is how the members are; it is known on the leader only, and while
+	// autopilot runs. Tolerates is how many voters may fail.
+	Health    []MemberHealth
+	Tolerates int
 }
 
 // Bootstrap founds the cluster with the given members, this one among them. It
@@ -108,7 +128,30 @@ func (r *Registry) Status() (Status, error) {
 	if snaps, err := r.stores.snaps.List(); err == nil && len(snaps) > 0 {
 		s.SnapshotIndex, s.SnapshotTerm = snaps[0].Index, snaps[0].Term
 	}
+	s.Health, s.Tolerates = r.memberHealth()
 	return s, nil
+}
+
+func (r *Registry) memberHealth() (all []MemberHealth, tolerates int) {
+	r.mu.Lock()
+	h, leads := r.health, r.lead != nil
+	r.mu.Unlock()
+	if h == nil || !leads {
+		return nil, 0
+	}
+	for id, s := range h.Servers {
+		b, _ := r.buildOf(id)
+		m := MemberHealth{
+			ID: string(id), Healthy: s.Health.Healthy, Since: s.Health.StableSince,
+			LastContact: s.Stats.LastContact, LastIndex: s.Stats.LastIndex, Build: b.version, Format: b.format,
+		}
+		if id == r.id {
+			m.Build, m.Format = r.opts.BuildVersion, state.Format
+		}
+		all = append(all, m)
+	}
+	slices.SortFunc(all, func(a, b MemberHealth) int { return strings.Compare(a.ID, b.ID) })
+	return all, h.FailureTolerance
 }
 
 // AddMember lets a master join; it gets a vote once it has caught up. Only the

@@ -12,6 +12,7 @@ import (
 	"github.com/rs/zerolog"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/registry/state"
 )
 
 // Options say how a member of the registry runs.
@@ -39,7 +40,11 @@ type Options struct {
 	// Peers, if set, says which masters there are, as gossip tells it. While this
 	// one leads, live ones that are no members join, and dead ones are removed.
 	Peers func() []Peer
-	// TLS, if set, wraps the connections of the Raft protocol, both ways.
+	// Autopilot says when that happens.
+	Autopilot AutopilotOptions
+	// TLS, if set, wraps the connections of the Raft protocol, both ways: it is
+	// presented by whoever dials and whoever is dialled, and should ask for
+	// certificates (ClientAuth).
 	TLS *tls.Config
 
 	// StoreTimeout is how long a write may take before the registry gives up for
@@ -62,7 +67,8 @@ type Options struct {
 	// how many commands it held.
 	OnStore func(took time.Duration, commands int)
 
-	// For tests: a slow or failing disk, and a network that fails.
+	// For tests: a newer build, a slow or failing disk, and a network that fails.
+	format  uint32
 	wrapLog func(raft.LogStore) raft.LogStore
 	dial    func(ctx context.Context, addr string) (net.Conn, error)
 }
@@ -82,6 +88,10 @@ func (o *Options) setDefaults() {
 	}
 	if o.SnapshotThreshold == 0 {
 		o.SnapshotThreshold = 2048
+	}
+	o.Autopilot.setDefaults()
+	if o.format == 0 {
+		o.format = state.Format
 	}
 	if o.OnStore == nil {
 		o.OnStore = func(time.Duration, int) {}

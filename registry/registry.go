@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
 	"github.com/rs/zerolog"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
@@ -61,9 +62,10 @@ type Registry struct {
 	mu sync.Mutex
 	// mu guards what follows.
 	lead      *Leadership
-	changed   chan struct{}           // closed and replaced when lead changes
-	office    *office                 // nil unless raft says that this member leads
-	suspended int                     // while positive, no office is taken
+	changed   chan struct{} // closed and replaced when lead changes
+	office    *office       // nil unless raft says that this member leads
+	suspended int           // while positive, no office is taken
+	health    *autopilot.State
 	builds    map[raft.ServerID]build // of the masters that this one has met
 }
 
@@ -98,7 +100,7 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	who := newIdentity(id, opts.BuildVersion, opts.Logger)
+	who := newIdentity(id, &opts)
 	trans, closeTransport, self, err := openTransport(ctx, &opts, who)
 	if err != nil {
 		return nil, err
