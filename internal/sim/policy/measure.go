@@ -58,16 +58,19 @@ func (w *world) use(t *task, n int) {
 
 // Sample is the cluster at one moment.
 type Sample struct {
-	At time.Duration
+	At time.Duration `json:"at_ns"`
 	// CPUs and Mem in use, as parts of all that the cluster has.
-	CPUs, Mem float64
+	CPUs float64 `json:"cpus"`
+	Mem  float64 `json:"mem"`
 	// Up is the part of the cluster's cpus on agents that are on.
-	Up               float64
-	Waiting, Running int
+	Up      float64 `json:"up"`
+	Waiting int     `json:"waiting"`
+	Running int     `json:"running"`
 	// Empty is how many agents have no task.
-	Empty int
+	Empty int `json:"empty_agents"`
 	// Shares of the roles, and what would be fair, in the order of the result's roles.
-	Shares, Fair []float64
+	Shares []float64 `json:"shares"`
+	Fair   []float64 `json:"fair_shares"`
 }
 
 // sample takes one, and arranges for the next.

@@ -19,7 +19,7 @@ type Result struct {
 	Groups   []Group   `json:"groups"`
 	Each     []Group   `json:"frameworks"`
 	Failures []Outcome `json:"failures,omitempty"`
-	Samples  []Sample  `json:"-"`
+	Samples  []Sample  `json:"samples"`
 	// Real is what the run cost; it differs from run to run.
 	Real Real `json:"real"`
 }
@@ -129,6 +129,8 @@ type Outcome struct {
 	// Recovered is when 99 % of what was used before was used again, to the next
 	// sample; 0 if it never was less.
 	Recovered *time.Duration `json:"recovered_ns"`
+
+	until time.Duration // it is over then; 0: never
 }
 
 // Real is what a run cost.
@@ -273,6 +275,9 @@ func (f *failure) outcome() Outcome {
 	}
 	if f.lost == 0 || f.since() < 0 {
 		o.Heard = nil
+	}
+	if f.For > 0 {
+		o.until = f.At + f.For
 	}
 	return o
 }
