@@ -185,7 +185,15 @@ func (a *agent) perform(effects []core.Effect) {
 		a.rest(effects)
 	}
 	a.busy = true
-	a.w.clock.After(a.m.host.write(), func() {
+	took := a.m.host.write()
+	a.w.crashWriting(took, func() {
+		if a.up {
+			a.w.say("a%d is killed while it writes", a.m.index)
+			a.die(true)
+			a.w.clock.After(a.w.downtime(), a.m.start)
+		}
+	}, func() { a.m.unplug(a.w.downtime()) })
+	a.w.clock.After(took, func() {
 		if !a.up {
 			if a.m.agent == a && a.w.crashWrites() {
 				write()

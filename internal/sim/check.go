@@ -49,6 +49,8 @@ const (
 	LastStateHeard Invariant = "the last state of every task reaches its framework"
 	// ReportsHeard: what an executor reported last, and the agent took, the framework hears.
 	ReportsHeard Invariant = "no report of a task is lost"
+	// EndToldOnce: an agent does not take back how a task ended.
+	EndToldOnce Invariant = "the end of a task is told once"
 	// NoneForgotten: the master knows of every task that runs.
 	NoneForgotten Invariant = "no running task is forgotten"
 	// NothingLeaks: in the end nothing is held by nobody.
@@ -57,6 +59,8 @@ const (
 	ComesToRest Invariant = "without faults the cluster comes to rest"
 	// CheckpointReads: an agent can read what it has written.
 	CheckpointReads Invariant = "an agent starts from its checkpoint"
+	// NoPanic: nothing panics.
+	NoPanic Invariant = "nothing panics"
 	// CoreGoesOn: no core stops of its own will but for good reason.
 	CoreGoesOn Invariant = "no core gives up"
 )
@@ -269,7 +273,18 @@ func (w *World) checkRemoved(f *framework) {
 }
 
 // heard looks at an update that reaches a framework.
-func (w *World) heard(*framework, *fwTask, *mesos.TaskStatus) {}
+func (w *World) heard(f *framework, t *fwTask, s *mesos.TaskStatus) {
+	if s.Uuid == nil {
+		return // the master's own word, which may be overtaken by events
+	}
+	if t.end != nil && string(t.end.GetUuid()) != string(s.GetUuid()) && t.end.GetState() != s.GetState() {
+		w.fail(EndToldOnce, "f%d heard that task %s is %s (%s), and now %s (%s)",
+			f.index, t.id, t.end.GetState(), t.end.GetMessage(), s.GetState(), s.GetMessage())
+	}
+	if terminal(s.GetState()) {
+		t.end = s
+	}
+}
 
 // settled says that nothing more is to be checked of a task that has ended.
 func (w *World) settled(f *framework, t *fwTask) bool {
@@ -300,17 +315,23 @@ func (w *World) lookAround() {
 		}
 	}
 	for _, m := range w.masters {
-		if m.term != nil {
-			w.checkMaster(m.term)
+		if t := m.term; t != nil && !t.writing {
+			w.checkMaster(t)
+			w.checkSettings(t.core.View(), m.raft.state())
 		}
 	}
 }
 
-// agentUses sums what tasks that live and named executors use.
+// agentUses sums what tasks that live and named executors use. What a framework
+// has that is being shut down is not in it: the master gives that away as soon as
+// the framework has ended, as Mesos does, though executors take a while to go.
 func agentUses(v *agentcore.View) resources.Resources {
 	var sum resources.Resources
 	add := func(rs []*mesos.Resource) { sum = sum.Add(resources.MustFromProto(rs).Unallocate()) }
 	for _, fw := range v.Frameworks {
+		if fw.Terminating {
+			continue
+		}
 		for _, e := range fw.Executors {
 			if !e.CommandTask && e.State != "TERMINATED" {
 				add(e.Info.GetResources())
@@ -390,7 +411,7 @@ func (w *World) checkRest() {
 	}
 	w.checkPromises(200)
 	v := t.core.View()
-	w.checkSettings(v)
+	w.checkSettings(v, t.m.raft.state())
 	for _, f := range w.frameworks {
 		w.checkFramework(v, f)
 	}
@@ -400,8 +421,7 @@ func (w *World) checkRest() {
 }
 
 // checkSettings: the leader knows what the registry knows.
-func (w *World) checkSettings(v *core.View) {
-	s := w.past.states[len(w.past.states)-1]
+func (w *World) checkSettings(v *core.View, s *state.State) {
 	n := 0
 	for q := range s.Quotas() {
 		n++
@@ -423,8 +443,9 @@ func (w *World) checkSettings(v *core.View) {
 		w.fail(SettingsKept, "the leader has %d quotas, the registry %d", v.Quotas.Len(), n)
 	}
 	for f := range s.Frameworks() {
-		if _, ok := v.Frameworks.Get(f.GetFrameworkInfo().GetId().GetValue()); !ok {
-			w.fail(FrameworkKept, "the leader does not know framework %s", f.GetFrameworkInfo().GetId().GetValue())
+		id := f.GetFrameworkInfo().GetId().GetValue()
+		if _, ok := v.Frameworks.Get(id); !ok {
+			w.fail(FrameworkKept, "the leader does not know framework %s", id)
 		}
 	}
 }

@@ -30,6 +30,7 @@ func (w *World) misfortune() {
 		{"clock set", 4, w.setClock},
 		{"gossip lost", 2, w.loseGossip},
 		{"leader flaps", 3, w.flap},
+		{"restart beside a cut", 4, w.restartBesideCut},
 	}
 	total := 0
 	for _, f := range faults {
@@ -259,6 +260,46 @@ func (w *World) setClock() {
 func (w *World) loseGossip() {
 	w.net.loss = 100 + w.rng.IntN(800)
 	w.clock.After(w.outage(), func() { w.net.loss = 0 })
+}
+
+// crashWriting sometimes lets a write of the given length end in a crash: of the
+// process, or of more than that.
+func (w *World) crashWriting(length time.Duration, process, more func()) {
+	if w.peace || w.rng.IntN(500) > 0 {
+		return
+	}
+	what, name := process, "killed while writing"
+	if w.rng.IntN(4) == 0 {
+		what, name = more, "power lost while writing"
+	}
+	w.faults[name]++
+	w.clock.After(w.between(0, length), what)
+}
+
+// restartBesideCut cuts the leader off from one follower and restarts the other,
+// which then knows of no leader: its vote may come while the old one's lease runs.
+func (w *World) restartBesideCut() {
+	for _, m := range w.masters {
+		if m.term == nil {
+			continue
+		}
+		for i, o := range w.masters {
+			switch {
+			case o == m:
+			case i%2 == (m.id+1)%2:
+				w.cutFor(m.host, o.host, 6*time.Second)
+				w.cutFor(o.host, m.host, 6*time.Second)
+			default:
+				w.clock.After(w.between(1200*time.Millisecond, 3*time.Second), func() {
+					if o.up {
+						o.crash("restarted")
+						w.clock.After(w.between(10*time.Millisecond, 100*time.Millisecond), o.start)
+					}
+				})
+			}
+		}
+		return
+	}
 }
 
 // flap deposes whoever leads, again and again.

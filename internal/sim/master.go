@@ -132,6 +132,11 @@ func (m *master) takeOffice() {
 
 func (m *master) beginTerm() {
 	s := m.raft.state()
+	for _, o := range m.w.masters {
+		if o.term != nil && !o.term.over {
+			m.w.fail(OneLeader, "m%d begins to lead while m%d still does", m.id, o.id)
+		}
+	}
 	m.term = newTerm(m, s)
 	m.w.say("m%d leads, epoch %d, as %s", m.id, s.Epoch(), m.info.GetId())
 	m.w.leaders++

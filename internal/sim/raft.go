@@ -133,6 +133,20 @@ func (m *member) store(change, next func()) {
 	}
 	m.diskFree = begin.Add(m.host.write())
 	gen := m.gen
+	m.w.crashWriting(m.diskFree.Sub(m.now()), func() {
+		if m.gen == gen {
+			m.w.masters[m.id].crash("killed while it writes")
+		}
+	}, func() {
+		// Who leads is away longest: the others must do without its disk.
+		for _, o := range m.w.masters {
+			if o.raft.leads {
+				o.unplug(m.w.between(5*time.Second, 40*time.Second))
+			} else {
+				o.unplug(m.w.between(100*time.Millisecond, 2*time.Second))
+			}
+		}
+	})
 	m.w.clock.At(m.diskFree, func() {
 		if m.gen != gen {
 			if m.w.crashWrites() {

@@ -58,6 +58,7 @@ type fwTask struct {
 	seen      map[mesos.TaskState]bool
 	at        time.Time
 	killed    bool
+	end       *mesos.TaskStatus // the agent's word on how it ended
 }
 
 // reservation is one that the framework asked for.

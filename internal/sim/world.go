@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -151,7 +152,7 @@ type Result struct {
 // Run lets a world live and returns what became of it.
 func Run(cfg Config) Result {
 	w := newWorld(cfg)
-	w.live()
+	w.survive()
 	r := Result{
 		Seed: cfg.Seed, Violation: w.violation, Hash: w.trace.hash, Steps: w.steps, Leaders: w.leaders,
 		Faults: w.faults,
@@ -196,6 +197,16 @@ func newWorld(cfg Config) *World {
 	}
 	newHost("probe")
 	return w
+}
+
+// survive lets the world live; what panics in it is a violation like others.
+func (w *World) survive() {
+	defer func() {
+		if p := recover(); p != nil {
+			w.fail(NoPanic, "%v\n%s", p, debug.Stack())
+		}
+	}()
+	w.live()
 }
 
 // live runs the world through trouble and peace.
