@@ -303,5 +303,10 @@ func TestUnreachable(t *testing.T) {
 	}
 	late := open(t, Options{Self: Node{Name: "late"}, Bind: addr})
 	eventually(t, "found", alive(late, "n"))
-	eventually(t, "it is told", func() bool { return len(n.log.lines("joined by gossip")) > 0 })
+	eventually(t, "found", alive(n, "late"))
+	n.tryAll(t.Context())
+	if len(n.log.lines("reached the node by gossip")) != 1 {
+		t.Error("that it is reached at last is not told")
+	}
+	eventually(t, "it is told", func() bool { return len(n.log.lines("found other masters")) == 1 })
 }

@@ -33,7 +33,7 @@ func (b *logBook) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// lines returns the lines at warning level or above that hold the text.
+// lines returns the lines that hold the text.
 func (b *logBook) lines(text string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -70,7 +70,7 @@ func open(t testing.TB, o Options) node {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("%s at %s logged:\n%s", o.Self.Name, g.Addr(), log.buf.String())
+			t.Logf("%s at %s logged:\n%s", o.Self.Name, g.Addr(), strings.Join(log.lines(""), "\n"))
 		}
 	})
 	return node{g, log}
@@ -106,9 +106,12 @@ func sees(n node, want ...string) func() bool {
 	return func() bool { return slices.Equal(names(n.Nodes()), want) }
 }
 
+var manyAgents = flag.Int("agents", 20, "how many agents find each other")
+
 func TestFindEachOther(t *testing.T) {
 	t.Parallel()
-	const masters, agents = 3, 47
+	const masters = 3
+	agents := *manyAgents
 	first := open(t, Options{Self: Node{Name: "m0"}})
 	all := []node{first}
 	for i := 1; i < masters; i++ {

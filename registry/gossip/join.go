@@ -51,6 +51,9 @@ func (g *Gossip) joinLoop() {
 		case g.opts.Self.Role == Agent:
 			delay = agentRound
 		}
+		if alone && !lonely {
+			g.tellFound()
+		}
 		alone = lonely
 		if !g.pause(jitter(delay), &alone) {
 			return
@@ -60,6 +63,14 @@ func (g *Gossip) joinLoop() {
 			g.syncOnce()
 		}
 	}
+}
+
+func (g *Gossip) tellFound() {
+	e := g.notices.log.Info()
+	if l, ok := g.Leader(); ok {
+		e.Str("leader", l.Name).Str("leader_address", l.HTTP)
+	}
+	e.Int("masters", len(g.mastersNow())).Msg("found other masters by gossip")
 }
 
 // syncOnce exchanges all that is known with one live master.
@@ -127,22 +138,30 @@ func (g *Gossip) try(t target) {
 	if g.ctx.Err() != nil {
 		return
 	}
-	key := "join " + t.why + " " + t.addr.String()
-	if _, err := g.list.Join([]string{hostPort(t.addr)}); err != nil {
-		if first := errors.Unwrap(err); first != nil {
-			err = first // of memberlist's list, which holds one
-		}
-		if g.ctx.Err() == nil && !g.notices.mismatch(err.Error(), t.addr.String()) {
-			if e := g.notices.once(key); e != nil {
-				e.Str("address", t.addr.String()).Str("join", t.why).Err(err).
-					Msg("cannot reach a node by gossip; trying on")
-			}
-		}
+	_, err := g.list.Join([]string{hostPort(t.addr)})
+	if err == nil || g.ctx.Err() != nil {
 		return
 	}
-	if g.knows(t.addr) {
-		g.notices.again(key)
-		g.notices.log.Info().Str("address", t.addr.String()).Str("join", t.why).Msg("joined by gossip")
+	if first := errors.Unwrap(err); first != nil {
+		err = first // of memberlist's list, which holds one
+	}
+	if g.notices.mismatch(err.Error(), t.addr.String()) {
+		return
+	}
+	if e := g.notices.once(joinKey(t.addr)); e != nil {
+		g.unreached.Store(t.addr, t.why)
+		e.Str("address", t.addr.String()).Str("join", t.why).Err(err).
+			Msg("cannot reach a node by gossip; trying on")
+	}
+}
+
+func joinKey(addr netip.AddrPort) string { return "join " + addr.String() }
+
+// reached tells that a node is seen that could not be reached before.
+func (g *Gossip) reached(addr netip.AddrPort) {
+	if why, ok := g.unreached.LoadAndDelete(addr); ok {
+		g.notices.again(joinKey(addr))
+		g.notices.log.Info().Str("address", addr.String()).Any("join", why).Msg("reached the node by gossip")
 	}
 }
 
@@ -154,6 +173,7 @@ func (g *Gossip) targets(ctx context.Context) []target {
 	seen := map[netip.AddrPort]bool{g.advertise: true, g.transport.bound: true}
 	for _, a := range g.liveAddrs() {
 		seen[a] = true
+		g.reached(a)
 	}
 	var all []target
 	add := func(a netip.AddrPort, why string) {
@@ -209,10 +229,6 @@ func (g *Gossip) liveAddrs() []netip.AddrPort {
 		}
 	}
 	return all
-}
-
-func (g *Gossip) knows(addr netip.AddrPort) bool {
-	return slices.Contains(g.liveAddrs(), addr)
 }
 
 // settle finds out, as long as several processes bear one name, whether the older

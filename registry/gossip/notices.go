@@ -26,11 +26,12 @@ type notices struct {
 	mu sync.Mutex
 	// mu guards what follows.
 	told    map[string]time.Time
+	counts  map[string]int // since it was told
 	stopped bool
 }
 
 func newNotices(log zerolog.Logger) *notices {
-	return &notices{log: log.With().Str("component", "gossip").Logger(), told: make(map[string]time.Time)}
+	return &notices{log: log.With().Str("component", "gossip").Logger(), told: make(map[string]time.Time), counts: make(map[string]int)}
 }
 
 // once returns a warning to fill, or nil if the same was said lately.
@@ -62,6 +63,23 @@ func (n *notices) due(key string) bool {
 	return true
 }
 
+// often says whether something that means nothing by itself has happened so often
+// since it was told, or for the first time, that it must be told.
+func (n *notices) often(key string) bool {
+	const times = 20
+	n.mu.Lock()
+	n.counts[key]++
+	due := n.counts[key] >= times
+	n.mu.Unlock()
+	if !due || !n.due(key) {
+		return false
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.counts[key] = 0
+	return true
+}
+
 // again lets the same be said once more, because it had ended meanwhile.
 func (n *notices) again(key string) {
 	n.mu.Lock()
@@ -90,7 +108,8 @@ var mismatches = []struct{ text, key, means string }{
 	{"too small to decrypt", "key", "gossip from this address cannot be decrypted: it has no --gossip_key, or is no node of clusterd"},
 	{"encryption is configured but remote state is not", "plain", "gossip from this address is not encrypted: it has no --gossip_key, this node has one"},
 	{"remote state is encrypted and encryption is not", "encrypted", "gossip from this address is encrypted: it has a --gossip_key, this node has none"},
-	{"label", "label", "what arrives from this address is not gossip of clusterd"},
+	{"no label, or an unexpected content", "label", "what arrives from this address is not gossip of clusterd"},
+	{"unacceptable label", "label", "what arrives from this address is not gossip of clusterd"},
 }
 
 // mismatch tells of a key or program that does not match, if that is what a text
@@ -131,8 +150,10 @@ func (n *notices) Write(line []byte) (int, error) {
 		n.log.Trace().Msg(text)
 	case n.mismatch(text, from):
 	case strings.Contains(text, "over TCP but UDP probes failed"):
-		if e := n.once("udp " + text); e != nil {
-			e.Msg(text)
+		// One lost packet means nothing.
+		if who := strings.Fields(text); n.often("udp") {
+			n.log.Warn().Str("last", strings.Join(who[5:6], "")).
+				Msg("nodes answer by TCP but not by UDP: is UDP blocked, or this machine overloaded?")
 		}
 	case strings.Contains(text, "handler queue full"):
 		if e := n.once("full"); e != nil {

@@ -109,7 +109,7 @@ func TestKeyMismatch(t *testing.T) {
 			eventually(t, "the newcomer tells", func() bool { return len(joins.log.lines(c.tells)) > 0 })
 			eventually(t, "the old one tells", func() bool { return len(old.log.lines(c.oldTells)) > 0 })
 			for range 20 { // a flood of it is told once
-				joins.try(target{addr: old.advertise})
+				joins.try(target{old.advertise, old.Addr()})
 			}
 			for _, n := range []node{old, joins} {
 				if len(n.Nodes()) != 1 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 )
@@ -133,20 +134,14 @@ func screenStream(r io.Reader, labelled bool, ahead *bytes.Buffer) error {
 		if kind != kindLabel {
 			return errHostile
 		}
-		size, err := in.ReadByte()
-		if err != nil {
-			return errTruncated
+		head := make([]byte, 1+len(label)+1) // and the kind of what follows
+		if _, err := io.ReadFull(in, head); err != nil {
+			return err
 		}
-		mark := make([]byte, size)
-		if _, err := io.ReadFull(in, mark); err != nil {
-			return errTruncated
-		}
-		if string(mark) != label {
+		if string(head[:len(head)-1]) != string(byte(len(label)))+label {
 			return errHostile
 		}
-		if kind, err = in.ReadByte(); err != nil {
-			return errTruncated
-		}
+		kind = head[len(head)-1]
 	}
 	dec := codec.NewDecoder(in, &codec.MsgpackHandle{})
 	switch kind {
@@ -157,30 +152,38 @@ func screenStream(r io.Reader, labelled bool, ahead *bytes.Buffer) error {
 		return screenPushPull(dec)
 	case kindPing, kindAck, kindError:
 		var m map[string]any
-		if err := dec.Decode(&m); err != nil {
-			return fmt.Errorf("%w: %w", errHostile, err)
-		}
-		return nil
+		return unreadable(dec.Decode(&m))
 	}
 	return errHostile
 }
 
 func screenPushPull(dec *codec.Decoder) error {
 	var h pushPullHeader
-	if err := dec.Decode(&h); err != nil {
-		return fmt.Errorf("%w: %w", errHostile, err)
+	if err := unreadable(dec.Decode(&h)); err != nil {
+		return err
 	}
 	if h.Nodes < 0 || h.Nodes > maxPeers || h.UserStateLen != 0 {
 		return fmt.Errorf("%w: %d nodes and %d bytes", errHostile, h.Nodes, h.UserStateLen)
 	}
 	for range h.Nodes {
 		var n pushPullNode
-		if err := dec.Decode(&n); err != nil {
-			return fmt.Errorf("%w: %w", errHostile, err)
+		if err := unreadable(dec.Decode(&n)); err != nil {
+			return err
 		}
 		if !n.valid() {
 			return fmt.Errorf("%w: node %.40q", errHostile, n.Name)
 		}
 	}
 	return nil
+}
+
+// unreadable tells a message that nobody of ours would send from a connection that
+// broke.
+func unreadable(err error) error {
+	var broken net.Error
+	switch {
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &broken):
+		return err
+	}
+	return fmt.Errorf("%w: %w", errHostile, err)
 }
