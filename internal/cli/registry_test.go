@@ -1,0 +1,133 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"clusterd/internal/registryapi"
+	"clusterd/internal/testcluster"
+)
+
+// command runs a command in this process and returns its exit code and what it
+// wrote.
+func command(args ...string) (code int, out, errOut string) {
+	var o, e bytes.Buffer
+	code = Main(append([]string{"clusterd"}, args...), strings.NewReader(""), &o, &e)
+	return code, o.String(), e.String()
+}
+
+func mustRun(t *testing.T, args ...string) string {
+	t.Helper()
+	code, out, errOut := command(args...)
+	if code != ExitOK {
+		t.Fatalf("clusterd %s: exit %d\n%s%s", strings.Join(args, " "), code, out, errOut)
+	}
+	return out
+}
+
+func peersOf(t *testing.T, master string) registryapi.Status {
+	t.Helper()
+	var st registryapi.Status
+	if err := json.Unmarshal([]byte(mustRun(t, "registry", "peers", "-o", "json", "--master", master)), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// await polls until a condition holds.
+func await(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(testcluster.Patience); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+// TestRegistryOfThree is an operator's day with three real masters: looking,
+// moving the leadership, a backup, a dead master, a lost majority.
+func TestRegistryOfThree(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Masters: 3})
+	var all []string
+	byHTTP := map[string]*testcluster.Process{}
+	for _, m := range c.Masters {
+		all = append(all, m.Addr)
+		byHTTP["localhost"+m.Addr[strings.LastIndex(m.Addr, ":"):]] = m
+	}
+	masters := strings.Join(all, ",")
+	var st registryapi.Status
+	await(t, "three masters vote and live, and the agent is known", func() bool {
+		st = peersOf(t, masters)
+		n := 0
+		for _, m := range st.Members {
+			if m.Voter && m.Alive && byHTTP[m.HTTP] != nil {
+				n++
+			}
+		}
+		return n == 3 && st.Leader != "" && st.Counts.Agents == 1
+	})
+	members := map[bool][]registryapi.Member{} // by whether they lead
+	for _, m := range st.Members {
+		members[m.Leads] = append(members[m.Leads], m)
+	}
+	if len(members[true]) != 1 {
+		t.Fatalf("%d members lead: %+v", len(members[true]), st.Members)
+	}
+
+	// The leadership moves, asked for at a follower.
+	next := members[false][0]
+	follower := byHTTP[members[false][1].HTTP]
+	if out := mustRun(t, "registry", "transfer", "--master", follower.Addr, next.ID[:8]); !strings.HasPrefix(out, next.ID+" at "+next.HTTP+" leads") {
+		t.Errorf("transfer says %q", out)
+	}
+	if st = peersOf(t, masters); st.Leader != next.ID {
+		t.Errorf("%s leads, want %s", st.Leader, next.ID)
+	}
+
+	// A backup through a follower is the leader's.
+	backup := filepath.Join(t.TempDir(), "backup")
+	if out := mustRun(t, "registry", "save", "--master", follower.Addr, backup); !strings.Contains(out, "1 agents") {
+		t.Errorf("save says %q", out)
+	}
+
+	// Who is alive is not removed; who is dead is. Autopilot leaves it: it keeps three.
+	gone := members[false][1]
+	if code, _, errOut := command("registry", "remove", "--master", masters, gone.ID); code == ExitOK || !strings.Contains(errOut, "stop it first") {
+		t.Errorf("a live master is removed: %d %s", code, errOut)
+	}
+	byHTTP[gone.HTTP].Kill()
+	await(t, "the master is seen to be dead", func() bool {
+		for _, m := range peersOf(t, masters).Members {
+			if m.ID == gone.ID {
+				return !m.Alive
+			}
+		}
+		return false
+	})
+	if out := mustRun(t, "registry", "peers", "--master", masters); !strings.Contains(out, "dead") {
+		t.Errorf("peers says %q", out)
+	}
+	mustRun(t, "registry", "remove", "--master", masters, gone.ID)
+	if st = peersOf(t, masters); len(st.Members) != 2 {
+		t.Errorf("%d members remain, want 2: %+v", len(st.Members), st.Members)
+	}
+
+	// One of two is no majority: nobody leads, which is said, and a stale backup works.
+	last := byHTTP[members[true][0].HTTP]
+	byHTTP[next.HTTP].Kill()
+	await(t, "nobody leads", func() bool { return peersOf(t, masters).Leader == "" })
+	if code, _, errOut := command("registry", "save", "--master", last.Addr, backup+"2"); code != ExitError || !strings.Contains(errOut, "No leader elected") {
+		t.Errorf("save without a leader: %d %s", code, errOut)
+	}
+	mustRun(t, "registry", "save", "--stale", "--master", masters, backup+"2")
+	if out := mustRun(t, "registry", "inspect", "--master", masters); !strings.Contains(out, "agents") {
+		t.Errorf("inspect without a leader says %q", out)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(backup), ".*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left behind: %v", left, err)
+	}
+}
