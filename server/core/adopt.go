@@ -17,26 +17,24 @@ import (
 // books are right again after any failure of either. Mesos leaves its books as
 // they are when an agent that it knows comes back, and so can lose track of tasks
 // that it gave up too early (Master::reconcileKnownSlave).
-func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*clusterdv1.ReconcileTask {
-	for _, info := range msg.Frameworks {
-		id := info.GetId().GetValue()
+func (c *Core) adopt(ag *agent, reg *registration, from origin) []*clusterdv1.ReconcileTask {
+	for _, known := range reg.frameworks {
+		id := known.info.GetId().GetValue()
 		if _, removed := c.removed[id]; !removed && c.framework(id) == nil {
-			fw := c.recoverFramework(info, false)
-			c.setDeadline(fw, c.takeoverDeadline(RecoveredFramework{Info: info}))
+			fw := c.recoverFramework(known.info, false)
+			c.setDeadline(fw, c.takeoverDeadline(RecoveredFramework{Info: known.info}))
 		}
 	}
 	var away []taskRef
 	if from == unreachable || from == stranger {
 		away = c.forgetUnreachable(ag.id)
 	}
-	reported := map[string]bool{}
-	for _, t := range msg.Tasks {
-		reported[t.GetFrameworkId().GetValue()+"\x00"+t.GetTaskId().GetValue()] = true
-		c.adoptTask(ag, t, from)
+	for i := range reg.tasks {
+		c.adoptTask(ag, reg.tasks[i].Task, from)
 	}
 	var reconcile []*clusterdv1.ReconcileTask
 	for _, cl := range sortedCells(ag) {
-		if reported[cl.fw.id+"\x00"+cl.rec.ID] {
+		if reg.reported[taskRef{cl.fw.id, cl.rec.ID}] {
 			continue
 		}
 		// Not there: the launch was lost with the link, or the agent is done with
@@ -46,12 +44,12 @@ func (c *Core) adopt(ag *agent, msg *clusterdv1.RegisterAgent, from origin) []*c
 	}
 	for _, ref := range away {
 		// Its framework was told that it may live; it hears now that it does not.
-		if !reported[ref.framework+"\x00"+ref.task] {
+		if !reg.reported[ref] {
 			reconcile = append(reconcile, accountFor(c.framework(ref.framework), ref.task))
 		}
 	}
-	c.adoptExecutors(ag, msg)
-	c.adoptOperations(ag, msg)
+	c.adoptExecutors(ag, reg.msg)
+	c.adoptOperations(ag, reg.msg)
 	ag.used = resources.Resources{}
 	used := ag.usedBy()
 	for _, id := range sortedKeys(used) {
@@ -108,18 +106,14 @@ func (c *Core) forgetUnreachable(agentID string) []taskRef {
 	return open
 }
 
-// adoptTask takes over one reported task.
-func (c *Core) adoptTask(ag *agent, t *mesos.Task, from origin) {
-	fw := c.framework(t.GetFrameworkId().GetValue())
+// adoptTask takes over one reported task, and its record.
+func (c *Core) adoptTask(ag *agent, rec *Task, from origin) {
+	fw := c.framework(rec.FrameworkID)
 	if fw == nil {
 		return // of a framework that has ended: the agent is told to end it
 	}
-	r, err := readResources(t.Resources)
-	if err != nil {
-		return // validate has seen it
-	}
-	r = allocatedResources(r, fw)
-	rec := taskFromProto(t, fw.id, ag.id, r)
+	rec.FrameworkID, rec.AgentID = fw.id, ag.id
+	rec.Resources = allocatedResources(rec.Resources, fw)
 	held := !removable(rec.State)
 	if cl := fw.cells[rec.ID]; cl != nil {
 		if cl.ag != ag {

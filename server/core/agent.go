@@ -57,6 +57,10 @@ type registration struct {
 	principal *Principal
 	msg       *clusterdv1.RegisterAgent
 	total     resources.Resources
+
+	frameworks []*reportedFramework
+	tasks      []reportedTask
+	reported   map[taskRef]bool // the names of tasks
 }
 
 func (r *registration) id() string { return r.msg.GetAgentInfo().GetId().GetValue() }
@@ -152,6 +156,10 @@ func (c *Core) register(reg *registration) {
 		c.count("master/messages_register_slave")
 	} else {
 		c.count("master/messages_reregister_slave")
+	}
+	if err := c.wire.read(reg); err != nil {
+		c.refuseAgent(reg, err.Error(), false)
+		return
 	}
 	if err := reg.validate(); err != nil {
 		c.refuseAgent(reg, err.Error(), false)
@@ -262,7 +270,7 @@ func (c *Core) reregister(reg *registration) {
 		c.readmit(reg, clusterdv1.Command_MARK_AGENT_REACHABLE, &clusterdv1.MarkAgentReachable{AgentInfo: info})
 		return
 	}
-	if proto.Equal(known, info) && c.registering[id] == nil {
+	if c.wire.sameInfo(known, info) && c.registering[id] == nil {
 		c.rejoin(reg)
 		return
 	}
@@ -375,7 +383,7 @@ func (c *Core) join(reg *registration, from origin) {
 	c.unreachable.Delete(id)
 	c.publish.departures = true
 
-	reconcile := c.adopt(ag, msg, from)
+	reconcile := c.adopt(ag, reg, from)
 	c.alloc.AddAgent(id, ag.allocation(), ag.usedBy())
 	c.touchAgent(ag)
 	registered := &clusterdv1.Registered{
@@ -388,7 +396,7 @@ func (c *Core) join(reg *registration, from origin) {
 		registered.ClusterId = &c.cfg.ClusterID
 	}
 	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: registered}})
-	c.briefAgent(ag, msg)
+	c.briefAgent(ag, reg)
 	ag.pongDue, ag.missed = false, 0
 	c.cancelUnreachable(ag)
 	ag.pingGen++
@@ -415,15 +423,15 @@ func (c *Core) detach(ag *agent) {
 }
 
 // briefAgent tells an agent that joins what it missed.
-func (c *Core) briefAgent(ag *agent, msg *clusterdv1.RegisterAgent) {
+func (c *Core) briefAgent(ag *agent, reg *registration) {
 	if ag.drain != nil {
 		ag.drainStart = c.now
 		c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Drain{Drain: &clusterdv1.Drain{Config: ag.drain.GetConfig()}}})
 	}
-	for _, info := range msg.Frameworks {
-		id := info.GetId().GetValue()
+	for _, known := range reg.frameworks {
+		id := known.info.GetId().GetValue()
 		if fw := c.framework(id); fw != nil {
-			if !proto.Equal(fw.info, info) {
+			if !known.equal(fw.info) {
 				c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_UpdateFramework{
 					UpdateFramework: &clusterdv1.UpdateFramework{Framework: fw.info},
 				}})

@@ -86,6 +86,7 @@ type Core struct {
 	recoveryRest             int  // so many may be missing when it ends
 
 	publish publisher
+	wire    wireReader
 }
 
 // Recovered is what the registry knows when a master takes over.
@@ -167,6 +168,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		c.limiters[i].limit = cfg.AgentRemovalRateLimit
 	}
 	c.publish.init(c)
+	c.wire.init()
 	for _, d := range rec.Unreachable {
 		c.unreachable.Set(d.ID, d.Time)
 		c.setWill(d.ID, will{drain: d.DrainInfo, deactivated: d.Deactivated})

@@ -247,8 +247,8 @@ func TestUnreachableAgentReturns(t *testing.T) {
 	other := multiRole("g", 0)
 	other.Id = &mesos.FrameworkID{Value: new(h.subscribe("s2", other))}
 	report := func() *clusterdv1.RegisterAgent {
-		m := returningAgent("A-S0", "a0", aware, reportedTask(aware, "A-S0", "lives", mesos.TaskState_TASK_RUNNING),
-			reportedTask(aware, "A-S0", "dies", mesos.TaskState_TASK_RUNNING), reportedTask(other, "A-S0", "orphan", mesos.TaskState_TASK_RUNNING))
+		m := returningAgent("A-S0", "a0", aware, taskReport(aware, "A-S0", "lives", mesos.TaskState_TASK_RUNNING),
+			taskReport(aware, "A-S0", "dies", mesos.TaskState_TASK_RUNNING), taskReport(other, "A-S0", "orphan", mesos.TaskState_TASK_RUNNING))
 		m.Frameworks = append(m.Frameworks, proto.CloneOf(other))
 		return m
 	}
@@ -318,7 +318,7 @@ func TestTornDownWhileAway(t *testing.T) {
 			if failover {
 				h = h.failover(testConfig())
 			}
-			h.register(2, returningAgent(agent, "a0", fw, reportedTask(fw, agent, "t", mesos.TaskState_TASK_RUNNING)))
+			h.register(2, returningAgent(agent, "a0", fw, taskReport(fw, agent, "t", mesos.TaskState_TASK_RUNNING)))
 			if d := cmp.Diff([]string{"registered", "shutdown of " + fw.Id.GetValue()}, h.told(2)); d != "" {
 				t.Errorf("the agent is told (-want +got):\n%s", d)
 			}
@@ -386,7 +386,7 @@ func TestTakeoverOfHalfDoneWrites(t *testing.T) {
 		return h, fw, agent
 	}
 	report := func(h *harness, l LinkID, agent string, fw *mesos.FrameworkInfo) []string {
-		h.register(l, returningAgent(agent, "a0", fw, reportedTask(fw, agent, "t", mesos.TaskState_TASK_RUNNING)))
+		h.register(l, returningAgent(agent, "a0", fw, taskReport(fw, agent, "t", mesos.TaskState_TASK_RUNNING)))
 		return h.told(l)
 	}
 	t.Run("agent marked unreachable", func(t *testing.T) {

@@ -29,10 +29,10 @@ func mortal(t *testing.T, cfg Config, aware bool) (*harness, *mesos.FrameworkInf
 
 // mortalReports lets the agent register with what it runs.
 func mortalReports(h *harness, l LinkID, fw, keeps *mesos.FrameworkInfo, alive bool) []string {
-	m := returningAgent("A-S0", "a0", keeps, reportedTask(keeps, "A-S0", "k", mesos.TaskState_TASK_RUNNING))
+	m := returningAgent("A-S0", "a0", keeps, taskReport(keeps, "A-S0", "k", mesos.TaskState_TASK_RUNNING))
 	if alive {
 		m.Frameworks = append(m.Frameworks, fw)
-		m.Tasks = append(m.Tasks, reportedTask(fw, "A-S0", "t", mesos.TaskState_TASK_RUNNING))
+		m.Tasks = append(m.Tasks, taskReport(fw, "A-S0", "t", mesos.TaskState_TASK_RUNNING))
 	}
 	h.register(l, m)
 	return h.told(l)

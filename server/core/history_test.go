@@ -160,9 +160,15 @@ func (a *fakeAgent) connect() {
 	w := a.w
 	w.nextLink++
 	a.link, a.heard = w.nextLink, 0
-	w.h.agentSays(a.link, &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_Register{
-		Register: proto.CloneOf(w.agentInfo(a)),
-	}})
+	raw, err := proto.Marshal(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_Register{Register: w.agentInfo(a)}})
+	if err != nil {
+		panic(err)
+	}
+	m, err := DecodeAgentMessage(raw)
+	if err != nil {
+		panic(err)
+	}
+	w.h.agentSays(a.link, m)
 }
 
 // disconnect cuts the link; the master notices.

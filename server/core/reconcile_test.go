@@ -12,8 +12,8 @@ import (
 	"clusterd/api/mesos/v1/scheduler"
 )
 
-// reportedTask is a task as its agent reports it.
-func reportedTask(fw *mesos.FrameworkInfo, agent, id string, state mesos.TaskState) *mesos.Task {
+// taskReport is a task as its agent reports it.
+func taskReport(fw *mesos.FrameworkInfo, agent, id string, state mesos.TaskState) *mesos.Task {
 	used := []*mesos.Resource{scalar("cpus", 1)}
 	allocateTo(fw.Roles[0], used)
 	return &mesos.Task{
@@ -76,7 +76,7 @@ func afterFailover(t *testing.T, aware bool) *harness {
 		Frameworks:  []RecoveredFramework{{Info: fw}},
 	})
 	h.subscribe("s", fw)
-	h.register(1, returningAgent("back", "a1", fw, reportedTask(fw, "back", "live", mesos.TaskState_TASK_RUNNING)))
+	h.register(1, returningAgent("back", "a1", fw, taskReport(fw, "back", "live", mesos.TaskState_TASK_RUNNING)))
 	return h
 }
 
@@ -172,7 +172,7 @@ func TestReconcileImplicitly(t *testing.T) {
 	if d := cmp.Diff(want, h.reconcile()); d != "" {
 		t.Errorf("before the other agent is back (-want +got):\n%s", d)
 	}
-	staging, ended := reportedTask(fw, "away", "staging", mesos.TaskState_TASK_STAGING), reportedTask(fw, "away", "ended", mesos.TaskState_TASK_FINISHED)
+	staging, ended := taskReport(fw, "away", "staging", mesos.TaskState_TASK_STAGING), taskReport(fw, "away", "ended", mesos.TaskState_TASK_FINISHED)
 	h.register(2, returningAgent("away", "a2", fw, staging, ended))
 	want = []string{
 		"ended TASK_FINISHED SOURCE_MASTER REASON_RECONCILIATION",
@@ -189,7 +189,7 @@ func TestReconcileImplicitly(t *testing.T) {
 func TestReconcileSaysWhatWasToldLast(t *testing.T) {
 	fw := awareInfo("OLD-0000", true)
 	h := afterFailover(t, true)
-	ahead := reportedTask(fw, "away", "ahead", mesos.TaskState_TASK_FINISHED)
+	ahead := taskReport(fw, "away", "ahead", mesos.TaskState_TASK_FINISHED)
 	ahead.StatusUpdateState, ahead.StatusUpdateUuid = mesos.TaskState_TASK_RUNNING.Enum(), make([]byte, 16)
 	h.register(2, returningAgent("away", "a2", fw, ahead))
 	want := []string{"ahead TASK_RUNNING SOURCE_MASTER REASON_RECONCILIATION"}

@@ -78,11 +78,11 @@ func readTotal(rs []*mesos.Resource) (resources.Resources, error) {
 
 func (r *registration) validateFrameworks() (map[string]bool, error) {
 	ids := map[string]bool{}
-	for _, f := range r.msg.Frameworks {
-		if err := validateFrameworkInfo(f); err != nil {
+	for _, f := range r.frameworks {
+		if err := f.validate(); err != nil {
 			return nil, err
 		}
-		id := f.GetId().GetValue()
+		id := f.info.GetId().GetValue()
 		if id == "" {
 			return nil, invalidf("Framework has no FrameworkID")
 		}
@@ -120,31 +120,30 @@ func (r *registration) validateExecutors(frameworks map[string]bool) (map[string
 
 func (r *registration) validateTasks(frameworks, executors map[string]bool) error {
 	agentID := r.id()
-	seen := map[string]bool{}
-	for _, t := range r.msg.Tasks {
-		if err := validateID(t.GetTaskId().GetValue()); err != nil {
+	r.reported = make(map[taskRef]bool, len(r.tasks))
+	for i := range r.tasks {
+		t := &r.tasks[i]
+		if err := validateID(t.ID); err != nil {
 			return within("Task has an invalid TaskID: ", err)
 		}
-		if have := t.GetAgentId().GetValue(); have != agentID {
-			return invalidf("Task has an invalid AgentID '%s'", have)
+		if t.AgentID != agentID {
+			return invalidf("Task has an invalid AgentID '%s'", t.AgentID)
 		}
-		framework := t.GetFrameworkId().GetValue()
 		// One that has ended holds nothing: the agent may know no more of its
 		// framework than that the master asked for it (reconcile_tasks).
-		if !frameworks[framework] && !Terminal(t.GetState()) {
-			return invalidf("Task has an invalid FrameworkID '%s'", framework)
+		if !frameworks[t.FrameworkID] && !t.Terminal() {
+			return invalidf("Task has an invalid FrameworkID '%s'", t.FrameworkID)
 		}
-		if key := framework + "\x00" + t.GetTaskId().GetValue(); seen[key] {
-			return invalidf("Framework '%s' has a duplicate TaskID '%s'", framework, t.GetTaskId().GetValue())
-		} else {
-			seen[key] = true
+		ref := taskRef{t.FrameworkID, t.ID}
+		if r.reported[ref] {
+			return invalidf("Framework '%s' has a duplicate TaskID '%s'", t.FrameworkID, t.ID)
 		}
-		if t.ExecutorId != nil && t.GetState() == mesos.TaskState_TASK_RUNNING &&
-			!executors[executorKey(framework, t.ExecutorId.GetValue())] {
-			return invalidf("Task has an invalid ExecutorID '%s'", t.ExecutorId.GetValue())
+		r.reported[ref] = true
+		if t.named && t.State == mesos.TaskState_TASK_RUNNING && !executors[executorKey(t.FrameworkID, t.ExecutorID)] {
+			return invalidf("Task has an invalid ExecutorID '%s'", t.ExecutorID)
 		}
-		if _, err := readResources(t.Resources); err != nil {
-			return within("Task uses invalid resources: ", err)
+		if t.err != nil {
+			return within("Task uses invalid resources: ", t.err)
 		}
 	}
 	return nil
