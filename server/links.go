@@ -66,14 +66,14 @@ func agentMessage(id core.LinkID, m *clusterdv1.AgentMessage) core.AgentMessage 
 // Routes that need a leader answer 307 with its address, or 503 when there is
 // none. The Location has no scheme: clients keep theirs.
 func (s *Server) leading(r *http.Request) (*term, error) {
-	if t := s.term.Load(); t != nil {
+	if t := s.term.Load(); t != nil && t.lead.Holds() {
 		return t, nil
 	}
 	return nil, s.toLeader(r.URL.RequestURI())
 }
 
 func (s *Server) toLeader(path string) error {
-	if t := s.term.Load(); t != nil {
+	if t := s.term.Load(); t != nil && t.lead.Holds() {
 		return httpapi.Redirect(hostPort(t.info), path)
 	}
 	leader, ok := s.registry.Leader()
