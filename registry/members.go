@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -178,19 +177,4 @@ func memberError(what, id string, err error) error {
 		return fmt.Errorf("%s %s: %w", what, id, ErrNotLeader)
 	}
 	return fmt.Errorf("%s %s: %w", what, id, err)
-}
-
-// Save writes a snapshot of what this member has applied.
-func (r *Registry) Save(_ context.Context, w io.Writer) error {
-	return r.State().WriteSnapshot(w, r.opts.BuildVersion)
-}
-
-// Restore replaces what the registry holds by a snapshot that Save has written,
-// on all members. Only the leader can; its leadership ends, and it or another
-// begins a new one with what was restored.
-func (r *Registry) Restore(_ context.Context, rd io.Reader) error {
-	if _, err := state.ReadSnapshot(rd); err != nil {
-		return fmt.Errorf("restore registry: %w", err)
-	}
-	return fmt.Errorf("restore registry: %w", errors.ErrUnsupported)
 }

@@ -348,7 +348,7 @@ func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.log.Warn().Str("remote", r.RemoteAddr).Str("cluster_id", restored.ClusterID()).Int("agents", restored.AgentCount()).
 		Msg("an operator restores a snapshot of the registry")
-	if err := s.registry.Restore(r.Context(), bytes.NewReader(body)); err != nil {
+	if err := s.registry.Restore(r.Context(), bytes.NewReader(body), forced(r)); err != nil {
 		return s.registryError(r, err)
 	}
 	counts, err := json.Marshal(dump.Count(restored))

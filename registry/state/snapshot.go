@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash"
+	"hash/crc64"
 	"io"
 
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -32,7 +34,7 @@ func (e *NewerFormatError) Error() string {
 // a header, the records in a fixed order, a trailer that counts them. The same
 // state gives the same bytes.
 func (s *State) WriteSnapshot(w io.Writer, build string) error {
-	sw := snapshotWriter{w: bufio.NewWriterSize(w, 64<<10)}
+	sw := snapshotWriter{w: bufio.NewWriterSize(w, 64<<10), sum: crc64.New(crcTable)}
 	sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Header{Header: &clusterdv1.SnapshotHeader{
 		Format: proto.Uint32(Format), ClusterId: new(s.clusterID), MasterInfo: s.master,
 		Epoch: new(s.epoch), ServerId: new(s.serverID), BuildVersion: new(build),
@@ -63,7 +65,7 @@ func (s *State) WriteSnapshot(w io.Writer, build string) error {
 		sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Machine{Machine: &clusterdv1.MachineRecord{MachineInfo: v}}})
 	}
 	sw.record(&clusterdv1.SnapshotRecord{Record: &clusterdv1.SnapshotRecord_Trailer{Trailer: &clusterdv1.SnapshotTrailer{
-		Records: new(sw.records - 1),
+		Records: new(sw.records - 1), Checksum: new(sw.sum.Sum64()),
 	}}})
 	if sw.err == nil {
 		sw.err = sw.w.Flush()
@@ -76,15 +78,18 @@ func (s *State) WriteSnapshot(w io.Writer, build string) error {
 
 type snapshotWriter struct {
 	w       *bufio.Writer
+	sum     hash.Hash64
 	buf     []byte
 	records uint64
 	err     error // the first; nothing is written after it
 }
 
+var crcTable = crc64.MakeTable(crc64.ECMA)
+
 func (w *snapshotWriter) record(r *clusterdv1.SnapshotRecord) {
 	if w.err == nil {
 		opts := protodelim.MarshalOptions{MarshalOptions: proto.MarshalOptions{Deterministic: true}}
-		_, w.err = opts.MarshalTo(w.w, r)
+		_, w.err = opts.MarshalTo(io.MultiWriter(w.w, w.sum), r)
 	}
 	w.records++
 }
@@ -96,6 +101,7 @@ func (w *snapshotWriter) agent(raw []byte) bool {
 	w.buf = protowire.AppendTag(w.buf, fieldAgent, protowire.BytesType)
 	w.buf = protowire.AppendBytes(w.buf, raw)
 	if w.err == nil {
+		_, _ = w.sum.Write(w.buf) // never fails
 		_, w.err = w.w.Write(w.buf)
 	}
 	w.records++
@@ -107,7 +113,7 @@ const fieldAgent = 2
 
 // ReadSnapshot reads what WriteSnapshot wrote, of this format or an older one.
 func ReadSnapshot(r io.Reader) (*State, error) {
-	br := bufio.NewReaderSize(r, 64<<10)
+	br := &summingReader{Reader: bufio.NewReaderSize(r, 64<<10), sum: crc64.New(crcTable)}
 	h, err := readHeader(br)
 	if err != nil {
 		return nil, err
@@ -115,6 +121,7 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	s := New()
 	s.clusterID, s.master, s.serverID, s.epoch = h.GetClusterId(), h.MasterInfo, h.GetServerId(), h.GetEpoch()
 	for n := uint64(0); ; n++ {
+		sum := br.sum.Sum64()
 		rec, err := readRecord(br)
 		if err != nil {
 			return nil, err
@@ -122,6 +129,12 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 		if t := rec.GetTrailer(); t != nil {
 			if t.GetRecords() != n {
 				return nil, corrupt("snapshot has %d records, its trailer says %d", n, t.GetRecords())
+			}
+			if t.Checksum != nil && t.GetChecksum() != sum { // older builds wrote none
+				return nil, corrupt("snapshot was changed: its checksum is %016x, its trailer says %016x", sum, t.GetChecksum())
+			}
+			if t.Checksum == nil && len(t.ProtoReflect().GetUnknown()) > 0 {
+				return nil, corrupt("snapshot's trailer is damaged")
 			}
 			if _, err := br.ReadByte(); !errors.Is(err, io.EOF) {
 				return nil, corrupt("snapshot goes on after its trailer")
@@ -134,6 +147,15 @@ func ReadSnapshot(r io.Reader) (*State, error) {
 	}
 }
 
+// Succeed returns s as it takes the place of another state in a running cluster:
+// leaderships are counted on from whichever has seen more, and the leader of the
+// moment is that of the cluster.
+func (s *State) Succeed(running *State) *State {
+	c := s.clone()
+	c.master, c.serverID, c.epoch = running.master, running.serverID, max(s.epoch, running.epoch)
+	return c
+}
+
 // CheckSnapshot reads only the header of a snapshot and says whether this build
 // can restore it.
 func CheckSnapshot(r io.Reader) error {
@@ -141,7 +163,29 @@ func CheckSnapshot(r io.Reader) error {
 	return err
 }
 
-func readHeader(br *bufio.Reader) (*clusterdv1.SnapshotHeader, error) {
+// summingReader adds up what is read of a snapshot.
+type summingReader struct {
+	*bufio.Reader
+	sum hash.Hash64
+}
+
+// Read reads and adds up.
+func (r *summingReader) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	_, _ = r.sum.Write(b[:n]) // never fails
+	return n, err
+}
+
+// ReadByte reads and adds up.
+func (r *summingReader) ReadByte() (byte, error) {
+	b, err := r.Reader.ReadByte()
+	if err == nil {
+		_, _ = r.sum.Write([]byte{b}) // never fails
+	}
+	return b, err
+}
+
+func readHeader(br protodelim.Reader) (*clusterdv1.SnapshotHeader, error) {
 	rec, err := readRecord(br)
 	if err != nil {
 		return nil, err
@@ -156,7 +200,7 @@ func readHeader(br *bufio.Reader) (*clusterdv1.SnapshotHeader, error) {
 	return h, nil
 }
 
-func readRecord(br *bufio.Reader) (*clusterdv1.SnapshotRecord, error) {
+func readRecord(br protodelim.Reader) (*clusterdv1.SnapshotRecord, error) {
 	rec := new(clusterdv1.SnapshotRecord)
 	err := protodelim.UnmarshalOptions{MaxSize: maxSnapshotRecord}.UnmarshalFrom(br, rec)
 	if errors.Is(err, io.EOF) {

@@ -1780,7 +1780,9 @@ func (x *SnapshotHeader) GetBuildVersion() string {
 type SnapshotTrailer struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Records between header and trailer: a cut-off snapshot is noticed.
-	Records       *uint64 `protobuf:"varint,1,req,name=records" json:"records,omitempty"`
+	Records *uint64 `protobuf:"varint,1,req,name=records" json:"records,omitempty"`
+	// CRC-64 (ECMA) of everything before the trailer: a changed bit is noticed.
+	Checksum      *uint64 `protobuf:"fixed64,2,opt,name=checksum" json:"checksum,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1818,6 +1820,13 @@ func (*SnapshotTrailer) Descriptor() ([]byte, []int) {
 func (x *SnapshotTrailer) GetRecords() uint64 {
 	if x != nil && x.Records != nil {
 		return *x.Records
+	}
+	return 0
+}
+
+func (x *SnapshotTrailer) GetChecksum() uint64 {
+	if x != nil && x.Checksum != nil {
+		return *x.Checksum
 	}
 	return 0
 }
@@ -1955,9 +1964,10 @@ const file_clusterd_v1_registry_proto_rawDesc = "" +
 	"masterInfo\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1b\n" +
 	"\tserver_id\x18\x05 \x01(\tR\bserverId\x12#\n" +
-	"\rbuild_version\x18\x06 \x01(\tR\fbuildVersion\"+\n" +
+	"\rbuild_version\x18\x06 \x01(\tR\fbuildVersion\"G\n" +
 	"\x0fSnapshotTrailer\x12\x18\n" +
-	"\arecords\x18\x01 \x02(\x04R\arecordsB%Z#clusterd/api/clusterd/v1;clusterdv1"
+	"\arecords\x18\x01 \x02(\x04R\arecords\x12\x1a\n" +
+	"\bchecksum\x18\x02 \x01(\x06R\bchecksumB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
 var (
 	file_clusterd_v1_registry_proto_rawDescOnce sync.Once
