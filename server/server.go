@@ -23,6 +23,7 @@ import (
 	"clusterd/internal/metrics"
 	"clusterd/internal/version"
 	"clusterd/registry"
+	"clusterd/server/core"
 )
 
 // ErrStopped says that Stop was called.
@@ -97,6 +98,7 @@ func New(opts Options) (*Server, error) {
 		return nil, errors.Join(err, s.listener.Close())
 	}
 	s.steps = []step{{"HTTP port", func(context.Context) error { return ignoreClosed(s.listener.Close()) }}}
+	opts.Links.Decode = core.DecodeAgentMessage
 	s.links = link.NewServer(opts.Links, s.serveLink)
 	s.router = s.routes()
 	s.publishMetrics()

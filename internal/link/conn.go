@@ -127,13 +127,7 @@ func (c *Conn[In, Out]) Receive() (In, error) {
 		}
 		switch kind {
 		case recordMessage:
-			m := zero.ProtoReflect().New().Interface().(In)
-			err := proto.Unmarshal(payload, m)
-			if err == nil {
-				// Unmarshal overlooks some required members that are missing below a
-				// oneof (protobuf-go v1.36).
-				err = proto.CheckInitialized(m)
-			}
+			m, err := c.decode(payload)
 			if err != nil {
 				return zero, c.reject(fmt.Errorf("%w: decode message: %w", ErrProtocol, err))
 			}
@@ -146,6 +140,21 @@ func (c *Conn[In, Out]) Receive() (In, error) {
 			return zero, c.abort(fmt.Errorf("%w: %q", ErrPeerClosed, payload[:min(len(payload), maxReason)]))
 		}
 	}
+}
+
+func (c *Conn[In, Out]) decode(payload []byte) (In, error) {
+	if decode, ok := any(c.opts.Decode).(func([]byte) (In, error)); ok && decode != nil {
+		return decode(payload)
+	}
+	var zero In
+	m := zero.ProtoReflect().New().Interface().(In)
+	err := proto.Unmarshal(payload, m)
+	if err == nil {
+		// Unmarshal overlooks some required members that are missing below a
+		// oneof (protobuf-go v1.36).
+		err = proto.CheckInitialized(m)
+	}
+	return m, err
 }
 
 func (c *Conn[In, Out]) nextRecord() (kind byte, payload []byte, err error) {

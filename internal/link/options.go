@@ -3,6 +3,8 @@ package link
 import (
 	"errors"
 	"time"
+
+	clusterdv1 "clusterd/api/clusterd/v1"
 )
 
 // Version is the version of the link's records and of the messages in
@@ -57,6 +59,9 @@ type Options struct {
 	DeadAfter time.Duration
 	// Linger bounds the orderly end of a link.
 	Linger time.Duration
+	// Decode reads the messages of agents, at the master's end; nil: like any message.
+	// The bytes are its own only while it runs.
+	Decode func([]byte) (*clusterdv1.AgentMessage, error)
 }
 
 func (o Options) withDefaults() Options {
