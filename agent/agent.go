@@ -77,6 +77,7 @@ type Agent struct {
 	gc      *collector
 
 	listener net.Listener
+	former   []net.Listener // at ports that executors still know
 	server   *http.Server
 	discovery
 
@@ -298,6 +299,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		}
 	}
 	a.gc.scan(known)
+	a.listenAsBefore(ctx)
 	goOn := a.perform(a.core.Handle(time.Now(), core.Recovered{Statuses: statuses}))
 	if err := a.Err(); err != nil {
 		return err
@@ -322,11 +324,13 @@ func (a *Agent) Start(ctx context.Context) error {
 	if a.gossip != nil {
 		a.wg.Go(a.tellCluster)
 	}
-	a.wg.Go(func() {
-		if err := a.server.Serve(a.listener); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.end(fmt.Errorf("serve HTTP: %w", err))
-		}
-	})
+	for _, l := range append([]net.Listener{a.listener}, a.former...) {
+		a.wg.Go(func() {
+			if err := a.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				a.end(fmt.Errorf("serve HTTP: %w", err))
+			}
+		})
+	}
 	a.log.Info().Str("address", a.Addr()).Str("hostname", a.info.GetHostname()).Msg("agent started")
 	return nil
 }
@@ -422,8 +426,11 @@ func (a *Agent) closeAll() error {
 		errs = append(errs, a.store.Close())
 		a.store = nil
 	}
-	if a.listener != nil {
-		if err := a.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	for _, l := range append([]net.Listener{a.listener}, a.former...) {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			errs = append(errs, err)
 		}
 	}

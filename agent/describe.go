@@ -122,3 +122,22 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 		}
 	}
 }
+
+// listenAsBefore opens the ports too at which executors of earlier runs look for
+// the agent, which --reconfiguration_policy=any has let move.
+func (a *Agent) listenAsBefore(ctx context.Context) {
+	host, _, err := net.SplitHostPort(a.Addr())
+	if err != nil {
+		return // of no network that has ports
+	}
+	for _, port := range a.core.FormerPorts() {
+		address := net.JoinHostPort(host, strconv.Itoa(int(port)))
+		l, err := listen(ctx, address)
+		if err != nil {
+			a.log.Error().Err(err).Str("address", address).Msg("executors that look for the agent at its former port cannot come back")
+			continue
+		}
+		a.log.Info().Str("address", address).Msg("serving executors at the agent's former port too")
+		a.former = append(a.former, l)
+	}
+}

@@ -120,6 +120,8 @@ type executorRun struct {
 	containerID *mesos.ContainerID
 	directory   string
 	user        string
+	// port is where it was told to find the agent.
+	port int32
 	// commandTask says that the agent made the executor for one command task.
 	commandTask bool
 	state       executorState

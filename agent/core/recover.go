@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2" //nolint:depguard // seeded by Config.Seed alone
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -90,7 +91,10 @@ func (c *Core) recoverFrameworks(kept *Checkpoint) {
 		e := &executorRun{
 			fw: fw, id: r.GetExecutorInfo().GetExecutorId().GetValue(), info: r.GetExecutorInfo(),
 			containerID: r.GetContainerId(), directory: r.GetDirectory(), user: r.GetUser(),
-			commandTask: r.GetCommandTask(), sentTask: r.GetSentTask(), recovered: true,
+			commandTask: r.GetCommandTask(), sentTask: r.GetSentTask(), recovered: true, port: kept.Agent.GetPort(),
+		}
+		if r.AgentPort != nil {
+			e.port = r.GetAgentPort()
 		}
 		if r.GetTerminated() {
 			e.state = execTerminated
@@ -181,6 +185,21 @@ func (c *Core) Containers() []LaunchContainer {
 		}
 	}
 	return out
+}
+
+// FormerPorts returns, in order, the ports other than the agent's own at which
+// executors of earlier runs look for it.
+func (c *Core) FormerPorts() []int32 {
+	var ports []int32
+	for fw := range c.frameworks.values() {
+		for e := range fw.executors.values() {
+			if e.state != execTerminated && e.port != c.info.GetPort() && !slices.Contains(ports, e.port) {
+				ports = append(ports, e.port)
+			}
+		}
+	}
+	slices.Sort(ports)
+	return ports
 }
 
 // recovered opens the agent to its executors (Slave::_recover).

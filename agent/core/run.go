@@ -254,6 +254,7 @@ func (l *launch) addExecutor() *executorRun {
 	}
 	e.directory = sandboxDir(c.cfg.WorkDir, c.agentID(), l.fw.id, e.id, e.containerID.GetValue())
 	e.user = c.userOf(l.fw, l.info)
+	e.port = c.info.GetPort()
 	c.enlist(e)
 	c.persistExecutor(e)
 	return e
@@ -284,6 +285,9 @@ func (c *Core) persistExecutor(e *executorRun) {
 	}
 	if e.user != "" {
 		r.User = new(e.user)
+	}
+	if e.port != 0 {
+		r.AgentPort = &e.port
 	}
 	c.persist(PutExecutor{r})
 }

@@ -369,6 +369,23 @@ func (p *Process) Start() error {
 	if p.cmd != nil {
 		return nil
 	}
+	if err := p.Launch(); err != nil {
+		return err
+	}
+	return Poll(func() error {
+		select {
+		case <-p.done:
+			b, _ := os.ReadFile(p.log)
+			return fatal{fmt.Errorf("%s ended at start: %v\n%s", p.name, p.cmd.ProcessState, b)}
+		default:
+		}
+		_, err := Get("http://" + p.Addr + "/health")
+		return err
+	})
+}
+
+// Launch runs the process and does not wait until it answers.
+func (p *Process) Launch() error {
 	bin, err := p.Binary, error(nil)
 	if bin == "" {
 		bin, err = Binary()
@@ -393,16 +410,7 @@ func (p *Process) Start() error {
 		_ = cmd.Wait()
 		close(p.done)
 	}()
-	return Poll(func() error {
-		select {
-		case <-p.done:
-			b, _ := os.ReadFile(p.log)
-			return fatal{fmt.Errorf("%s ended at start: %v\n%s", p.name, cmd.ProcessState, b)}
-		default:
-		}
-		_, err := Get("http://" + p.Addr + "/health")
-		return err
-	})
+	return nil
 }
 
 // Kill ends the process with SIGKILL and waits for it; containers live on.

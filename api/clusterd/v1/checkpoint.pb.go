@@ -41,7 +41,9 @@ type ExecutorRecord struct {
 	// The container has ended, and every task of it has a terminal update.
 	Terminated *bool `protobuf:"varint,7,opt,name=terminated,def=0" json:"terminated,omitempty"`
 	// A task was delivered to it once.
-	SentTask      *bool `protobuf:"varint,8,opt,name=sent_task,json=sentTask,def=0" json:"sent_task,omitempty"`
+	SentTask *bool `protobuf:"varint,8,opt,name=sent_task,json=sentTask,def=0" json:"sent_task,omitempty"`
+	// Port at which it was told to find the agent.
+	AgentPort     *int32 `protobuf:"varint,9,opt,name=agent_port,json=agentPort" json:"agent_port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -137,6 +139,13 @@ func (x *ExecutorRecord) GetSentTask() bool {
 		return *x.SentTask
 	}
 	return Default_ExecutorRecord_SentTask
+}
+
+func (x *ExecutorRecord) GetAgentPort() int32 {
+	if x != nil && x.AgentPort != nil {
+		return *x.AgentPort
+	}
+	return 0
 }
 
 // A task of an executor. Its statuses are not in it: they are its UpdateRecords.
@@ -395,7 +404,7 @@ var File_clusterd_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
 	"\n" +
-	"\x1cclusterd/v1/checkpoint.proto\x12\vclusterd.v1\x1a\x14mesos/v1/mesos.proto\"\xe8\x02\n" +
+	"\x1cclusterd/v1/checkpoint.proto\x12\vclusterd.v1\x1a\x14mesos/v1/mesos.proto\"\x87\x03\n" +
 	"\x0eExecutorRecord\x128\n" +
 	"\fframework_id\x18\x01 \x02(\v2\x15.mesos.v1.FrameworkIDR\vframeworkId\x12;\n" +
 	"\rexecutor_info\x18\x02 \x02(\v2\x16.mesos.v1.ExecutorInfoR\fexecutorInfo\x128\n" +
@@ -406,7 +415,9 @@ const file_clusterd_v1_checkpoint_proto_rawDesc = "" +
 	"\n" +
 	"terminated\x18\a \x01(\b:\x05falseR\n" +
 	"terminated\x12\"\n" +
-	"\tsent_task\x18\b \x01(\b:\x05falseR\bsentTask\"g\n" +
+	"\tsent_task\x18\b \x01(\b:\x05falseR\bsentTask\x12\x1d\n" +
+	"\n" +
+	"agent_port\x18\t \x01(\x05R\tagentPort\"g\n" +
 	"\n" +
 	"TaskRecord\x12\"\n" +
 	"\x04task\x18\x01 \x02(\v2\x0e.mesos.v1.TaskR\x04task\x125\n" +
