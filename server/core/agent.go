@@ -385,6 +385,7 @@ func (c *Core) join(reg *registration, from origin) {
 
 	reconcile := c.adopt(ag, reg, from)
 	c.alloc.AddAgent(id, ag.allocation(), ag.usedBy())
+	c.allocation = agentJoined
 	c.touchAgent(ag)
 	registered := &clusterdv1.Registered{
 		AgentId:        &mesos.AgentID{Value: &ag.id},

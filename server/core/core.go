@@ -82,6 +82,7 @@ type Core struct {
 	missingGen               uint64
 	inherited                int // agents in the registry when this master took over
 	nextAllocation           time.Time
+	allocation               allocationState
 	recovering               bool // the allocator waits for agents
 	recoveryRest             int  // so many may be missing when it ends
 
@@ -295,7 +296,11 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 	c.runTimers()
 	c.checkDrains()
 	c.checkRecovery()
-	c.allocate()
+	if c.allocation == agentJoined {
+		c.allocation = allocationDue
+	} else {
+		c.allocate()
+	}
 	out := c.out
 	c.out = nil
 	return out
@@ -305,6 +310,9 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 func (c *Core) NextWake() (time.Time, bool) {
 	if c.stopped {
 		return time.Time{}, false
+	}
+	if c.allocation == allocationDue {
+		return c.now, true
 	}
 	wake := c.nextAllocation
 	if t, ok := c.timers.next(); ok && t.Before(wake) {
@@ -397,12 +405,25 @@ func command(kind clusterdv1.Command_Kind, payload proto.Message) *clusterdv1.Co
 	return &clusterdv1.Command{Kind: kind.Enum(), Payload: b}
 }
 
+// allocationState is about agents that join. When thousands do, one after the other, to
+// share each out by itself costs more than to let them in: it waits for an input that is
+// not about one, which the shell makes sure of by a Tick once there are no more inputs, or
+// after a batch of them.
+type allocationState int
+
+const (
+	allocationNotDue allocationState = iota
+	agentJoined                      // in this input
+	allocationDue                    // one joined since the last allocation
+)
+
 // allocate lets the allocator decide for what has changed, and in full once an
 // interval.
 func (c *Core) allocate() {
 	if c.stopped {
 		return
 	}
+	c.allocation = allocationNotDue
 	var a allocator.Allocation
 	if c.now.Before(c.nextAllocation) {
 		a = c.alloc.Allocate(c.now)
