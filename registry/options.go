@@ -67,6 +67,8 @@ type Options struct {
 	// how many commands it held.
 	OnStore func(took time.Duration, commands int)
 
+	readOnly bool // for InspectDir
+
 	// For tests: a newer build, a slow or failing disk, and a network that fails.
 	format  uint32
 	wrapLog func(raft.LogStore) raft.LogStore

@@ -52,6 +52,7 @@ func openStores(o *Options) (*stores, error) {
 		FreelistType:   bbolt.FreelistMapType,
 	}
 	err := checkLogFile(path, opts)
+	opts.ReadOnly = o.readOnly
 	var db *raftboltdb.BoltStore
 	if err == nil {
 		db, err = raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &opts})
@@ -92,7 +93,7 @@ func (s *stores) serverID(wanted string) (raft.ServerID, error) {
 		}
 		return raft.ServerID(id), nil
 	}
-	if err != nil && err.Error() != raftboltdb.ErrKeyNotFound.Error() { // the in-memory store has an error of its own
+	if err != nil && !notFound(err) {
 		return "", fmt.Errorf("read id of this member: %w", err)
 	}
 	// Who has snapshots has had an id: without its log, its term and its vote it is
@@ -108,6 +109,9 @@ func (s *stores) serverID(wanted string) (raft.ServerID, error) {
 	}
 	return raft.ServerID(id), nil
 }
+
+// notFound recognises a key that was never set: each store has an error of its own.
+func notFound(err error) bool { return err.Error() == raftboltdb.ErrKeyNotFound.Error() }
 
 // restore reads the newest snapshot. Raft would fall back to an older one when
 // the newest cannot be read, and so lose what was truncated since.
