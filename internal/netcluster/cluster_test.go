@@ -6,17 +6,6 @@ import (
 	"time"
 )
 
-// pass lets a fault last.
-func pass(t *testing.T, d time.Duration) {
-	t.Helper()
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.Context().Done():
-	}
-}
-
 // TestSingle checks the harness itself with one master: what is killed, stopped and
 // cut off comes back, and the workload sees no harm.
 func TestSingle(t *testing.T) {

@@ -189,7 +189,10 @@ func (h *Host) DialContext(ctx context.Context, network, address string) (net.Co
 	}
 	var conn net.Conn
 	err := h.inside(func() (err error) {
-		d := net.Dialer{Timeout: 5 * time.Second}
+		// What is cut off is noticed soon, as a framework in a hurry would have it.
+		d := net.Dialer{Timeout: 5 * time.Second, KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: time.Second, Interval: time.Second, Count: 3,
+		}}
 		conn, err = d.DialContext(ctx, network, address)
 		return err
 	})

@@ -109,7 +109,7 @@ func (w *Workload) start(t testing.TB, from *Host, masters []string) error {
 				{Type: mesos.FrameworkInfo_Capability_PARTITION_AWARE.Enum()},
 			},
 		},
-		HTTP:       client.Options{HTTPClient: hc, CallTimeout: 5 * time.Second},
+		HTTP:       client.Options{HTTPClient: hc, CallTimeout: 2 * time.Second},
 		MaxBackoff: time.Second,
 		OnDisconnect: func(err error) {
 			t.Logf("%s workload: %v", time.Now().UTC().Format(time.TimeOnly), err)
@@ -282,7 +282,8 @@ func (w *Workload) fault(format string, args ...any) {
 	w.wrong = append(w.wrong, fmt.Errorf(format, args...))
 }
 
-// ask reconciles tasks that have been on the way for long, as frameworks do.
+// ask reconciles tasks that have been on the way for long, as frameworks do, and one
+// at least: a master that is frozen shows by not answering.
 func (w *Workload) ask(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -291,8 +292,10 @@ func (w *Workload) ask(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			n := 0
 			w.reconcile(ctx, func(t *task) bool {
-				return t.state != mesos.TaskState_TASK_RUNNING && time.Since(t.since) > time.Second
+				n++
+				return n == 1 || t.state != mesos.TaskState_TASK_RUNNING && time.Since(t.since) > time.Second
 			})
 		}
 	}
