@@ -277,13 +277,16 @@ func (c *Core) reregister(reg *registration) {
 	c.readmit(reg, clusterdv1.Command_UPDATE_AGENT, &clusterdv1.UpdateRegisteredAgent{AgentInfo: info})
 }
 
-// impostor refuses whoever claims the id of an agent that is somebody else.
+// impostor refuses whoever claims the id of an agent that is linked from elsewhere.
+// Mesos tells it to shut down, which here would end the tasks of an agent that has
+// moved (--reconfiguration_policy=any) before its old link is seen to be dead, or of
+// a copy of a work_dir: it is refused for now, and let in once the other is gone.
 func (c *Core) impostor(reg *registration) bool {
 	ag := c.agent(reg.id())
-	if ag == nil || ag.ip == reg.msg.GetIp() && ag.info.GetHostname() == reg.msg.GetAgentInfo().GetHostname() {
+	if ag == nil || ag.link == 0 || ag.ip == reg.msg.GetIp() && ag.info.GetHostname() == reg.msg.GetAgentInfo().GetHostname() {
 		return false
 	}
-	c.refuseAgent(reg, "Agent attempted to reregister with different IP / hostname", true)
+	c.refuseAgent(reg, "Agent attempted to reregister with different IP / hostname while it is linked as "+ag.String(), false)
 	return true
 }
 

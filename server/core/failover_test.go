@@ -475,11 +475,33 @@ func TestTwoClaimOneID(t *testing.T) {
 	if d := cmp.Diff([]string{"registered"}, h.told(1)); d != "" {
 		t.Errorf("the first is told (-want +got):\n%s", d)
 	}
-	if d := cmp.Diff([]string{"refused, shutdown=true"}, h.told(2)); d != "" {
+	if d := cmp.Diff([]string{"refused, shutdown=false"}, h.told(2)); d != "" {
 		t.Errorf("the second is told (-want +got):\n%s", d)
 	}
 	if !h.cut[2] || h.cut[1] {
 		t.Errorf("links cut: %v, want the second", h.cut)
+	}
+}
+
+// TestAgentThatMoved: an agent that is not linked may come back from elsewhere, and is
+// found there.
+func TestAgentThatMoved(t *testing.T) {
+	h := newHarness(t, testConfig(), Recovered{})
+	id := h.register(1, registerMessage("", "a0", "cpus:8"))
+	h.feed(LinkClosed{Link: 1, Reason: "cut"})
+	moved := registerMessage(id, "a7", "cpus:8")
+	moved.AgentInfo.Port = new(int32(7051))
+	moved.Ip = new("10.0.0.7")
+	h.register(2, moved)
+	if d := cmp.Diff([]string{"registered"}, h.told(2)); d != "" {
+		t.Fatalf("it is told (-want +got):\n%s", d)
+	}
+	if got, want := h.core.agent(id).String(), id+" at slave(1)@10.0.0.7:7051 (a7)"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	// A new agent where it was is another, and takes nothing from it.
+	if other := h.register(3, registerMessage("", "a0", "cpus:8")); other == id || h.core.View().Agents.Len() != 2 {
+		t.Errorf("the next agent there is %s, of %d", other, h.core.View().Agents.Len())
 	}
 }
 
