@@ -81,7 +81,7 @@ func (s *Server) registryStatus() (*registryapi.Status, error) {
 		ID: st.Self.ID, Address: st.Self.Addr, ClusterID: st.ClusterID, State: strings.ToLower(st.State),
 		Leader: st.Leader, Epoch: held.Epoch(), Term: st.Term, LastContactMS: st.LastContact.Milliseconds(),
 		LastIndex: st.LastIndex, CommitIndex: st.CommitIndex, AppliedIndex: st.AppliedIndex,
-		SnapshotIndex: st.SnapshotIndex, SnapshotTerm: st.SnapshotTerm, Queued: st.QueuedCall,
+		SnapshotIndex: st.SnapshotIndex, SnapshotTerm: st.SnapshotTerm, Queued: st.QueuedCall, Tolerates: st.Tolerates,
 		Format: state.Format, Build: version.Clusterd, Counts: dump.Count(held),
 	}
 	if t := s.term.Load(); t != nil {
@@ -101,8 +101,15 @@ func (s *Server) masterTable(st registry.Status) (members, others []registryapi.
 			seen[n.Name] = n
 		}
 	}
+	health := make(map[string]string)
+	for _, h := range st.Health {
+		health[h.ID] = registryapi.Unhealthy
+		if h.Healthy {
+			health[h.ID] = registryapi.Healthy
+		}
+	}
 	for _, m := range st.Members {
-		row := registryapi.Member{ID: m.ID, Address: m.Addr, Voter: m.Voter, Leads: m.Leads}
+		row := registryapi.Member{ID: m.ID, Address: m.Addr, Voter: m.Voter, Leads: m.Leads, Health: health[m.ID]}
 		if n, ok := seen[m.ID]; ok {
 			row.HTTP, row.Known, row.Alive, row.Format, row.Build = n.HTTP, true, n.Alive, n.Format, n.Build
 		}
@@ -258,7 +265,8 @@ func mayRemove(members []registryapi.Member, id string, force bool) error {
 			found = &members[i]
 		case m.Voter:
 			voters++
-			if m.Alive {
+			// Gossip is not asked where the leader knows itself who answers it.
+			if m.Health == registryapi.Healthy || m.Health == "" && m.Alive {
 				alive++
 			}
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/registryapi"
@@ -57,6 +58,9 @@ func TestRegistryStatus(t *testing.T) {
 		ID: st.ID, Address: st.Address, HTTP: hostPort(s.MasterInfo()), Known: true, Alive: true,
 		Format: state.Format, Build: st.Build, Voter: true, Leads: true,
 	}}
+	for i := range st.Members {
+		st.Members[i].Health = "" // known a moment later
+	}
 	if diff := cmp.Diff(want, st.Members); diff != "" {
 		t.Errorf("members (-want +got):\n%s", diff)
 	}
@@ -103,7 +107,13 @@ func TestRegistryRefusals(t *testing.T) {
 	if r := get(t, s, registryapi.Path+"/add"); r.status != http.StatusMethodNotAllowed {
 		t.Errorf("GET add: got %d %s", r.status, r.body)
 	}
-	if diff := cmp.Diff(st.Members, registryStatus(t, s).Members); diff != "" {
+	ids := func(st registryapi.Status) (all []string) {
+		for _, m := range st.Members {
+			all = append(all, m.ID+" "+m.Address)
+		}
+		return all
+	}
+	if diff := cmp.Diff(ids(st), ids(registryStatus(t, s))); diff != "" {
 		t.Errorf("members have changed (-want +got):\n%s", diff)
 	}
 }
@@ -120,12 +130,19 @@ func closedPort(t *testing.T) string {
 }
 
 func TestMayRemove(t *testing.T) {
-	// group makes members: a letter each, upper case if alive; after a dot those without a vote.
+	// group makes members: a letter each, upper case if alive; after a dot those
+	// without a vote; after a plus those that gossip sees and the leader does not.
 	group := func(text string) (members []registryapi.Member) {
-		voters, others, _ := strings.Cut(text, ".")
-		for _, c := range voters + others {
-			id := strings.ToLower(string(c))
-			members = append(members, registryapi.Member{ID: id, Alive: id != string(c), Voter: len(members) < len(voters)})
+		voter, health := true, ""
+		for _, c := range text {
+			switch id := strings.ToLower(string(c)); id {
+			case ".":
+				voter = false
+			case "+":
+				health = registryapi.Unhealthy
+			default:
+				members = append(members, registryapi.Member{ID: id, Alive: id != string(c), Voter: voter, Health: health})
+			}
 		}
 		return members
 	}
@@ -148,6 +165,7 @@ func TestMayRemove(t *testing.T) {
 		{"a live one without a vote", "A.B", "b", false, "alive and would join again"},
 		{"one of five with two dead", "ABCde", "a", false, "4 voting members of which 2 are alive"},
 		{"a dead one of five with two dead", "ABCde", "e", false, ""},
+		{"a dead one where another does not answer the leader", "Ab+C", "b", false, "2 voting members of which 1 are alive"},
 		{"a stranger", "ABC", "x", true, registry.ErrNoMember.Error()},
 	}
 	for _, tt := range tests {
@@ -190,6 +208,7 @@ func TestRegistrySnapshot(t *testing.T) {
 		{"empty", nil, http.StatusBadRequest, "ends before its trailer"},
 		{"cut off", whole[:len(whole)-3], http.StatusBadRequest, "no snapshot"},
 		{"goes on", append(bytes.Clone(whole), 0), http.StatusBadRequest, "after its trailer"},
+		{"a bit flipped", flipped, http.StatusBadRequest, "no snapshot"},
 		{"another file", []byte("#!/bin/sh\nexit 0\n"), http.StatusBadRequest, "no snapshot"},
 		{"another cluster", other.Bytes(), http.StatusConflict, "this is cluster"},
 	}
@@ -203,9 +222,48 @@ func TestRegistrySnapshot(t *testing.T) {
 	if r := do(t, http.MethodPost, endpoint(s, registryapi.Path+"/snapshot"), nil, whole); r.status != http.StatusUnsupportedMediaType {
 		t.Errorf("without a media type: got %d %s", r.status, r.body)
 	}
-	if got := registryStatus(t, s); got.Epoch != 1 || got.Counts.Agents != 1 {
-		t.Errorf("after refusals: got %+v", got)
+	before := registryStatus(t, s)
+	if before.Epoch != 1 || before.Counts.Agents != 1 {
+		t.Errorf("after refusals: got %+v", before)
 	}
+
+	// What can be restored is, under a new leadership.
+	if r := postSnapshot(t, s, "", whole); r.status != http.StatusOK || !strings.Contains(r.body, `"agents":1`) {
+		t.Fatalf("restore: %d %s", r.status, r.body)
+	}
+	eventually(t, "somebody leads with what was restored", func() bool {
+		st := registryStatus(t, s)
+		return st.Leads && st.Epoch > before.Epoch && st.ClusterID == before.ClusterID && st.Counts.Agents == 1
+	})
+
+	// Another cluster's, by force: this one becomes it.
+	admitted := agentInfo()
+	admitted.Id = &mesos.AgentID{Value: new("other-S0")}
+	foreign := apply(t, state.New(), state.ElectMaster(s.info, "raft", "other-cluster"), state.AdmitAgent(admitted))
+	other.Reset()
+	if err := foreign.WriteSnapshot(other, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if r := postSnapshot(t, s, "", other.Bytes()); r.status != http.StatusConflict {
+		t.Errorf("another cluster's: %d %s", r.status, r.body)
+	}
+	if r := postSnapshot(t, s, "?force=true", other.Bytes()); r.status != http.StatusOK {
+		t.Fatalf("another cluster's by force: %d %s", r.status, r.body)
+	}
+	eventually(t, "this cluster is the other one", func() bool {
+		st := registryStatus(t, s)
+		return st.Leads && st.ClusterID == "other-cluster"
+	})
+}
+
+// apply has a state take commands that must succeed.
+func apply(t *testing.T, s *state.State, cmds ...*clusterdv1.Command) *state.State {
+	t.Helper()
+	next, results, err := s.Apply(&clusterdv1.Entry{Commands: cmds})
+	if err := errors.Join(append(results, err)...); err != nil {
+		t.Fatal(err)
+	}
+	return next
 }
 
 func TestRegistrarRegistry(t *testing.T) {

@@ -138,10 +138,12 @@ func peerTable(st *registryapi.Status) *table {
 	row := func(m *registryapi.Member, role string) {
 		state := "dead"
 		switch {
+		case m.Alive && m.Health == registryapi.Unhealthy:
+			state = "behind" // or cut off from the leader, but not from gossip
+		case m.Alive || m.Health == registryapi.Healthy:
+			state = "alive"
 		case !m.Known:
 			state = "unknown"
-		case m.Alive:
-			state = "alive"
 		}
 		format := "-"
 		if m.Format > 0 {
@@ -184,6 +186,9 @@ func runStatus(c *cliv2.Context, e env) error {
 		add("leader heard", fmt.Sprintf("%d ms ago", st.LastContactMS))
 	}
 	add("epoch, term", fmt.Sprintf("%d, %d", st.Epoch, st.Term))
+	if st.Leads {
+		add("voters that may fail", st.Tolerates)
+	}
 	add("log: last, committed, applied", fmt.Sprintf("%d, %d, %d", st.LastIndex, st.CommitIndex, st.AppliedIndex))
 	add("snapshot", fmt.Sprintf("index %d of term %d", st.SnapshotIndex, st.SnapshotTerm))
 	add("calls that wait", st.Queued)

@@ -52,6 +52,8 @@ type Status struct {
 	// Format is the registry format, Build the version of this master.
 	Format uint32 `json:"format"`
 	Build  string `json:"build"`
+	// Tolerates is how many voters may fail, as the leader sees it.
+	Tolerates int `json:"tolerates"`
 	// Members are those of the Raft group.
 	Members []Member `json:"members"`
 	// Others are masters that gossip knows and that are no members.
@@ -70,10 +72,19 @@ type Member struct {
 	Alive  bool   `json:"alive"`
 	Format uint32 `json:"format,omitempty"`
 	Build  string `json:"build,omitempty"`
+	// Health is what the leader sees of a member, empty elsewhere: Healthy or
+	// Unhealthy. It is unhealthy if it does not answer or does not keep up.
+	Health string `json:"health,omitempty"`
 	// Voter says that its vote counts; one that was just added catches up first.
 	Voter bool `json:"voter"`
 	Leads bool `json:"leads"`
 }
+
+// Values of Member.Health.
+const (
+	Healthy   = "healthy"
+	Unhealthy = "unhealthy"
+)
 
 // Change is the body of requests that change the group.
 type Change struct {
