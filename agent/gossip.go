@@ -48,7 +48,7 @@ func (a *Agent) openGossip(ctx context.Context) error {
 		},
 		Bind: a.opts.GossipBind, Advertise: a.opts.GossipAdvertise,
 		Join: a.opts.Join, Keys: a.opts.GossipKeys,
-		Logger: a.log.With().Str("component", "gossip").Logger(),
+		Logger: a.log,
 	})
 	if err != nil {
 		return fmt.Errorf("join the cluster: %w", err)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -166,4 +168,25 @@ func TestFindEachOther(t *testing.T) {
 		eventually(t, "the death is known", func() bool { _, ok := n.Leader(); return !ok && len(n.Nodes()) == len(all)-1 })
 	}
 	t.Logf("%d nodes know that the leader died after %s", len(all)-1, time.Since(start).Round(time.Millisecond))
+}
+
+func TestIPv6(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		t.Skipf("no IPv6: %v", err)
+	}
+	ln.Close()
+	a := open(t, Options{Self: Node{Name: "a"}, Bind: "[::1]:0", Key: key(3, 16)})
+	_, port, err := net.SplitHostPort(a.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, Options{Self: Node{Name: "b"}, Bind: "[::]:0", Advertise: "[::1]:0", Key: key(3, 16), Join: []string{"::1"}, JoinPort: n})
+	eventually(t, "a", sees(a, "a", "b"))
+	eventually(t, "b", sees(b, "a", "b"))
 }

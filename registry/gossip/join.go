@@ -236,7 +236,7 @@ func (g *Gossip) liveAddrs() []netip.AddrPort {
 // Otherwise the youngest is a restart, and counts at once, before the death of
 // the one before it is noticed.
 func (g *Gossip) settle(name string) {
-	const every, tries = 5 * time.Second, 2
+	const every, tries = 5 * time.Second, 3
 	for {
 		all := g.contested(name)
 		own := name == g.opts.Self.Name
