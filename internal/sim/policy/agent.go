@@ -52,7 +52,8 @@ type task struct {
 	id        string
 	framework *framework
 	size      *size
-	agent     *agent // once it is there
+	target    *agent // that it was launched on
+	agent     *agent // the same, once it is there
 	wanted    time.Duration
 	event     *clock.Event
 
@@ -354,8 +355,8 @@ func (ag *agent) die(f *failure) {
 			f.lose(t)
 		}
 	}
-	if len(ag.tasks) > 0 {
-		w.empty++
+	if len(ag.tasks) == 0 {
+		w.empty--
 	}
 	ag.tasks, ag.freed = nil, -1
 }
@@ -374,6 +375,7 @@ func (ag *agent) swallow(id string) {
 func (ag *agent) boot() {
 	ag.down = false
 	ag.w.up = ag.w.up.plus(ag.kind.total)
+	ag.w.empty++
 	if ag.link != 0 {
 		// The master may still believe in the old link; the new one replaces it.
 		delete(ag.w.links, ag.link)

@@ -36,6 +36,9 @@ type framework struct {
 	every      time.Duration // between jobs, if Load says so
 	// rescinded are offers that it has still to look at, and that are gone.
 	rescinded map[string]bool
+	// unheard are tasks of which the leader has said nothing since it leads.
+	unheard map[string]*task
+	begun   bool
 
 	used    amount
 	wanted  amount
@@ -145,9 +148,6 @@ func (f *framework) init() {
 			amount: amount{resources.ToMilli(t.CPUs), resources.ToMilli(t.Mem)}, cpus: t.CPUs, mem: t.Mem,
 		})
 	}
-	if f.group.Kind == Greedy {
-		f.role.greedy++
-	}
 	if f.group.Load == 0 {
 		return
 	}
@@ -172,6 +172,7 @@ func (f *framework) init() {
 
 // begin subscribes for the first time, and starts what brings the framework work.
 func (f *framework) begin() {
+	f.begun = true
 	f.subscribe()
 	switch f.group.Kind {
 	case Service:
@@ -183,6 +184,7 @@ func (f *framework) begin() {
 			f.want(f.sizes[i], k)
 		}
 	case Greedy:
+		f.role.greedy++
 		f.adjust()
 	default:
 		f.w.clock.After(f.untilJob(), f.arrive)
@@ -400,6 +402,7 @@ func (f *framework) receive(e *scheduler.Event) {
 	switch e.GetType() {
 	case scheduler.Event_SUBSCRIBED:
 		f.id, f.connected = e.GetSubscribed().GetFrameworkId().GetValue(), true
+		f.reconcile()
 		f.adjust()
 	case scheduler.Event_OFFERS:
 		f.offered(e.GetOffers().GetOffers())
@@ -414,9 +417,35 @@ func (f *framework) receive(e *scheduler.Event) {
 	}
 }
 
+// reconcileEvery is how often a framework asks a new leader for the tasks that it has
+// not heard of.
+const reconcileEvery = 30 * time.Second
+
+// reconcile asks for them until each is accounted for: a task that was lost while
+// nobody led is reported by nobody else.
+func (f *framework) reconcile() {
+	if !f.connected || len(f.unheard) == 0 {
+		return
+	}
+	call := &scheduler.Call_Reconcile{}
+	for _, id := range sortedKeys(f.unheard) {
+		call.Tasks = append(call.Tasks, &scheduler.Call_Reconcile_Task{
+			TaskId: &mesos.TaskID{Value: &id}, AgentId: &mesos.AgentID{Value: &f.unheard[id].target.id},
+		})
+	}
+	f.call(&scheduler.Call{Type: scheduler.Call_RECONCILE.Enum(), Reconcile: call})
+	term := f.w.term
+	f.w.clock.After(reconcileEvery, func() {
+		if f.w.term == term {
+			f.reconcile()
+		}
+	})
+}
+
 // update takes the state of a task.
 func (f *framework) update(s *mesos.TaskStatus) {
 	id := s.GetTaskId().GetValue()
+	delete(f.unheard, id)
 	if len(s.Uuid) > 0 {
 		f.call(&scheduler.Call{Type: scheduler.Call_ACKNOWLEDGE.Enum(), Acknowledge: &scheduler.Call_Acknowledge{
 			AgentId: s.AgentId, TaskId: s.TaskId, Uuid: s.Uuid,
@@ -439,7 +468,7 @@ func (f *framework) update(s *mesos.TaskStatus) {
 		}
 	case t.seen == mesos.TaskState_TASK_ERROR:
 		f.w.fail(fmt.Errorf("task %s of %s: %s", id, f.name, s.GetMessage()))
-	case t.seen == mesos.TaskState_TASK_UNREACHABLE || core.Terminal(t.seen):
+	case t.seen == mesos.TaskState_TASK_UNREACHABLE, t.seen == mesos.TaskState_TASK_UNKNOWN, core.Terminal(t.seen):
 		f.lostTask(t, before)
 	}
 }

@@ -6,15 +6,18 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"clusterd/server/core"
 )
 
 // measure is what is counted while the world turns.
 type measure struct {
-	began  time.Time // in real time, as handle is
+	began  time.Time     // in real time, as handle is
+	cpu    time.Duration // that the process had used by then
 	handle histogram
 
 	up, used         amount // of agents that are on, of tasks on them
-	empty            int    // agents without tasks
+	empty            int    // agents that are on and without tasks
 	waiting, running int    // tasks
 	latency          histogram
 	samples          []Sample
@@ -66,7 +69,7 @@ type Sample struct {
 	Up      float64 `json:"up"`
 	Waiting int     `json:"waiting"`
 	Running int     `json:"running"`
-	// Empty is how many agents have no task.
+	// Empty is how many agents that are on have no task.
 	Empty int `json:"empty_agents"`
 	// Shares of the roles, and what would be fair, in the order of the result's roles.
 	Shares []float64 `json:"shares"`
@@ -131,7 +134,7 @@ func (w *world) sampleFrameworks() {
 			f.share.add(shares[i])
 			total += shares[i]
 			claims[i] = claim{weight: 1, cap: f.used.plus(f.wanted).share(w.total)}
-			if f.group.Kind == Greedy {
+			if f.group.Kind == Greedy && f.begun {
 				claims[i].cap = math.Inf(1)
 			}
 		}
@@ -239,6 +242,12 @@ func (f *failure) strikeMaster() {
 	for _, fw := range w.frameworks {
 		fw.connected = false
 		clear(fw.rescinded)
+		fw.unheard = map[string]*task{}
+	}
+	for id, t := range w.tasks {
+		if !core.Terminal(t.seen) {
+			t.framework.unheard[id] = t
+		}
 	}
 	w.clock.After(f.For, func() {
 		w.lead()
@@ -283,10 +292,10 @@ func (m *measure) agentIsBack(ag *agent) {
 	}
 }
 
-// firstOffer notes when offers flow again.
+// firstOffer notes when offers flow again after the master failed.
 func (m *measure) firstOffer() {
 	for _, f := range m.failures {
-		if f.offer < 0 && f.since() > 0 {
+		if f.offer < 0 && f.Kind == FailMaster && f.since() > 0 {
 			f.offer = f.since()
 		}
 	}

@@ -148,7 +148,7 @@ func (f *framework) fill(o *mesos.Offer) []*mesos.TaskInfo {
 func (f *framework) task(s *size, wanted time.Duration, o *mesos.Offer) *mesos.TaskInfo {
 	w := f.w
 	w.nextTask++
-	t := &task{id: "task-" + strconv.FormatUint(w.nextTask, 10), framework: f, size: s, wanted: wanted, seen: mesos.TaskState_TASK_STAGING}
+	t := &task{id: "task-" + strconv.FormatUint(w.nextTask, 10), framework: f, size: s, target: w.agentOf(o), wanted: wanted, seen: mesos.TaskState_TASK_STAGING}
 	w.tasks[t.id] = t
 	return &mesos.TaskInfo{
 		Name: &t.id, TaskId: &mesos.TaskID{Value: &t.id}, AgentId: o.AgentId, Resources: s.resources(f.role.name),

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Result is what came of a run. Durations are virtual, but for those in Real.
@@ -46,7 +48,7 @@ type Cluster struct {
 	// of the frameworks within their roles; nil if there were never two to compare.
 	RoleFairness      *float64 `json:"role_fairness"`
 	FrameworkFairness *float64 `json:"framework_fairness"`
-	// EmptyAgents is how many agents had no task, on the average.
+	// EmptyAgents is how many agents that were on had no task, on the average.
 	EmptyAgents float64 `json:"empty_agents"`
 	// OfferLatency is from when resources became free, or wanted, to their offer.
 	OfferLatency Quantiles `json:"offer_latency"`
@@ -121,7 +123,7 @@ type Outcome struct {
 	Heard *time.Duration `json:"heard_ns"`
 	// Back is when all its agents were registered again.
 	Back *time.Duration `json:"agents_back_ns"`
-	// FirstOffer is when the first offer after it was made.
+	// FirstOffer is when the next master made its first offer.
 	FirstOffer *time.Duration `json:"first_offer_ns"`
 	// Before and Least are the parts of the cluster's cpus that were in use.
 	Before float64 `json:"cpus_before"`
@@ -136,10 +138,21 @@ type Outcome struct {
 // Real is what a run cost.
 type Real struct {
 	Took time.Duration `json:"took_ns"`
+	// CPU is the processor time of the process, of all cores.
+	CPU time.Duration `json:"cpu_ns"`
 	// Master is how long the master's core thought in all, of which the allocator is
 	// the most; each of its inputs took Input.
 	Master time.Duration `json:"master_ns"`
 	Input  Quantiles     `json:"input"`
+}
+
+// processorTime is what the process has used so far.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0 // it is not shown then
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // counts are those of some frameworks together.
@@ -182,7 +195,9 @@ func (w *world) result(partial bool) *Result {
 			Counts:            counts(w.frameworks),
 		},
 		Samples: w.samples,
-		Real:    Real{Took: time.Since(w.began), Master: time.Duration(w.handle.sum * 1e9), Input: w.handle.quantiles()},
+		Real: Real{
+			Took: time.Since(w.began), CPU: processorTime() - w.measure.cpu, Master: time.Duration(w.handle.sum * 1e9), Input: w.handle.quantiles(),
+		},
 	}
 	var empty average
 	for i := range w.samples {

@@ -74,6 +74,7 @@ text { fill: #333333 }
 	for i := range panels {
 		r.draw(&b, &panels[i], float64(plotTop+i*(panelHeight+panelGap)+22))
 	}
+	r.nameFailures(&b, plotTop+22)
 	b.WriteString("</svg>\n")
 	_, err := w.Write(b.Bytes())
 	return err
@@ -106,8 +107,7 @@ func (r *Result) panels() []panel {
 			line{color: color, dashed: true, values: series(func(s *Sample) float64 { return s.Fair[i] })},
 			line{name: name, color: color, values: series(func(s *Sample) float64 { return s.Shares[i] })})
 	}
-	return []panel{use, shares, {title: "Tasks", unit: "tasks", top: 1, lines: []line{
-		{name: "running", color: plotColors[2], values: series(func(s *Sample) float64 { return float64(s.Running) })},
+	return []panel{use, shares, {title: "Tasks that wait to be launched", unit: "tasks", top: 1, lines: []line{
 		{name: "waiting", color: plotColors[6], values: series(func(s *Sample) float64 { return float64(s.Waiting) })},
 	}}}
 }
@@ -137,14 +137,9 @@ func (r *Result) draw(b *bytes.Buffer, p *panel, y float64) {
 	}
 	top = math.Ceil(top/step-1e-9) * step
 	span := r.Samples[len(r.Samples)-1].At
-	x := func(at time.Duration) float64 {
-		if span <= 0 {
-			return plotLeft
-		}
-		return plotLeft + width*min(1, float64(at)/float64(span))
-	}
+	x := r.x
 	fmt.Fprintf(b, `<text x="%d" y="%s" font-weight="600">%s</text>`+"\n", plotLeft, px(y-8), html.EscapeString(p.title))
-	r.drawFailures(b, x, y)
+	r.drawFailures(b, y)
 	for v := 0.0; v <= top+step/2; v += step {
 		at := bottom - panelHeight*v/top
 		fmt.Fprintf(b, `<path class="grid" d="M%d %sH%s"/><text x="%d" y="%s" text-anchor="end">%s</text>`+"\n",
@@ -172,8 +167,27 @@ func (r *Result) draw(b *bytes.Buffer, p *panel, y float64) {
 	}
 }
 
+// x is where a moment is, from left to right.
+func (r *Result) x(at time.Duration) float64 {
+	span := r.Samples[len(r.Samples)-1].At
+	if span <= 0 {
+		return plotLeft
+	}
+	return plotLeft + float64(plotWidth-plotLeft-plotRight)*min(1, float64(at)/float64(span))
+}
+
+// nameFailures writes in the first panel, whose upper edge is at y, what the marks mean.
+func (r *Result) nameFailures(b *bytes.Buffer, y float64) {
+	for i := range r.Failures {
+		if f := &r.Failures[i]; f.At <= r.For {
+			fmt.Fprintf(b, `<text x="%s" y="%s" font-size="10">%s</text>`+"\n",
+				px(r.x(f.At)+4), px(y+panelHeight-6-float64(i%4)*13), html.EscapeString(f.Failure))
+		}
+	}
+}
+
 // drawFailures marks when something was broken.
-func (r *Result) drawFailures(b *bytes.Buffer, x func(time.Duration) float64, y float64) {
+func (r *Result) drawFailures(b *bytes.Buffer, y float64) {
 	for i := range r.Failures {
 		f := &r.Failures[i]
 		if f.At > r.For {
@@ -183,9 +197,9 @@ func (r *Result) drawFailures(b *bytes.Buffer, x func(time.Duration) float64, y 
 		if f.until > 0 {
 			end = min(end, f.until)
 		}
-		left := x(f.At)
+		left := r.x(f.At)
 		fmt.Fprintf(b, `<rect class="fail" x="%s" y="%s" width="%s" height="%d"><title>%s</title></rect><path class="mark" d="M%s %sv%d"/>`+"\n",
-			px(left), px(y), px(max(0, x(end)-left)), panelHeight, html.EscapeString(f.Failure), px(left), px(y), panelHeight)
+			px(left), px(y), px(max(0, r.x(end)-left)), panelHeight, html.EscapeString(f.Failure), px(left), px(y), panelHeight)
 	}
 }
 

@@ -134,8 +134,8 @@ func (r *Result) failures(t *table) {
 func (r *Result) cost() string {
 	c := &r.Real
 	speed := r.For.Hours() / max(c.Took.Seconds(), 1e-9)
-	return fmt.Sprintf("%s, %.3g virtual hours a second; the master thought for %s, %s of the virtual time: %s inputs, p50 %s, p99 %s, max %s",
-		short(c.Took), speed, short(c.Master), percent(c.Master.Seconds()/max(r.For.Seconds(), 1e-9)),
+	return fmt.Sprintf("%s, %s of the processor, %.3g virtual hours a second; the master thought for %s, %s of the virtual time: %s inputs, p50 %s, p99 %s, max %s",
+		short(c.Took), short(c.CPU), speed, short(c.Master), percent(c.Master.Seconds()/max(r.For.Seconds(), 1e-9)),
 		number(c.Input.Count), short(c.Input.P50), short(c.Input.P99), short(c.Input.Max))
 }
 

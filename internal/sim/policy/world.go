@@ -94,7 +94,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 		opts: &opts, clock: clock.New(epoch), rng: newRand(opts.Seed, "world"), end: epoch.Add(opts.For),
 		registry: state.New(), links: map[core.LinkID]*agent{}, streams: map[string]*framework{}, tasks: map[string]*task{},
 	}
-	w.measure.began = time.Now()
+	w.measure.began, w.measure.cpu = time.Now(), processorTime()
 	w.makeAgents()
 	if err := w.makeFrameworks(); err != nil {
 		return nil, err
