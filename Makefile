@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz lint fmt generate conformance bench bench-allocator clean embedded
+.PHONY: all build run test race fuzz lint fmt generate conformance bench bench-allocator bench-ha soak-ha clean embedded
 
 all: build
 
@@ -49,6 +49,13 @@ bench: build ## print the table of measured figures beside their targets
 
 bench-allocator: ## print the allocator's figures beside Mesos's; ARGS=-full for the whole grid
 	@$(GO) run ./internal/bench/allocator $(ARGS)
+
+bench-ha: build ## print how fast masters fail over and agents come back; ARGS="-agents 2000 -rounds 5" for less
+	@$(GO) run ./internal/bench/ha -clusterd bin/clusterd $(ARGS)
+
+SOAK ?= 10m
+soak-ha: build ## do harm to masters, agents and the network between them for SOAK, under a workload
+	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/netcluster -run TestSoak -soak $(SOAK) -timeout 0 -v
 
 lint: $(TOOLS)/golangci-lint ## vet, format and lint
 	$(GO) vet ./...

@@ -1,0 +1,221 @@
+// Command ha measures what high availability costs and how fast it is, and prints a
+// table beside the targets: how soon the next leader takes calls after the first was
+// killed, how fast agents with their tasks come back to it, what a follower needs,
+// and what the registry writes in a second. The masters are real processes, the agents
+// are emulated ones on real sockets, the disks are the machine's.
+//
+// Figures depend on the machine, which is named above the table; compare only
+// within one run.
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+)
+
+// row is one line of the table.
+type row struct {
+	what, value, target, note string
+}
+
+// section measures one thing.
+type section struct {
+	name string
+	run  func(ctx context.Context, s *settings) ([]row, error)
+}
+
+// settings are the command line.
+type settings struct {
+	dir      string
+	rounds   int // of failover
+	agents   int // that come back with 5 tasks each; a tenth of them with 100
+	registry int // agents in the registry
+	jitter   time.Duration
+	keep     bool // the logs of a section that failed
+	progress io.Writer
+}
+
+var sections = []section{
+	{"failover", benchFailover},
+	{"reregister", benchReregister},
+	{"registry", benchRegistry},
+	{"follower", benchFollower},
+}
+
+// spareFiles is how many files a process with many links needs beside them.
+const spareFiles = 500
+
+// allowFiles lets this process and its masters open so many files, or as many as the
+// machine allows, and returns how many that are.
+func allowFiles(want uint64) (uint64, error) {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, err
+	}
+	l.Cur = want
+	if want <= l.Max {
+		l.Cur = l.Max
+	} else if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: want, Max: want}); err != nil {
+		l.Cur = l.Max // more is for root alone, and not always
+	} else {
+		return want, nil
+	}
+	return l.Cur, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench-ha:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, out, progress io.Writer) error {
+	fs := flag.NewFlagSet("bench-ha", flag.ContinueOnError)
+	clusterd := fs.String("clusterd", "", "binary to measure; built from the repository if empty")
+	only := fs.String("only", "", "comma list of sections: "+sectionNames())
+	dir := fs.String("dir", "", "where work directories are made; the system's place for temporary files if empty")
+	s := &settings{progress: progress}
+	fs.IntVar(&s.rounds, "rounds", 20, "kills of a leader")
+	fs.IntVar(&s.agents, "agents", 20000, "emulated agents with 5 tasks each; a tenth of them with 100 each")
+	fs.IntVar(&s.registry, "registry", 50000, "agents in the registry")
+	fs.DurationVar(&s.jitter, "jitter", time.Second, "bound of the agents' first random wait, as --registration_backoff_factor")
+	fs.BoolVar(&s.keep, "logs", false, "print the masters' logs when a section fails")
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if *clusterd != "" {
+		path, err := filepath.Abs(*clusterd)
+		if err != nil {
+			return err
+		}
+		if err := os.Setenv("CLUSTERD", path); err != nil {
+			return err
+		}
+	}
+	files, err := allowFiles(uint64(s.agents) + spareFiles)
+	if err != nil {
+		return fmt.Errorf("limit of open files: %w", err)
+	}
+	if most := int(files) - spareFiles; s.agents > most {
+		fmt.Fprintf(progress, "this machine allows %d open files: %d agents instead of %d\n", files, most, s.agents)
+		s.agents = most
+	}
+	base, err := os.MkdirTemp(*dir, "ha")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(base)
+	var rows []row
+	for _, sec := range sections {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) {
+			continue
+		}
+		fmt.Fprintf(progress, "measuring %s ...\n", sec.name)
+		s.dir = filepath.Join(base, sec.name)
+		if err := os.Mkdir(s.dir, 0o755); err != nil {
+			return err
+		}
+		r, err := sec.run(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", sec.name, err)
+		}
+		rows = append(rows, r...)
+	}
+	fmt.Fprintf(out, "%s, %d cores, %s, %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
+	return printTable(out, rows)
+}
+
+func sectionNames() string {
+	var names []string
+	for _, s := range sections {
+		names = append(names, s.name)
+	}
+	return strings.Join(names, ",")
+}
+
+func printTable(w io.Writer, rows []row) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "what\tmeasured\ttarget\tnote")
+	fmt.Fprintln(tw, "----\t--------\t------\t----")
+	for _, r := range rows {
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.what, r.value, r.target, r.note)
+	}
+	return tw.Flush()
+}
+
+func cpuModel() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return "unknown cpu"
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, ok := strings.CutPrefix(line, "model name"); ok {
+			return strings.TrimLeft(strings.TrimSpace(name), ": ")
+		}
+	}
+	return "unknown cpu"
+}
+
+// quantiles renders p50, p99 and the maximum of samples.
+func quantiles(samples []time.Duration) string {
+	slices.Sort(samples)
+	q := func(p float64) time.Duration { return samples[min(int(p*float64(len(samples))), len(samples)-1)] }
+	return fmt.Sprintf("p50 %s, p99 %s, max %s", seconds(q(0.50)), seconds(q(0.99)), seconds(samples[len(samples)-1]))
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+// rate renders how many of something were done in a second.
+func rate(n int, took time.Duration) string { return fmt.Sprintf("%.0f/s", float64(n)/took.Seconds()) }
+
+// cpuTime is what a process, without its children, has used of the processors.
+func cpuTime(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// After the name in parentheses: utime and stime are fields 14 and 15, in
+	// hundredths of a second.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	var ticks int
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
+// rss is the resident memory of a process in bytes.
+func rss(pid int) (float64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
+			return kb * 1024, err
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+}
