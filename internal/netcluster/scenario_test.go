@@ -67,29 +67,30 @@ func scenarios(t *testing.T, c *Cluster, work WorkloadOptions, all ...scenario) 
 
 // elect does something to the leader and waits until another one leads and the workload is
 // subscribed there.
-func (r *run) elect(disturb func(leader *Node)) (old, now *Node, err error) {
+func (r *run) elect(disturb func(leader *Node)) (old *Node, err error) {
 	if old, err = r.c.Leader(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	n := r.w.Subscriptions()
 	disturb(old)
 	start := time.Now()
-	if now, err = r.c.Leader(old); err != nil {
-		return old, nil, err
+	now, err := r.c.Leader(old)
+	if err != nil {
+		return old, err
 	}
 	took := time.Since(start)
 	if err := r.w.AwaitSubscription(n); err != nil {
-		return old, now, err
+		return old, err
 	}
 	r.t.Logf("%s leads instead of %s after %s, subscribed after %s", now.Name(), old.Name(),
 		took.Round(time.Millisecond), time.Since(start).Round(time.Millisecond))
-	return old, now, nil
+	return old, nil
 }
 
 // elsewhere does something to the leader and the network until another one leads, heals the
 // network, and waits until the old leader follows.
 func (r *run) elsewhere(disturb func(leader *Node)) error {
-	old, _, err := r.elect(disturb)
+	old, err := r.elect(disturb)
 	r.c.Net.Heal()
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func (r *run) leaderless(nodes ...*Node) error {
 
 // killLeader kills the leader, and starts it again when another one leads.
 func killLeader(r *run) error {
-	old, _, err := r.elect((*Node).Kill)
+	old, err := r.elect((*Node).Kill)
 	if err != nil {
 		return err
 	}
@@ -147,7 +148,7 @@ func killLeader(r *run) error {
 // stopLeader freezes the leader until another one leads. When it goes on, it must not
 // believe that it still leads.
 func stopLeader(r *run) error {
-	old, _, err := r.elect(func(l *Node) { l.Signal(syscall.SIGSTOP) })
+	old, err := r.elect(func(l *Node) { l.Signal(syscall.SIGSTOP) })
 	if err != nil {
 		return err
 	}
