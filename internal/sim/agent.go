@@ -37,8 +37,8 @@ type agent struct {
 	streams    map[core.StreamID]*execStream
 	links      map[core.LinkID]*end
 	nextID     uint64
-	hint       int // who leads, by gossip; -1: unknown
-	dialing    int
+	first      func() // what follows the first batch
+	epoch      uint64 // the leadership that the core was told of
 }
 
 // agentCapabilities are those of package agent.
@@ -55,16 +55,21 @@ var agentCapabilities = []mesos.AgentInfo_Capability_Type{
 
 func (w *World) addMachine(h *host) {
 	m := &machine{w: w, index: len(w.machines), host: h, disk: &agentDisk{}, containers: map[string]*container{}}
+	m.ears = w.newListener(h, func() {
+		if m.agent != nil {
+			m.agent.heardLeader()
+		}
+	})
 	w.machines = append(w.machines, m)
 }
 
 // start runs an agent on the machine.
 func (m *machine) start() {
-	if m.retired || !m.host.on || m.agent != nil && m.agent.up {
+	if !m.host.on || m.agent != nil && m.agent.up {
 		return
 	}
 	a := &agent{
-		w: m.w, m: m, up: true, hint: -1,
+		w: m.w, m: m, up: true,
 		containers: map[string]*shellContainer{},
 		requests:   map[core.RequestID]func(int, bool){},
 		streams:    map[core.StreamID]*execStream{},
@@ -106,10 +111,24 @@ func (a *agent) open() {
 		a.w.fail(CheckpointReads, "a%d does not start: %v", a.m.index, err)
 		return
 	}
-	a.m.disk.boot = a.m.booted
 	statuses := a.takeUp(a.core.Containers())
-	a.started = true
+	// Executors are heard, and the boot is noted, once what follows is written.
+	a.first = func() {
+		a.m.disk.boot = a.m.booted
+		a.started = true
+		a.heardLeader()
+	}
 	a.post(core.Recovered{Statuses: statuses})
+}
+
+// heardLeader tells the core who leads, as gossip sees it.
+func (a *agent) heardLeader() {
+	_, epoch := a.m.ears.leader()
+	if !a.up || !a.started || epoch == a.epoch {
+		return
+	}
+	a.epoch = epoch
+	a.post(core.LeaderKnown{Epoch: epoch})
 }
 
 func (a *agent) later(d time.Duration, f func()) *clock.Event {
@@ -234,6 +253,10 @@ func (a *agent) rest(effects []core.Effect) {
 }
 
 func (a *agent) again() {
+	if first := a.first; first != nil {
+		a.first = nil
+		first()
+	}
 	if len(a.inputs) > 0 && !a.busy && !a.stepping {
 		a.stepping = true
 		a.later(0, a.step)
@@ -339,10 +362,9 @@ func (a *agent) die(told bool) {
 // connect looks for the leader: first whom gossip names, then all in order; where a
 // follower names another, that one.
 func (a *agent) connect() {
-	a.dialing++
 	var order []int
-	if a.hint >= 0 {
-		order = append(order, a.hint)
+	if leader, _ := a.m.ears.leader(); leader >= 0 {
+		order = append(order, leader)
 	}
 	first := a.w.rng.IntN(len(a.w.masters))
 	for i := range a.w.masters {

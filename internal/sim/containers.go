@@ -30,7 +30,7 @@ type machine struct {
 	// containers by id, and in order of creation.
 	containers map[string]*container
 	order      []*container
-	retired    bool // nobody starts an agent here any more
+	ears       *listener
 }
 
 // supervise begins a container.

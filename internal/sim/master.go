@@ -143,20 +143,27 @@ func (m *master) beginTerm() {
 	m.gossip()
 }
 
-// gossip spreads who leads. Nobody relies on it.
+// gossip spreads that this master leads. Nobody relies on it.
 func (m *master) gossip() {
-	if m.term == nil {
+	t := m.term
+	if t == nil {
 		return
 	}
-	m.w.everybody(m.host, func(to *host, hear func(leader int)) {
-		m.w.net.datagram(m.host, to, func() { hear(m.id) })
-	})
-	t := m.term
+	m.announce(t.epoch)
 	m.later(m.w.between(2*time.Second, 4*time.Second), func() {
 		if m.term == t {
 			m.gossip()
 		}
 	})
+}
+
+// announce tells everybody of its leadership, or by zero that it has none.
+func (m *master) announce(epoch uint64) {
+	m.w.said++
+	said := m.w.said
+	for _, l := range m.w.listeners() {
+		m.w.net.datagram(m.host, l.host, func() { l.hear(m.id, epoch, said) })
+	}
 }
 
 // lost ends the leadership, the term, and what an elected leader had begun.
@@ -166,6 +173,7 @@ func (m *master) lost() {
 		m.term = nil
 		m.w.say("m%d leads no more", m.id)
 		t.finish()
+		m.announce(0)
 		// Ids begin with the master's: the next term needs one of its own.
 		m.info = m.newInfo()
 	}

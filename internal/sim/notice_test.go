@@ -1,10 +1,14 @@
 package sim
 
 import (
+	"flag"
 	"slices"
 	"sync"
 	"testing"
 )
+
+// onlyBreak narrows TestSimNotices down.
+var onlyBreak = flag.Int("break", -1, "make this mistake only")
 
 // TestSimNotices makes one model wrong at a time and wants it to be noticed.
 func TestSimNotices(t *testing.T) {
@@ -28,6 +32,9 @@ func TestSimNotices(t *testing.T) {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 2)
 	for _, tt := range tests {
+		if *onlyBreak >= 0 && tt.wrong != Break(*onlyBreak) {
+			continue
+		}
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()

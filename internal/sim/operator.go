@@ -18,7 +18,7 @@ import (
 type operator struct {
 	w    *World
 	host *host
-	hint int
+	ears *listener
 	// settings that must be kept, by name; see promise.
 	promises map[string]*promise
 	// gone are agents whose removal was acknowledged, ended the frameworks.
@@ -90,7 +90,7 @@ func (o *operator) act(next func()) {
 // send sends a call to whom leads, and hands on the status: 0 means that the outcome
 // is unknown.
 func (o *operator) send(c *opapi.Call, done func(status int)) {
-	first := o.hint
+	first, _ := o.ears.leader()
 	if first < 0 {
 		first = o.w.rng.IntN(len(o.w.masters))
 	}
@@ -109,12 +109,10 @@ func (o *operator) ask(master int, c *opapi.Call, redirects int, done func(int))
 		a, _ := v.(answer)
 		switch {
 		case !ok:
-			o.hint = -1
 			done(0)
 		case a.status == 307 && redirects < 5:
 			o.ask(a.redirect, c, redirects+1, done)
 		case a.status == 503 || a.status == 307:
-			o.hint = -1
 			done(0)
 		default:
 			o.w.say("the operator's %s is answered %d %s", c.GetType(), a.status, a.body)

@@ -254,7 +254,11 @@ func (m *member) asked(from *member, pre bool, term uint64, n int, last, round u
 		if term != m.disk.term || !fresh || m.disk.vote >= 0 && m.disk.vote != from.id {
 			return
 		}
-		m.store(func() { m.disk.vote = from.id }, func() {
+		m.store(func() {
+			if m.disk.term == term && m.disk.vote < 0 {
+				m.disk.vote = from.id
+			}
+		}, func() {
 			if m.disk.term == term && m.disk.vote == from.id {
 				m.heard = m.now()
 				answer()
@@ -355,8 +359,11 @@ func (m *member) append(cmds []*clusterdv1.Command) *entry {
 	m.log = append(m.log, e)
 	n, term := len(m.log), m.disk.term
 	m.store(func() { m.disk.log = append(m.disk.log[:min(n-1, len(m.disk.log)):min(n-1, len(m.disk.log))], e) }, func() {
+		if n > len(m.log) || m.log[n-1] != e {
+			return // another leader has put something else there
+		}
+		m.durable = max(m.durable, n)
 		if m.leads && m.disk.term == term {
-			m.durable = max(m.durable, n)
 			m.match[m.id] = m.durable
 			m.advance()
 			m.others(func(i int, o *member) { m.replicate(i, o) })
@@ -467,8 +474,13 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 	m.durable = min(m.durable, at)
 	log := m.log
 	if m.w.cfg.Break == BreakLogSync {
-		done() // acknowledges what is not on the disk
-		m.store(func() { m.disk.log = log }, func() {})
+		done() // acknowledges what reaches the disk whenever the kernel likes
+		gen := m.gen
+		m.w.clock.After(2*time.Second, func() {
+			if m.gen == gen {
+				m.disk.log = log
+			}
+		})
 		return
 	}
 	m.store(func() { m.disk.log = log }, done)

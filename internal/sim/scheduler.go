@@ -31,7 +31,7 @@ type framework struct {
 	// The scheduler's process.
 	up        bool
 	gen       int
-	hint      int
+	ears      *listener
 	stream    *end
 	streamID  string
 	master    int // that the stream leads to
@@ -81,7 +81,7 @@ func terminal(s mesos.TaskState) bool {
 }
 
 func (w *World) addFramework(h *host) *framework {
-	f := &framework{w: w, index: len(w.frameworks), host: h, hint: -1, tasks: map[string]*fwTask{}, offers: map[string]bool{}}
+	f := &framework{w: w, index: len(w.frameworks), host: h, tasks: map[string]*fwTask{}, offers: map[string]bool{}}
 	f.want = 2 + w.rng.IntN(4)
 	f.custom = w.rng.IntN(3) == 0
 	info := &mesos.FrameworkInfo{
@@ -106,6 +106,7 @@ func (w *World) addFramework(h *host) *framework {
 		info.Capabilities = append(info.Capabilities, &mesos.FrameworkInfo_Capability{Type: c.Enum()})
 	}
 	f.info = info
+	f.ears = w.newListener(h, nil)
 	w.frameworks = append(w.frameworks, f)
 	return f
 }
@@ -148,7 +149,7 @@ func (f *framework) connectIn(d time.Duration) {
 	f.w.clock.Cancel(f.retry)
 	f.retry = f.later(d, func() {
 		if f.stream == nil && !f.trying {
-			first := f.hint
+			first, _ := f.ears.leader()
 			if first < 0 {
 				first = f.w.rng.IntN(len(f.w.masters))
 			}
@@ -164,7 +165,6 @@ func (f *framework) subscribe(master, redirects int) {
 	again := func() {
 		if f.up && f.gen == gen {
 			f.trying = false
-			f.hint = -1
 			f.connectIn(f.w.between(100*time.Millisecond, time.Second))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/sim/clock"
 	"clusterd/registry/state"
+	"clusterd/server"
 	"clusterd/server/core"
 )
 
@@ -81,7 +82,7 @@ func newTerm(m *master, s *state.State) *term {
 	opts := allocator.DefaultOptions()
 	opts.Seed, opts.Interval = cfg.Seed, cfg.AllocationInterval
 	t.alloc = &allocatorSpy{Allocator: allocator.New(opts), w: m.w}
-	rec := recovered(s)
+	rec := server.Recovered(s)
 	switch m.w.cfg.Break {
 	case BreakForgetFrameworks:
 		rec.Frameworks = nil
@@ -93,51 +94,6 @@ func newTerm(m *master, s *state.State) *term {
 	t.core = core.New(cfg, rec, t.alloc, m.host.now())
 	t.arm()
 	return t
-}
-
-// recovered is what the registry holds in the words of the core, as
-// server/term.go has it.
-func recovered(s *state.State) core.Recovered {
-	var r core.Recovered
-	for a := range s.Agents() {
-		r.Agents = append(r.Agents, core.RecoveredAgent{
-			Info: a.GetAgentInfo(), DrainInfo: a.GetDrainInfo(), Deactivated: a.GetDeactivated(),
-		})
-	}
-	for d := range s.Unreachable() {
-		r.Unreachable = append(r.Unreachable, core.Departed{
-			ID: d.GetAgentId().GetValue(), Time: goTime(d.GetTime()),
-			DrainInfo: d.GetDrainInfo(), Deactivated: d.GetDeactivated(),
-		})
-	}
-	for d := range s.Gone() {
-		r.Gone = append(r.Gone, core.Departed{ID: d.GetAgentId().GetValue(), Time: goTime(d.GetTime())})
-	}
-	for f := range s.Frameworks() {
-		r.Frameworks = append(r.Frameworks, core.RecoveredFramework{Info: f.GetFrameworkInfo(), Deadline: goTime(f.Deadline)})
-	}
-	for d := range s.RemovedFrameworks() {
-		r.RemovedFrameworks = append(r.RemovedFrameworks, core.Departed{ID: d.GetFrameworkId().GetValue(), Time: goTime(d.GetTime())})
-	}
-	r.Weights = make(map[string]float64)
-	for w := range s.Weights() {
-		r.Weights[w.GetRole()] = w.GetWeight()
-	}
-	for q := range s.Quotas() {
-		r.Quotas = append(r.Quotas, q)
-	}
-	r.Schedule = s.Schedule()
-	for m := range s.Machines() {
-		r.Machines = append(r.Machines, m)
-	}
-	return r
-}
-
-func goTime(t *mesos.TimeInfo) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return time.Unix(0, t.GetNanoseconds())
 }
 
 // arm sees to it that the core gets its Tick.
@@ -214,7 +170,7 @@ func (t *term) perform(e core.Effect) (look bool) {
 	case core.SendAgent:
 		if c := t.links[e.Link]; c != nil {
 			w.trace.mix(uint64(e.Link))
-			c.send(e.Message)
+			c.send(t.introduce(e.Message))
 		}
 		return e.Message.GetRunTasks() != nil || e.Message.GetRegistered() != nil
 	case core.CloseLink:
@@ -255,6 +211,17 @@ func (t *term) streamClosed(id string) {
 		t.dropStream(t.streams[id])
 		t.feed(core.StreamClosed{StreamID: id})
 	}
+}
+
+// introduce adds to an agent's admission since when this master leads, as
+// server/masters.go does.
+func (t *term) introduce(m *clusterdv1.MasterMessage) *clusterdv1.MasterMessage {
+	if m.GetRegistered() == nil {
+		return m
+	}
+	m = clone(m)
+	m.GetRegistered().Epoch = &t.epoch
+	return m
 }
 
 // dropStream forgets a stream.

@@ -131,6 +131,7 @@ type World struct {
 	leaders    int
 	faults     map[string]int // that happened, by kind
 	peace      bool           // no faults any more
+	said       uint64         // counts what masters gossip
 	probing    bool
 
 	books
@@ -192,9 +193,10 @@ func newWorld(cfg Config) *World {
 		w.addFramework(newHost(fmt.Sprintf("f%d", i)))
 	}
 	w.op = &operator{
-		w: w, host: newHost("op"), hint: -1, promises: map[string]*promise{},
+		w: w, host: newHost("op"), promises: map[string]*promise{},
 		gone: map[string]bool{}, ended: map[string]bool{}, torn: map[string]bool{}, draining: map[string]bool{},
 	}
+	w.op.ears = w.newListener(w.op.host, nil)
 	newHost("probe")
 	return w
 }
@@ -270,21 +272,6 @@ func (w *World) say(format string, args ...any) {
 // note adds a line that only a traced run has.
 func (w *World) note(format string, args ...any) {
 	w.trace.add(w.clock.Now().Sub(start), format, args...)
-}
-
-// everybody calls f for each host that hears gossip, with what to do there.
-func (w *World) everybody(_ *host, f func(to *host, hear func(leader int))) {
-	for _, m := range w.machines {
-		f(m.host, func(leader int) {
-			if m.agent != nil {
-				m.agent.hint = leader
-			}
-		})
-	}
-	for _, fw := range w.frameworks {
-		f(fw.host, func(leader int) { fw.hint = leader })
-	}
-	f(w.op.host, func(leader int) { w.op.hint = leader })
 }
 
 func (m *machine) ip() string { return fmt.Sprintf("10.0.1.%d", m.index+1) }
