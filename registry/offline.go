@@ -74,7 +74,7 @@ func InspectDir(dir string) (*Inspection, error) {
 		return nil, err
 	}
 	in := &Inspection{stores: s}
-	if err := in.read(); err != nil {
+	if err := guarded(in.read); err != nil {
 		return nil, errors.Join(fmt.Errorf("inspect %s: %w", dir, err), s.close())
 	}
 	return in, nil
@@ -115,6 +115,9 @@ func (in *Inspection) read() error {
 		if i == 0 {
 			in.Members, in.MembersIndex = membersOf(m.Configuration), m.ConfigurationIndex
 		}
+	}
+	if in.CurrentTerm == 0 && in.LastIndex > 0 {
+		return fmt.Errorf("%w: there is a log, but no term", ErrCorrupt)
 	}
 	return in.replay()
 }

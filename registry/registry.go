@@ -92,11 +92,15 @@ func Open(ctx context.Context, opts Options) (*Registry, error) {
 }
 
 func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
-	id, err := s.serverID(opts.ServerID)
-	if err != nil {
-		return nil, err
-	}
-	restored, err := s.restore()
+	var id raft.ServerID
+	var restored *state.State
+	err := guarded(func() (err error) {
+		if id, err = s.serverID(opts.ServerID); err != nil {
+			return err
+		}
+		restored, err = s.restore()
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -69,11 +69,11 @@ func openStores(o *Options) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry snapshots: %w", err), db.Close())
 	}
-	cache, err := raft.NewLogCache(logCacheSize, o.wrap(db))
+	cache, err := raft.NewLogCache(logCacheSize, &checkedLogs{o.wrap(db)})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &stores{logs: cache, stable: db, snaps: snaps, close: db.Close}, nil
+	return &stores{logs: cache, stable: &checkedStable{db}, snaps: &checkedSnapshots{snaps, filepath.Join(o.Dir, "snapshots")}, close: db.Close}, nil
 }
 
 func (o *Options) wrap(l raft.LogStore) raft.LogStore {
@@ -101,6 +101,9 @@ func (s *stores) serverID(wanted string) (raft.ServerID, error) {
 	if snaps, err := s.snaps.List(); err != nil || len(snaps) > 0 {
 		return "", errors.Join(err, fmt.Errorf("%w: there are snapshots, but the log is gone or empty: %s", ErrCorrupt, remedy))
 	}
+	if last, err := s.logs.LastIndex(); err != nil || last > 0 {
+		return "", errors.Join(err, fmt.Errorf("%w: there is a log, but not the id of this member: %s", ErrCorrupt, remedy))
+	}
 	if id = []byte(wanted); wanted == "" {
 		id = []byte(uuid.NewString())
 	}
@@ -125,6 +128,9 @@ func (s *stores) restore() (*state.State, error) {
 	if len(snaps) > 0 {
 		index = snaps[0].Index
 		if st, err = s.read(snaps[0].ID); err != nil {
+			if _, newer := errors.AsType[*state.NewerFormatError](err); !newer && !errors.Is(err, os.ErrPermission) {
+				err = fmt.Errorf("%w: %w: %s", ErrCorrupt, err, remedy)
+			}
 			return nil, fmt.Errorf("restore registry snapshot %s: %w", snaps[0].ID, err)
 		}
 	}
@@ -133,9 +139,30 @@ func (s *stores) restore() (*state.State, error) {
 		return nil, fmt.Errorf("read registry log: %w", err)
 	}
 	if first > index+1 {
-		return nil, fmt.Errorf("registry log begins at index %d but the newest snapshot ends at %d: a snapshot is missing; restore the directory from a backup, or remove it and join the other masters afresh", first, index)
+		return nil, fmt.Errorf("%w: the log begins at index %d but the newest snapshot ends at %d: a snapshot is missing; %s", ErrCorrupt, first, index, remedy)
 	}
-	return st, nil
+	return st, s.checkLog(first)
+}
+
+// checkLog reads the whole log: raft would find a damaged entry only when a
+// follower asks for it.
+func (s *stores) checkLog(first uint64) error {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("read registry log: %w", err)
+	}
+	for i := first; i > 0 && i <= last; i++ {
+		var l raft.Log
+		err := guarded(func() error { return s.logs.GetLog(i, &l) })
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, ErrCorrupt) { // it is missing, or no entry at all
+			err = fmt.Errorf("%w: log entry %d of %d to %d: %w", ErrCorrupt, i, first, last, err)
+		}
+		return fmt.Errorf("registry log: %w: %s", err, remedy)
+	}
+	return nil
 }
 
 func (s *stores) read(id string) (*state.State, error) {
