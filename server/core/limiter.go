@@ -19,8 +19,9 @@ type limiterKind uint64
 const (
 	lostLimiter limiterKind = iota
 	missingLimiter
-	limiterKinds
 )
+
+const limiterKinds = 2
 
 // ticket waits for a limiter's permission. It is void if it is of an older generation
 // than the agent.

@@ -107,7 +107,11 @@ func comeBack(b *testing.B, rec Recovered, messages [][]byte) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		c.Handle(epoch.Add(time.Duration(i)*50*time.Microsecond), AgentMessage{Link: LinkID(i + 1), Message: m})
+		now := epoch.Add(time.Duration(i) * 50 * time.Microsecond)
+		c.Handle(now, AgentMessage{Link: LinkID(i + 1), Message: m})
+		if i%256 == 255 {
+			c.Handle(now, Tick{}) // so many the shell takes at a time
+		}
 	}
 	if n := c.agents.Len(); n != len(messages) {
 		b.Fatalf("%d agents registered, want %d", n, len(messages))

@@ -77,6 +77,7 @@ func (r *taskReader) plainTask(raw []byte) (reportedTask, error) {
 		case taskStatuses:
 			statuses++
 			continue
+		default:
 		}
 		if err = seen.once(sc.num); err != nil {
 			break
@@ -294,6 +295,7 @@ func plainStatus(t *Task, s, last *Status, raw []byte) error {
 			want = protowire.VarintType
 		case statusTimestamp:
 			want = protowire.Fixed64Type
+		default:
 		}
 		if sc.typ != want {
 			return errNotPlain
