@@ -364,6 +364,11 @@ func (p *Process) SetFlags(flags ...string) {
 	}
 }
 
+// DropFlag takes a flag, --name, from the next Start.
+func (p *Process) DropFlag(name string) {
+	p.args = slices.DeleteFunc(p.args, func(f string) bool { return f == name || strings.HasPrefix(f, name+"=") })
+}
+
 // Start runs the process if it does not run, and waits until it answers.
 func (p *Process) Start() error {
 	if p.cmd != nil {
