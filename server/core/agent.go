@@ -58,9 +58,10 @@ type registration struct {
 	msg       *clusterdv1.RegisterAgent
 	total     resources.Resources
 
-	frameworks []*reportedFramework
-	tasks      []reportedTask
-	reported   map[taskRef]bool // the names of tasks
+	capabilities []mesos.AgentInfo_Capability_Type // shared: never changed
+	frameworks   []*reportedFramework
+	tasks        []reportedTask
+	reported     map[taskRef]bool // the names of tasks
 }
 
 func (r *registration) id() string { return r.msg.GetAgentInfo().GetId().GetValue() }
@@ -151,14 +152,15 @@ func (c *Core) agentMessage(in AgentMessage) {
 // register takes the first message of a link (Mesos: Master::registerSlave and
 // Master::reregisterSlave).
 func (c *Core) register(reg *registration) {
+	unreadable := c.wire.read(reg, c.knownInfo)
 	info := reg.msg.GetAgentInfo()
 	if reg.id() == "" {
 		c.count("master/messages_register_slave")
 	} else {
 		c.count("master/messages_reregister_slave")
 	}
-	if err := c.wire.read(reg); err != nil {
-		c.refuseAgent(reg, err.Error(), false)
+	if unreadable != nil {
+		c.refuseAgent(reg, unreadable.Error(), false)
 		return
 	}
 	if err := reg.validate(); err != nil {
@@ -188,6 +190,15 @@ func (c *Core) register(reg *registration) {
 	default:
 		c.reregister(reg)
 	}
+}
+
+// knownInfo is what the master knows of an agent that is registered or expected back.
+func (c *Core) knownInfo(id string) *mesos.AgentInfo {
+	if ag := c.agent(id); ag != nil {
+		return ag.info
+	}
+	rec, _ := c.recovered.Get(id)
+	return rec.Info
 }
 
 // refuseAgent ends a link that may not register.
@@ -373,7 +384,7 @@ func (c *Core) join(reg *registration, from origin) {
 	delete(c.addresses, agentPID(ag.ip, ag.info.GetPort()))
 	ag.info, ag.ip, ag.version = msg.AgentInfo, msg.GetIp(), msg.GetBuildVersion()
 	c.addresses[agentPID(ag.ip, ag.info.GetPort())] = id
-	ag.capabilities = c.publish.capabilities(msg.Capabilities)
+	ag.capabilities = c.publish.capabilities(reg.capabilities)
 	ag.total = reg.total
 	ag.obey(c.wills[id])
 	ag.unavailability = c.machineOf(ag).GetUnavailability()

@@ -3,10 +3,10 @@ package core
 import (
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/tidwall/btree"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/maintenance"
@@ -85,19 +85,17 @@ func (p *publisher) operation(uuid string, op *Operation) {
 }
 
 // capabilities returns the sorted set of capabilities that an agent announced.
-func (p *publisher) capabilities(caps []*mesos.AgentInfo_Capability) []mesos.AgentInfo_Capability_Type {
-	var set []mesos.AgentInfo_Capability_Type
-	var key strings.Builder
-	for _, cp := range caps {
-		set = append(set, cp.GetType())
-		key.WriteString(cp.GetType().String() + ",")
+func (p *publisher) capabilities(set []mesos.AgentInfo_Capability_Type) []mesos.AgentInfo_Capability_Type {
+	key := make([]byte, 0, 64) // mostly stays on the stack
+	for _, c := range set {
+		key = protowire.AppendVarint(key, uint64(c)) //nolint:gosec // any number will do that tells them apart
 	}
-	if have, ok := p.capabilitySets[key.String()]; ok {
+	if have, ok := p.capabilitySets[string(key)]; ok {
 		return have
 	}
 	// A bound on what agents can make the master keep; there are about ten sets.
 	if len(p.capabilitySets) < 1000 {
-		p.capabilitySets[key.String()] = set
+		p.capabilitySets[string(key)] = set
 	}
 	return set
 }

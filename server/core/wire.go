@@ -26,15 +26,20 @@ import (
 // Members of AgentMessage, RegisterAgent, Task and TaskStatus in link.proto and
 // mesos.proto.
 const (
-	fieldRegister   = 1
-	fieldFrameworks = 7
-	fieldTasks      = 9
+	fieldRegister     = 1
+	fieldInfo         = 2
+	fieldCapabilities = 4
+	fieldFrameworks   = 7
+	fieldTasks        = 9
+	// Of AgentInfo.
+	fieldAgentID = 6
 )
 
 var errNotPlain = errors.New("not of the plain kind")
 
-// DecodeAgentMessage decodes what came over an agent's link. Frameworks and tasks of a
-// RegisterAgent stay in their wire form, among its unknown fields, for the core to read.
+// DecodeAgentMessage decodes what came over an agent's link. The info, capabilities,
+// frameworks and tasks of a RegisterAgent stay in their wire form, among its unknown
+// fields, for the core to read.
 func DecodeAgentMessage(raw []byte) (*clusterdv1.AgentMessage, error) {
 	if m := decodeRegister(raw); m != nil {
 		return m, nil
@@ -61,20 +66,28 @@ func decodeRegister(raw []byte) *clusterdv1.AgentMessage {
 	if size < 0 || n+size != len(raw) {
 		return nil
 	}
-	lazySize := 0
+	lazySize, infos := 0, 0
 	rest := make([]byte, 0, min(len(body), 1024))
 	sc := scan(body)
 	for sc.next() {
 		if sc.lazy() {
 			lazySize += sc.end - sc.start
+			if sc.num == fieldInfo {
+				infos++
+			}
 		} else {
 			rest = append(rest, sc.record()...)
 		}
 	}
-	reg := new(clusterdv1.RegisterAgent)
-	if sc.err != nil || proto.Unmarshal(rest, reg) != nil || proto.CheckInitialized(reg) != nil {
+	if sc.err != nil || infos != 1 {
 		return nil
 	}
+	reg := &clusterdv1.RegisterAgent{AgentInfo: anyInfo}
+	partial := proto.UnmarshalOptions{AllowPartial: true, Merge: true}
+	if partial.Unmarshal(rest, reg) != nil || proto.CheckInitialized(reg) != nil {
+		return nil
+	}
+	reg.AgentInfo = nil // it is among the unknown fields
 	unknown := reg.ProtoReflect().GetUnknown()
 	lazy := append(make([]byte, 0, lazySize+len(unknown)), unknown...)
 	for sc = scan(body); sc.next(); {
@@ -85,6 +98,9 @@ func decodeRegister(raw []byte) *clusterdv1.AgentMessage {
 	reg.ProtoReflect().SetUnknown(lazy)
 	return &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_Register{Register: reg}}
 }
+
+// anyInfo stands for one that is not read yet, where one is required.
+var anyInfo = &mesos.AgentInfo{Hostname: new("")}
 
 // scanner walks over the fields of a message in its wire form. There is one for each
 // message within a message, and there are many: it allocates nothing.
@@ -137,7 +153,15 @@ func (s *scanner) next() bool {
 func (s *scanner) record() []byte { return s.raw[s.start:s.end] }
 
 func (s *scanner) lazy() bool {
-	return s.typ == protowire.BytesType && (s.num == fieldFrameworks || s.num == fieldTasks)
+	if s.typ != protowire.BytesType {
+		return false
+	}
+	switch s.num {
+	case fieldInfo, fieldCapabilities, fieldFrameworks, fieldTasks:
+		return true
+	default:
+		return false
+	}
 }
 
 // reportedFramework is a framework as an agent reports it. Agents that run the same
@@ -159,10 +183,11 @@ type reportedTask struct {
 
 // wireReader reads what agents report. It keeps what many of them say alike.
 type wireReader struct {
-	frameworks map[string]*reportedFramework
-	resources  map[string]resources.Resources
-	labels     map[string]*mesos.Labels
-	scratch    [2][]byte
+	frameworks   map[string]*reportedFramework
+	resources    map[string]resources.Resources
+	labels       map[string]*mesos.Labels
+	capabilities map[string][]mesos.AgentInfo_Capability_Type
+	scratch      [2][]byte
 }
 
 // Bounds of what a wireReader keeps: entries, and bytes of the key of one.
@@ -175,6 +200,7 @@ func (w *wireReader) init() {
 	w.frameworks = map[string]*reportedFramework{}
 	w.resources = map[string]resources.Resources{}
 	w.labels = map[string]*mesos.Labels{}
+	w.capabilities = map[string][]mesos.AgentInfo_Capability_Type{}
 }
 
 // remember keeps a value for others that say the same. When there are too many the
@@ -189,9 +215,12 @@ func remember[V any](m map[string]V, key []byte, v V) {
 	m[string(key)] = v
 }
 
-// read fills in the frameworks and tasks of a registration, from whichever form its
-// message has them in.
-func (w *wireReader) read(reg *registration) error {
+// read fills in what a registration is about, from whichever form its message has it in.
+// known gives the info of an agent that the master knows already, or nil.
+func (w *wireReader) read(reg *registration, known func(id string) *mesos.AgentInfo) error {
+	for _, c := range reg.msg.Capabilities {
+		reg.capabilities = append(reg.capabilities, c.GetType())
+	}
 	for _, info := range reg.msg.Frameworks {
 		reg.frameworks = append(reg.frameworks, &reportedFramework{info: info})
 	}
@@ -203,12 +232,21 @@ func (w *wireReader) read(reg *registration) error {
 		return nil
 	}
 	n := 0
+	capabilities := w.scratch[0][:0]
 	sc := scan(unknown)
 	for sc.next() {
 		switch {
 		case !sc.lazy():
 		case sc.num == fieldTasks:
 			n++
+		case sc.num == fieldCapabilities:
+			capabilities = append(capabilities, sc.record()...)
+		case sc.num == fieldInfo:
+			info, err := w.agentInfo(sc.value, known)
+			if err != nil {
+				return fmt.Errorf("agent info cannot be read: %w", err)
+			}
+			reg.msg.AgentInfo = info
 		default:
 			fw, err := w.framework(sc.value)
 			if err != nil {
@@ -219,6 +257,10 @@ func (w *wireReader) read(reg *registration) error {
 	}
 	if sc.err != nil {
 		return sc.err
+	}
+	w.scratch[0] = capabilities
+	if err := w.readCapabilities(reg, capabilities); err != nil {
+		return fmt.Errorf("capabilities cannot be read: %w", err)
 	}
 	tr := taskReader{wireReader: w, agentID: reg.id(), frameworks: reg.frameworks}
 	reg.tasks = slices.Grow(reg.tasks, n)
@@ -231,6 +273,50 @@ func (w *wireReader) read(reg *registration) error {
 			return fmt.Errorf("task cannot be read: %w", err)
 		}
 		reg.tasks = append(reg.tasks, t)
+	}
+	return nil
+}
+
+// agentInfo reads what an agent says of itself; if that is what the master knows, they
+// share it.
+func (w *wireReader) agentInfo(raw []byte, known func(id string) *mesos.AgentInfo) (*mesos.AgentInfo, error) {
+	for sc := scan(raw); sc.next(); {
+		if sc.num != fieldAgentID || sc.typ != protowire.BytesType {
+			continue
+		}
+		id, err := idOf(sc.value, "")
+		if err != nil {
+			break
+		}
+		have := known(id)
+		if have == nil {
+			break
+		}
+		w.scratch[1], err = proto.MarshalOptions{AllowPartial: true}.MarshalAppend(w.scratch[1][:0], have)
+		if err == nil && string(w.scratch[1]) == string(raw) {
+			return have, nil
+		}
+		break
+	}
+	info := new(mesos.AgentInfo)
+	return info, proto.Unmarshal(raw, info)
+}
+
+func (w *wireReader) readCapabilities(reg *registration, raw []byte) error {
+	if known, ok := w.capabilities[string(raw)]; ok && reg.capabilities == nil {
+		reg.capabilities = known
+		return nil
+	}
+	m := new(clusterdv1.RegisterAgent)
+	if err := (proto.UnmarshalOptions{AllowPartial: true}).Unmarshal(raw, m); err != nil {
+		return err
+	}
+	fresh := reg.capabilities == nil
+	for _, c := range m.Capabilities {
+		reg.capabilities = append(reg.capabilities, c.GetType())
+	}
+	if fresh {
+		remember(w.capabilities, raw, reg.capabilities)
 	}
 	return nil
 }
@@ -268,6 +354,9 @@ func (fw *reportedFramework) equal(info *mesos.FrameworkInfo) bool {
 // sameInfo reports whether two agent infos are equal. Encoding both is much cheaper than
 // comparing them member by member; only if the encodings differ is it worth a look.
 func (w *wireReader) sameInfo(a, b *mesos.AgentInfo) bool {
+	if a == b {
+		return true
+	}
 	opts := proto.MarshalOptions{AllowPartial: true}
 	var err [2]error
 	w.scratch[0], err[0] = opts.MarshalAppend(w.scratch[0][:0], a)

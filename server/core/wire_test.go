@@ -246,7 +246,7 @@ func TestDecodeAgentMessage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := proto.Marshal(got)
+		again, err := proto.MarshalOptions{AllowPartial: true}.Marshal(got)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,15 +262,25 @@ func TestDecodeAgentMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(got.GetRegister().Tasks) + len(got.GetRegister().Frameworks); n != 0 {
-		t.Errorf("%d frameworks and tasks were decoded too early", n)
+	if r := got.GetRegister(); len(r.Tasks)+len(r.Frameworks)+len(r.Capabilities) != 0 || r.AgentInfo != nil {
+		t.Errorf("decoded too early: %v", r)
 	}
 	// The buffer is the link's, which uses it again.
 	clear(raw[register])
 	r := &registration{msg: got.GetRegister()}
 	c := newHarness(t, testConfig(), Recovered{}).core
-	if err := c.wire.read(r); err != nil {
+	if err := c.wire.read(r, c.knownInfo); err != nil {
 		t.Fatal(err)
+	}
+	if d := cmp.Diff(reg.AgentInfo, r.msg.AgentInfo, protocmp.Transform()); d != "" {
+		t.Errorf("agent info (-want +got):\n%s", d)
+	}
+	var capabilities []mesos.AgentInfo_Capability_Type
+	for _, c := range reg.Capabilities {
+		capabilities = append(capabilities, c.GetType())
+	}
+	if d := cmp.Diff(capabilities, r.capabilities); d != "" {
+		t.Errorf("capabilities (-want +got):\n%s", d)
 	}
 	if len(r.tasks) != 3 || len(r.frameworks) != 1 || r.tasks[2].ID != reg.Tasks[2].TaskId.GetValue() {
 		t.Errorf("read are %d frameworks and %d tasks", len(r.frameworks), len(r.tasks))
@@ -295,12 +305,20 @@ func TestBrokenReports(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, lazy := range map[string][]byte{
-		"a task that is none":          protowire.AppendBytes(protowire.AppendTag(nil, fieldTasks, protowire.BytesType), []byte{0xff}),
-		"a task without what it needs": protowire.AppendBytes(protowire.AppendTag(nil, fieldTasks, protowire.BytesType), nil),
-		"a framework that is none":     protowire.AppendBytes(protowire.AppendTag(nil, fieldFrameworks, protowire.BytesType), []byte{0xff}),
+		"a task that is none":           protowire.AppendBytes(protowire.AppendTag(nil, fieldTasks, protowire.BytesType), []byte{0xff}),
+		"an info without what it needs": nil,
+		"a task without what it needs":  protowire.AppendBytes(protowire.AppendTag(nil, fieldTasks, protowire.BytesType), nil),
+		"a framework that is none":      protowire.AppendBytes(protowire.AppendTag(nil, fieldFrameworks, protowire.BytesType), []byte{0xff}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := append(append([]byte{}, base...), lazy...)
+			if lazy == nil {
+				m := registerMessage("A-S0", "a0", "cpus:4")
+				m.AgentInfo.Hostname = nil
+				if body, err = (proto.MarshalOptions{AllowPartial: true}).Marshal(m); err != nil {
+					t.Fatal(err)
+				}
+			}
 			m, err := DecodeAgentMessage(protowire.AppendBytes(protowire.AppendTag(nil, fieldRegister, protowire.BytesType), body))
 			if err != nil {
 				t.Fatal(err)
