@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,16 +80,25 @@ func (m *machine) start() {
 		a.nextID = m.agent.nextID
 	}
 	m.agent = a
+	if m.w.troubled() && m.w.rng.IntN(5) == 0 {
+		m.configuration++
+	}
 	m.w.say("a%d starts", m.index)
 	a.later(m.w.between(20*time.Millisecond, 400*time.Millisecond), a.open)
 }
 
 // agentInfo describes the machine.
 func (m *machine) agentInfo() *mesos.AgentInfo {
-	return &mesos.AgentInfo{
+	info := &mesos.AgentInfo{
 		Hostname: new(m.host.name), Port: new(int32(5051)),
 		Resources: resources.MustParse(agentResources).Proto(),
 	}
+	if m.w.cfg.Agent.ReconfigurationPolicy == "any" {
+		info.Attributes = []*mesos.Attribute{{
+			Name: new("configuration"), Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: new(fmt.Sprint(m.configuration))},
+		}}
+	}
+	return info
 }
 
 const agentResources = "cpus:4;mem:4096;disk:4096;ports:[31000-31009]"
@@ -303,8 +313,11 @@ func (a *agent) do(e core.Effect) {
 			s.finish()
 		}
 	case core.UpdateContainer:
-		token, id := e.Token, e.ContainerID.GetValue()
-		a.later(a.w.between(0, 5*time.Millisecond), func() { a.post(core.ContainerUpdated{ContainerID: id, Token: token}) })
+		out := core.ContainerUpdated{ContainerID: e.ContainerID.GetValue(), Token: e.Token}
+		if a.w.troubled() && a.w.rng.IntN(50) == 0 {
+			out.Err = errors.New("the limits cannot be set")
+		}
+		a.later(a.w.between(0, 5*time.Millisecond), func() { a.post(out) })
 	case core.DestroyContainer:
 		a.destroy(e.ContainerID.GetValue())
 	case core.WatchContainer:

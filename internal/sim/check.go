@@ -102,6 +102,7 @@ type books struct {
 	ids      map[string]*framework // who has, or had, an id
 	removed  map[string]bool       // framework ids that the registry says have ended
 	gone     map[string]bool
+	wiped    map[string]bool // agents whose disk was lost
 	pacified bool
 }
 
@@ -111,6 +112,7 @@ func (b *books) init() {
 	b.ids = map[string]*framework{}
 	b.removed = map[string]bool{}
 	b.gone = map[string]bool{}
+	b.wiped = map[string]bool{}
 }
 
 // taskTruth is what really became of a task.
@@ -218,7 +220,12 @@ func (w *World) commandText(c *clusterdv1.Command) string {
 
 // checkCommand follows what concerns frameworks.
 func (w *World) checkCommand(before *state.State, c *clusterdv1.Command) {
-	if c.GetKind() != clusterdv1.Command_REMOVE_FRAMEWORK {
+	switch c.GetKind() {
+	case clusterdv1.Command_PRUNE_AGENTS:
+		w.pruned(c)
+		return
+	case clusterdv1.Command_REMOVE_FRAMEWORK:
+	default:
 		return
 	}
 	m := &clusterdv1.RemoveFramework{}
@@ -243,22 +250,33 @@ func (w *World) checkCommand(before *state.State, c *clusterdv1.Command) {
 	}
 }
 
+// pruned: what the registry has forgotten on purpose need not be known any more.
+func (w *World) pruned(c *clusterdv1.Command) {
+	m := &clusterdv1.PruneAgents{}
+	if err := unmarshal(c.GetPayload(), m); err != nil {
+		return // Apply has said so
+	}
+	for _, id := range m.Gone {
+		delete(w.gone, id.GetValue())
+		delete(w.op.gone, id.GetValue())
+	}
+	for _, id := range m.RemovedFrameworks {
+		delete(w.removed, id.GetValue())
+	}
+}
+
 // checkSubscribed: a framework that hears its id is in the registry.
 func (w *World) checkSubscribed(f *framework) {
 	id := f.id()
 	w.ids[id] = f
 	s := w.past.states[len(w.past.states)-1]
-	if s.Framework(id) == nil && s.RemovedFramework(id) == nil && !w.pendingAdmission(f) {
+	if s.Framework(id) == nil && s.RemovedFramework(id) == nil && !w.cfg.prunes() {
 		w.fail(FrameworkKept, "f%d is subscribed as %s, which the registry does not know", f.index, id)
 	}
 	if w.removed[id] && w.peace {
 		w.fail(EndedStays, "f%d is subscribed as %s, which has ended", f.index, id)
 	}
 }
-
-// pendingAdmission: one that came back to a master that did not know it is admitted
-// in passing.
-func (w *World) pendingAdmission(f *framework) bool { return false }
 
 // checkRemoved: a framework is told that it has ended only if it has.
 func (w *World) checkRemoved(f *framework) {
@@ -492,7 +510,7 @@ func (w *World) checkReport(f *framework, t *fwTask, truth *taskTruth) {
 		return
 	}
 	s := w.past.states[len(w.past.states)-1]
-	if s.Agent(t.agent) == nil || w.op.draining[t.agent] {
+	if s.Agent(t.agent) == nil || w.op.draining[t.agent] || w.wiped[t.agent] {
 		return
 	}
 	w.fail(ReportsHeard, "f%d never heard that task %s is %s, which agent %s has taken; it believes %s",
@@ -502,7 +520,7 @@ func (w *World) checkReport(f *framework, t *fwTask, truth *taskTruth) {
 // checkReservations: what was reported as reserved is on the agent.
 func (w *World) checkReservations(f *framework) {
 	for _, r := range f.reserved {
-		if !r.done || r.released {
+		if !r.done || r.released || w.wiped[r.agent] {
 			continue
 		}
 		for _, m := range w.machines {
@@ -511,6 +529,9 @@ func (w *World) checkReservations(f *framework) {
 			}
 			if !hasReservation(m.agent.core.View().Total, r.label) {
 				w.fail(ReservationsKept, "agent a%d does not have the reservation %s of f%d", m.index, r.label, f.index)
+			}
+			if r.volumeDone && !strings.Contains(m.agent.core.View().Total.PersistentVolumes().String(), r.volume) {
+				w.fail(ReservationsKept, "agent a%d does not have the volume %s of f%d", m.index, r.volume, f.index)
 			}
 		}
 	}

@@ -31,6 +31,8 @@ type machine struct {
 	containers map[string]*container
 	order      []*container
 	ears       *listener
+	// configuration is what an operator has changed in the agent's attributes.
+	configuration int
 }
 
 // supervise begins a container.

@@ -26,6 +26,7 @@ type executor struct {
 	stream      *execStream // of the present subscription
 	subscribed  bool
 	connecting  bool
+	hangs       bool
 	lostAt      time.Time
 	everUp      bool
 	shutting    bool
@@ -50,6 +51,8 @@ func newExecutor(c *container, e *core.LaunchContainer) *executor {
 		w: c.m.w, c: c, framework: e.FrameworkID.GetValue(), id: e.ExecutorID.GetValue(),
 		command: e.CommandExecutor, checkpoint: e.Environment["MESOS_CHECKPOINT"] == "1",
 	}
+	// Some programs never come to talk to the agent.
+	x.hangs = x.w.troubled() && x.w.rng.IntN(40) == 0
 	x.recovery = x.w.cfg.Agent.RecoveryTimeout
 	x.later(x.w.between(time.Millisecond, 20*time.Millisecond), x.connect)
 	return x
@@ -139,7 +142,7 @@ func (s *execStream) lost() {
 
 // connect subscribes with all that the agent may have missed.
 func (x *executor) connect() {
-	if x.connecting || x.stream != nil {
+	if x.connecting || x.stream != nil || x.hangs {
 		return
 	}
 	x.connecting = true
@@ -192,6 +195,7 @@ func (x *executor) retry() {
 // disconnected waits for the agent to come back, if its framework checkpoints.
 func (x *executor) disconnected() {
 	x.stream, x.subscribed = nil, false
+	x.hangs = x.w.troubled() && x.w.rng.IntN(30) == 0
 	if !x.checkpoint && x.everUp {
 		x.c.end(0)
 		return
@@ -227,8 +231,24 @@ func (x *executor) receive(s *execStream, e *execapi.Event) {
 		x.acknowledged(e.GetAcknowledged().GetUuid())
 	case execapi.Event_SHUTDOWN:
 		x.shutdown()
+	case execapi.Event_MESSAGE:
+		x.message()
 	default:
 	}
+}
+
+// message sends one back.
+func (x *executor) message() {
+	a := x.c.m.agent
+	if a == nil || !a.up || !a.started {
+		return
+	}
+	a.post(core.Call{Request: core.RequestID(a.id()), Call: &execapi.Call{
+		Type:        execapi.Call_MESSAGE.Enum(),
+		FrameworkId: &mesos.FrameworkID{Value: new(x.framework)},
+		ExecutorId:  &mesos.ExecutorID{Value: new(x.id)},
+		Message:     &execapi.Call_Message{Data: []byte("m")},
+	}})
 }
 
 func (x *executor) task(id string) *execTask {

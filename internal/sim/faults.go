@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	agentcore "clusterd/agent/core"
+)
 
 // misfortune makes one thing go wrong, for a while, and comes again.
 func (w *World) misfortune() {
@@ -30,6 +34,8 @@ func (w *World) misfortune() {
 		{"clock set", 4, w.setClock},
 		{"gossip lost", 2, w.loseGossip},
 		{"leader flaps", 3, w.flap},
+		{"agent leaves", 1, w.leave},
+		{"agent's disk lost", 1, w.loseDisk},
 		{"restart beside a cut", 4, w.restartBesideCut},
 	}
 	total := 0
@@ -154,6 +160,25 @@ func (w *World) secondScheduler() {
 	f.stream, f.connected = nil, false
 	clear(f.offers)
 	f.start()
+}
+
+// leave asks an agent to end for good (SIGUSR1); the next run is a new agent.
+func (w *World) leave() {
+	if a := w.anyMachine().agent; a != nil && a.up && a.started {
+		a.post(agentcore.Shutdown{Message: "told to leave"})
+	}
+}
+
+// loseDisk replaces a machine's disk by an empty one.
+func (w *World) loseDisk() {
+	m := w.anyMachine()
+	m.unplug(w.downtime())
+	if !m.host.on {
+		// The next agent may be given the old one's id, by a master that still
+		// believes it to be linked.
+		w.wiped[m.agentID()] = true
+		m.disk = &agentDisk{}
+	}
 }
 
 func (w *World) killContainer() {

@@ -53,7 +53,7 @@ func (o *operator) routine() {
 
 func (o *operator) act(next func()) {
 	w := o.w
-	switch w.rng.IntN(10) {
+	switch w.rng.IntN(12) {
 	case 0, 1:
 		o.quota(next)
 	case 2, 3:
@@ -70,7 +70,9 @@ func (o *operator) act(next func()) {
 		})
 	case 6, 7:
 		o.reactivate(next)
-	case 8:
+	case 8, 9:
+		o.reserve(next)
+	case 10:
 		if w.rng.IntN(3) == 0 {
 			o.teardown(next)
 			return
@@ -190,6 +192,22 @@ func (o *operator) agent(next func(), call func(id string) *opapi.Call) {
 			o.w.checkPromises(status)
 		}
 		next()
+	})
+}
+
+// reserve reserves a bit of an agent's disk for a role, or frees it again. Such a call
+// promises nothing: it is answered before the agent knows.
+func (o *operator) reserve(next func()) {
+	o.agent(next, func(id string) *opapi.Call {
+		r := &mesos.Resource{
+			Name: new("disk"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: new(8.0)},
+			Reservations: []*mesos.Resource_ReservationInfo{{Type: mesos.Resource_ReservationInfo_DYNAMIC.Enum(), Role: new("eng")}},
+		}
+		agent, rs := &mesos.AgentID{Value: &id}, []*mesos.Resource{r}
+		if o.w.rng.IntN(2) == 0 {
+			return &opapi.Call{Type: opapi.Call_UNRESERVE_RESOURCES.Enum(), UnreserveResources: &opapi.Call_UnreserveResources{AgentId: agent, Resources: rs}}
+		}
+		return &opapi.Call{Type: opapi.Call_RESERVE_RESOURCES.Enum(), ReserveResources: &opapi.Call_ReserveResources{AgentId: agent, Resources: rs}}
 	})
 }
 

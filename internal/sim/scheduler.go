@@ -57,7 +57,7 @@ type fwTask struct {
 	state     mesos.TaskState
 	seen      map[mesos.TaskState]bool
 	at        time.Time
-	killed    bool
+	executor  string
 	end       *mesos.TaskStatus // the agent's word on how it ended
 }
 
@@ -65,8 +65,25 @@ type fwTask struct {
 type reservation struct {
 	label, agent, op string
 	done, released   bool
-	failed           bool
 	resource         *mesos.Resource
+	// volume is the operation that makes a volume of it, if any.
+	volume     string
+	volumeDone bool
+}
+
+// volume makes a persistent volume of a reservation.
+func (f *framework) volume(r *reservation) *mesos.Offer_Operation {
+	f.nextOp++
+	r.volume = fmt.Sprintf("f%d-op%d", f.index, f.nextOp)
+	v := clone(r.resource)
+	v.Disk = &mesos.Resource_DiskInfo{
+		Persistence: &mesos.Resource_DiskInfo_Persistence{Id: &r.volume},
+		Volume:      &mesos.Volume{ContainerPath: new("data"), Mode: mesos.Volume_RW.Enum()},
+	}
+	return &mesos.Offer_Operation{
+		Type: mesos.Offer_Operation_CREATE.Enum(), Id: &mesos.OperationID{Value: &r.volume},
+		Create: &mesos.Offer_Operation_Create{Volumes: []*mesos.Resource{v}},
+	}
 }
 
 func terminal(s mesos.TaskState) bool {
@@ -391,8 +408,7 @@ func (f *framework) routine() {
 		return
 	}
 	for _, t := range f.order {
-		if t.state == mesos.TaskState_TASK_RUNNING && f.w.rng.IntN(12) == 0 {
-			t.killed = true
+		if (t.state == mesos.TaskState_TASK_RUNNING || t.state == mesos.TaskState_TASK_STAGING) && f.w.rng.IntN(12) == 0 {
 			call := &scheduler.Call_Kill{TaskId: &mesos.TaskID{Value: new(t.id)}}
 			if f.w.rng.IntN(2) == 0 {
 				call.AgentId = &mesos.AgentID{Value: new(t.agent)}
@@ -403,7 +419,30 @@ func (f *framework) routine() {
 	if f.w.rng.IntN(4) == 0 {
 		f.call(&scheduler.Call{Type: scheduler.Call_REVIVE.Enum()})
 	}
+	f.meddle()
 	f.forget()
+}
+
+// meddle does what schedulers seldom do: ends or calls an executor, changes what it
+// says of itself.
+func (f *framework) meddle() {
+	if n := len(f.order); n > 0 && f.custom {
+		t := f.order[f.w.rng.IntN(n)]
+		agent, executor := &mesos.AgentID{Value: new(t.agent)}, &mesos.ExecutorID{Value: new(t.executor)}
+		switch f.w.rng.IntN(8) {
+		case 0:
+			f.call(&scheduler.Call{Type: scheduler.Call_SHUTDOWN.Enum(), Shutdown: &scheduler.Call_Shutdown{AgentId: agent, ExecutorId: executor}})
+		case 1:
+			f.call(&scheduler.Call{Type: scheduler.Call_MESSAGE.Enum(), Message: &scheduler.Call_Message{AgentId: agent, ExecutorId: executor, Data: []byte("m")}})
+		}
+	}
+	if f.info.Roles == nil || f.w.rng.IntN(12) > 0 {
+		return
+	}
+	f.info = clone(f.info)
+	f.info.Roles = [][]string{{"eng"}, {"eng", "ops"}}[f.w.rng.IntN(2)]
+	f.info.FailoverTimeout = new(f.info.GetFailoverTimeout() + 1)
+	f.call(&scheduler.Call{Type: scheduler.Call_UPDATE_FRAMEWORK.Enum(), UpdateFramework: &scheduler.Call_UpdateFramework{FrameworkInfo: clone(f.info)}})
 }
 
 // forget drops tasks that ended long ago from memory, as frameworks do; the world
@@ -446,15 +485,14 @@ func (f *framework) update(s *mesos.TaskStatus) {
 
 func (f *framework) operation(s *mesos.OperationStatus) {
 	for _, r := range f.reserved {
-		if r.op != s.GetOperationId().GetValue() {
+		if s.GetState() != mesos.OperationState_OPERATION_FINISHED {
 			continue
 		}
-		switch s.GetState() {
-		case mesos.OperationState_OPERATION_FINISHED:
+		switch s.GetOperationId().GetValue() {
+		case r.op:
 			r.done = true
-		case mesos.OperationState_OPERATION_ERROR, mesos.OperationState_OPERATION_FAILED, mesos.OperationState_OPERATION_DROPPED:
-			r.failed = true
-		default:
+		case r.volume:
+			r.volumeDone = true
 		}
 	}
 	if s.Uuid != nil {
@@ -552,6 +590,7 @@ func (f *framework) launch(o *mesos.Offer, left *resources.Resources) *mesos.Off
 	}
 	*left = left.Sub(total)
 	ft := &fwTask{id: id, agent: o.GetAgentId().GetValue(), state: mesos.TaskState_TASK_STAGING, seen: map[mesos.TaskState]bool{}, at: f.w.clock.Now()}
+	ft.executor = t.GetExecutor().GetExecutorId().GetValue()
 	f.tasks[id] = ft
 	f.order = append(f.order, ft)
 	f.w.truth(f.id(), id)
@@ -577,6 +616,13 @@ func (f *framework) reserve(o *mesos.Offer, left resources.Resources) *mesos.Off
 		return nil
 	}
 	for _, r := range f.reserved {
+		if r.volume != "" {
+			continue
+		}
+		if r.done && !r.released && r.agent == o.GetAgentId().GetValue() && f.w.rng.IntN(3) == 0 &&
+			left.Contains(resources.MustFromProto([]*mesos.Resource{r.resource})) {
+			return f.volume(r)
+		}
 		if r.done && !r.released && r.agent == o.GetAgentId().GetValue() && f.w.rng.IntN(2) == 0 &&
 			left.Contains(resources.MustFromProto([]*mesos.Resource{r.resource})) {
 			r.released = true

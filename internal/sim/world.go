@@ -107,10 +107,24 @@ func NewConfig(seed uint64) Config {
 		cfg.Masters = 5
 	}
 	if r.IntN(4) == 0 {
+		cfg.Core.RegistryGCInterval = 20 * time.Second
+		cfg.Core.RegistryMaxAgentAge = 90 * time.Second
+		cfg.Core.RegistryMaxAgentCount = 2
+	}
+	if r.IntN(3) == 0 {
+		cfg.Core.NonCheckpointingGrace = new(pick(0, 2*time.Second, time.Minute))
+	}
+	if r.IntN(2) == 0 {
+		cfg.Agent.ReconfigurationPolicy = "any"
+	}
+	if r.IntN(4) == 0 {
 		cfg.Core.AgentRemovalRateLimit = &core.RateLimit{N: 1, Per: 5 * time.Second}
 	}
 	return cfg
 }
+
+// prunes says that the registry forgets early.
+func (c *Config) prunes() bool { return c.Core.RegistryMaxAgentAge < time.Hour }
 
 // World is a cluster and all that is around it.
 type World struct {
