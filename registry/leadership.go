@@ -9,8 +9,10 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
 	"clusterd/registry/state"
 )
 
@@ -32,6 +34,10 @@ func (l *Leadership) Context() context.Context { return l.ctx }
 // State returns the registry as this leader found it: everything that leaders
 // before it have committed, and its own election.
 func (l *Leadership) State() *State { return l.state }
+
+// MasterInfo describes this master as the leader that it is by this leadership:
+// the id is another each time.
+func (l *Leadership) MasterInfo() *mesos.MasterInfo { return l.state.Master() }
 
 // Epoch numbers the leaderships of the cluster, from 1.
 func (l *Leadership) Epoch() uint64 { return l.state.Epoch() }
@@ -205,13 +211,26 @@ func (r *Registry) pause() {
 	}
 }
 
+// newMasterInfo describes this master for one leadership. Ids of offers, agents and
+// frameworks begin with the master's, and each leadership counts them from zero: the
+// second one needs an id of its own.
+func (r *Registry) newMasterInfo() *mesos.MasterInfo {
+	if !r.hasLed {
+		r.hasLed = true
+		return r.opts.MasterInfo
+	}
+	info := proto.CloneOf(r.opts.MasterInfo)
+	info.Id = new(uuid.NewString())
+	return info
+}
+
 // takeOffice waits until everything committed is applied, and writes who leads:
 // the write shows that a majority still follows.
 func (r *Registry) takeOffice(l *Leadership) error {
 	if err := r.await(r.raft.Barrier(r.opts.FetchTimeout), r.opts.FetchTimeout); err != nil {
 		return fmt.Errorf("fetch: %w", err)
 	}
-	elect := state.ElectMaster(r.opts.MasterInfo, string(r.id), uuid.NewString())
+	elect := state.ElectMaster(r.newMasterInfo(), string(r.id), uuid.NewString())
 	results, err := r.store([]*clusterdv1.Command{elect})
 	if err != nil {
 		return fmt.Errorf("elect master: %w", err)

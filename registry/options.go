@@ -23,7 +23,8 @@ type Options struct {
 	// ServerID names this member at its first start (--node_id); empty: it makes
 	// an id. The id stays in Dir.
 	ServerID string
-	// MasterInfo of this master; what others learn of it while it leads.
+	// MasterInfo of this master; what others learn of it while it leads. From its
+	// second leadership on the id is a new one each time.
 	MasterInfo *mesos.MasterInfo
 	// BuildVersion of this binary, written into entries and snapshots.
 	BuildVersion string

@@ -57,7 +57,9 @@ type Registry struct {
 	closed error
 
 	proposals queue
-	formatOf  func(clusterdv1.Command_Kind) uint32 // state.KindFormat, but in tests
+
+	hasLed   bool                                 // belongs to takeOffice, of which one runs at a time
+	formatOf func(clusterdv1.Command_Kind) uint32 // state.KindFormat, but in tests
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -134,6 +136,10 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), closeTransport())
 	}
 	g.term, g.lastIndex, g.endLead = r.raft.CurrentTerm, r.raft.LastIndex, r.endLeadership
+	g.newcomer = &newcomer{stable: s.stable, lastIndex: r.raft.LastIndex, applied: r.raft.AppliedIndex, elected: func() string { return r.State().MasterServerID() }, failed: r.fail}
+	if err := g.newcomer.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open registry: %w", err), r.raft.Shutdown().Error(), closeTransport())
+	}
 	r.introduce(who)
 	g.start(hasPast)
 	r.wg.Go(r.follow)

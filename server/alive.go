@@ -35,7 +35,7 @@ func (s *Server) Summary() string {
 	switch leader, ok := s.registry.Leader(); {
 	case s.registry.Pristine():
 		return "belongs to no cluster yet"
-	case !ok || leader.GetId() == s.info.GetId():
+	case !ok || hostPort(leader) == hostPort(s.info):
 		return "knows no leader"
 	default:
 		return fmt.Sprintf("follows %s in cluster %s", hostPort(leader), s.registry.State().ClusterID())

@@ -10,14 +10,14 @@ import (
 	"clusterd/registry/gossip"
 )
 
-func candidate(name string, expect int, endorses string) gossip.Node {
-	return gossip.Node{Name: name, Role: gossip.Master, Expect: expect, Endorses: endorses, Raft: name + ":1", HTTP: name + ":2"}
+func candidate(name string, expect int) gossip.Node {
+	return gossip.Node{Name: name, Role: gossip.Master, Expect: expect, Raft: name + ":1", HTTP: name + ":2"}
 }
 
 func TestDecideFounding(t *testing.T) {
-	a, b, c := candidate("a", 3, ""), candidate("b", 3, ""), candidate("c", 3, "")
+	a, b, c := candidate("a", 3), candidate("b", 3), candidate("c", 3)
 	by := func(n gossip.Node, endorses string) gossip.Node { n.Endorses = endorses; return n }
-	member := by(candidate("m", 0, ""), "")
+	member := by(candidate("m", 0), "")
 	member.ClusterID = "X"
 	for _, test := range []struct {
 		name          string
@@ -36,13 +36,13 @@ func TestDecideFounding(t *testing.T) {
 		{"a smaller name comes late", by(b, "b"), []gossip.Node{a, by(c, "b")}, false, "a", "", ""},
 		{"the endorsed one endorses another", by(c, "b"), []gossip.Node{by(a, "a"), by(b, "a")}, false, "a", "", ""},
 		{"a smaller name comes late to another", by(c, "b"), []gossip.Node{a, by(b, "b")}, false, "b", "", ""},
-		{"the endorsed one has died", by(b, "a"), []gossip.Node{c, candidate("d", 3, "")}, false, "b", "", ""},
-		{"more than expected", a, []gossip.Node{by(b, "a"), by(c, "a"), by(candidate("d", 3, ""), "a")}, false, "a", "", "a b c"},
+		{"the endorsed one has died", by(b, "a"), []gossip.Node{c, candidate("d", 3)}, false, "b", "", ""},
+		{"more than expected", a, []gossip.Node{by(b, "a"), by(c, "a"), by(candidate("d", 3), "a")}, false, "a", "", "a b c"},
 		{"there is a cluster", a, []gossip.Node{by(b, "a"), by(c, "a"), member}, false, "", "there is a cluster already, X", ""},
-		{"they expect different numbers", a, []gossip.Node{b, candidate("c", 5, "")}, false, "", "must be the same", ""},
-		{"who only joins does not count", a, []gossip.Node{b, candidate("c", 0, "")}, false, "", "2 of 3", ""},
+		{"they expect different numbers", a, []gossip.Node{b, candidate("c", 5)}, false, "", "must be the same", ""},
+		{"who only joins does not count", a, []gossip.Node{b, candidate("c", 0)}, false, "", "2 of 3", ""},
 		{"has a past", a, []gossip.Node{by(b, "a"), by(c, "a")}, true, "", "", ""},
-		{"joins", candidate("a", 0, ""), []gossip.Node{b, c}, false, "", "", ""},
+		{"joins", candidate("a", 0), []gossip.Node{b, c}, false, "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideFounding(foundingView{self: test.self, pristine: !test.used, masters: append([]gossip.Node{test.self}, test.others...)})
@@ -70,7 +70,7 @@ func TestOneCluster(t *testing.T) {
 		nodes := make([]gossip.Node, n)
 		knows := make([]map[string]gossip.Node, n)
 		for i := range nodes {
-			nodes[i] = candidate(fmt.Sprintf("m%d", i), expect, "")
+			nodes[i] = candidate(fmt.Sprintf("m%d", i), expect)
 			knows[i] = map[string]gossip.Node{}
 		}
 		founders := 0

@@ -77,7 +77,7 @@ func (s *Server) toLeader(path string) error {
 		return httpapi.Redirect(hostPort(t.info), path)
 	}
 	leader, ok := s.registry.Leader()
-	if !ok || leader.GetId() == s.info.GetId() {
+	if !ok || hostPort(leader) == hostPort(s.info) { // itself, and not ready yet
 		return httpapi.Errorf(http.StatusServiceUnavailable, "No leader elected")
 	}
 	return httpapi.Redirect(hostPort(leader), path)

@@ -3,8 +3,6 @@ package server
 import (
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	"clusterd/internal/link"
 	"clusterd/server/core"
@@ -34,7 +32,7 @@ func (t *term) introduce(m *clusterdv1.MasterMessage) *clusterdv1.MasterMessage 
 	}
 	return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Registered{Registered: &clusterdv1.Registered{
 		AgentId: r.AgentId, MasterInfo: r.MasterInfo, PingTimeout: r.PingTimeout, ReconcileTasks: r.ReconcileTasks,
-		ClusterId: r.ClusterId, Masters: t.addresses, Epoch: proto.Uint64(t.lead.Epoch()),
+		ClusterId: r.ClusterId, Masters: t.addresses, Epoch: new(t.lead.Epoch()),
 	}}}
 }
 

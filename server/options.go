@@ -141,7 +141,7 @@ func (o *Options) validate() error {
 	if o.BootstrapExpect < 0 {
 		bad("--bootstrap_expect is %d", o.BootstrapExpect)
 	}
-	if o.BootstrapExpect != 1 && o.GossipBind == "" {
+	if o.BootstrapExpect > 1 && o.GossipBind == "" {
 		bad("--bootstrap_expect=%d needs gossip", o.BootstrapExpect)
 	}
 	c := &o.Core

@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 	"golang.org/x/sync/singleflight"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/httpapi"
@@ -230,7 +229,6 @@ func (s *Server) stopHTTP(ctx context.Context) error {
 
 // lead waits for leadership, leads, and begins again.
 func (s *Server) lead() {
-	info := s.info
 	for {
 		l, err := s.registry.AwaitLeadership(s.ctx)
 		if err != nil {
@@ -239,8 +237,8 @@ func (s *Server) lead() {
 			}
 			return
 		}
-		t := newTerm(s, l, info)
-		s.log.Info().Str("master_id", info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
+		t := newTerm(s, l)
+		s.log.Info().Str("master_id", t.info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
 		s.term.Store(t)
 		s.group.Load().leads(l.Epoch())
 		t.run()
@@ -250,10 +248,6 @@ func (s *Server) lead() {
 			return
 		}
 		s.log.Warn().AnErr("cause", t.cause).Msg("leads no more")
-		// Ids of offers, agents and frameworks begin with the master's: the next
-		// term counts from zero again and needs an id of its own.
-		info = proto.CloneOf(info)
-		info.Id = new(uuid.NewString())
 	}
 }
 

@@ -85,8 +85,8 @@ type answer struct {
 	body   string
 }
 
-func newTerm(s *Server, l *registry.Leadership, info *mesos.MasterInfo) *term {
-	now := time.Now()
+func newTerm(s *Server, l *registry.Leadership) *term {
+	now, info := time.Now(), l.MasterInfo()
 	t := &term{
 		s: s, lead: l, info: info, elected: now,
 		log:      s.log.With().Str("component", "master").Logger(),
