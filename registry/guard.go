@@ -42,6 +42,7 @@ type guard struct {
 	// What the guard asks and tells its registry; set before raft starts.
 	term      func() uint64
 	lastIndex func() uint64
+	newcomer  *newcomer
 	endLead   func(error) // returns once the leadership, if any, has ended
 
 	out  chan raft.RPC // what raft gets to see of the incoming calls
@@ -145,10 +146,14 @@ func (g *guard) pump() {
 // it was answered here.
 func (g *guard) incoming(rpc raft.RPC) raft.RPC {
 	switch req := rpc.Command.(type) {
-	case *raft.AppendEntriesRequest, *raft.InstallSnapshotRequest:
+	case *raft.AppendEntriesRequest:
 		g.heardNow()
+		g.newcomer.follow(req)
+	case *raft.InstallSnapshotRequest:
+		g.heardNow()
+		g.newcomer.become(catchingUp)
 	case *raft.RequestPreVoteRequest:
-		if _, bound := g.promised(); bound {
+		if _, bound := g.promised(); bound || g.newcomer.abstains(req.LastLogIndex) {
 			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: header(), Term: g.term()}, nil)
 			return raft.RPC{}
 		}
@@ -171,7 +176,7 @@ func (g *guard) incoming(rpc raft.RPC) raft.RPC {
 // leaves, this member leads no more.
 func (g *guard) incomingVote(rpc raft.RPC, req *raft.RequestVoteRequest) raft.RPC {
 	before, bound := g.promised()
-	if bound && !req.LeadershipTransfer {
+	if bound && !req.LeadershipTransfer || g.newcomer.abstains(req.LastLogIndex) {
 		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: header(), Term: g.term()}, nil)
 		return raft.RPC{}
 	}
@@ -207,6 +212,9 @@ var errPromised = errors.New("this member still follows a leader")
 func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
 	if _, bound := g.promised(); bound && !args.LeadershipTransfer {
 		return errPromised
+	}
+	if g.newcomer.stage() == catchingUp {
+		return errNewcomer
 	}
 	return g.innerTransport.RequestVote(id, g.at(id, target), args, resp)
 }

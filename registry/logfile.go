@@ -63,7 +63,7 @@ func checkKey(bucket string, key []byte) error {
 		}
 	case "conf":
 		switch string(key) {
-		case string(keyServerID), string(keyCurrentTerm), "LastVoteTerm", "LastVoteCand":
+		case string(keyServerID), string(keyNewcomer), string(keyCurrentTerm), "LastVoteTerm", "LastVoteCand":
 			return nil
 		}
 	}

@@ -79,6 +79,9 @@ func (r *Registry) Bootstrap(members []Member) error {
 	if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 		return fmt.Errorf("bootstrap registry: %w", err)
 	}
+	if err == nil {
+		r.guard.newcomer.become(established)
+	}
 	return nil
 }
 

@@ -65,8 +65,8 @@ func TestRestore(t *testing.T) {
 	}
 	next := leadT(t, l.r)
 	s := next.State()
-	if next.Epoch() <= l.Epoch() || s.ClusterID() != id || s.Master().GetId() != string(l.r.id) {
-		t.Errorf("epoch %d after %d, cluster %s, master %s", next.Epoch(), l.Epoch(), s.ClusterID(), s.Master().GetId())
+	if next.Epoch() <= l.Epoch() || s.ClusterID() != id || s.MasterServerID() != string(l.r.id) {
+		t.Errorf("epoch %d after %d, cluster %s, master %s", next.Epoch(), l.Epoch(), s.ClusterID(), s.MasterServerID())
 	}
 	if s.AgentCount() != 2 || s.Agent("removed later") == nil || s.Agent("admitted later") != nil {
 		t.Errorf("%d agents", s.AgentCount())

@@ -23,9 +23,10 @@ const (
 	raftDBName    = "raft.db"
 )
 
-// Keys of the stable store. The first is ours, the second raft's own.
+// Keys of the stable store. The first two are ours, the third raft's own.
 var (
 	keyServerID    = []byte("clusterd_server_id")
+	keyNewcomer    = []byte("clusterd_newcomer")
 	keyCurrentTerm = []byte("CurrentTerm")
 )
 
@@ -107,6 +108,9 @@ func (s *stores) serverID(wanted string) (raft.ServerID, error) {
 	if id = []byte(wanted); wanted == "" {
 		id = []byte(uuid.NewString())
 	}
+	if err := s.stable.SetUint64(keyNewcomer, uint64(blank)); err != nil {
+		return "", fmt.Errorf("write that this member is new: %w", err)
+	}
 	if err := s.stable.Set(keyServerID, id); err != nil {
 		return "", fmt.Errorf("write id of this member: %w", err)
 	}
@@ -141,12 +145,13 @@ func (s *stores) restore() (*state.State, error) {
 	if first > index+1 {
 		return nil, fmt.Errorf("%w: the log begins at index %d but the newest snapshot ends at %d: a snapshot is missing; %s", ErrCorrupt, first, index, remedy)
 	}
-	return st, s.checkLog(first)
+	return st, s.checkLog(first, index)
 }
 
 // checkLog reads the whole log: raft would find a damaged entry only when a
-// follower asks for it.
-func (s *stores) checkLog(first uint64) error {
+// follower asks for it. What is in the snapshot may be missing: a snapshot that
+// was restored on a live cluster leaves a hole before it.
+func (s *stores) checkLog(first, snapshot uint64) error {
 	last, err := s.logs.LastIndex()
 	if err != nil {
 		return fmt.Errorf("read registry log: %w", err)
@@ -154,7 +159,7 @@ func (s *stores) checkLog(first uint64) error {
 	for i := first; i > 0 && i <= last; i++ {
 		var l raft.Log
 		err := guarded(func() error { return s.logs.GetLog(i, &l) })
-		if err == nil {
+		if err == nil || i <= snapshot && errors.Is(err, raft.ErrLogNotFound) {
 			continue
 		}
 		if !errors.Is(err, ErrCorrupt) { // it is missing, or no entry at all

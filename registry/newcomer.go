@@ -1,0 +1,93 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+// newcomer keeps a member from voting before it knows what its vote is about.
+// A member whose disk was lost and that comes back under its old id has the vote
+// that it had, but not the entries that it has acknowledged: with it, members that
+// have never seen those could elect one of them, and what was committed would be
+// gone. Raft cannot tell it from one that never was there.
+//
+// So a member that starts with an empty disk helps to elect nobody but the first
+// leader of a new cluster, whose log has what a founder can have alone and no
+// more, until it has all that its leader has committed. The stage is on the disk.
+type newcomer struct {
+	stable    raft.StableStore
+	lastIndex func() uint64
+	applied   func() uint64
+	elected   func() string // id of the leader whose election was applied last
+	failed    func(error)
+	at        atomic.Uint64
+}
+
+// The stages.
+const (
+	established = iota // it may vote
+	blank              // it has never had an entry
+	catchingUp         // it has a leader who has more than it
+)
+
+// foundersLog is how many entries a founder can have that nobody else has: the
+// configuration, raft's empty entry and the barrier before the first command. It
+// may have been killed then.
+const foundersLog = 3
+
+var errNewcomer = errors.New("this member has yet to catch up after it lost its disk, or was added")
+
+// load reads the stage. Entries in the log of a blank member are those with which
+// it founds the cluster itself: others arrive after a change of its stage.
+func (n *newcomer) load() error {
+	stage, err := n.stable.GetUint64(keyNewcomer)
+	if err != nil && !notFound(err) {
+		return fmt.Errorf("read whether this member is new: %w", err)
+	}
+	n.at.Store(stage)
+	if stage == blank && n.lastIndex() > 0 {
+		n.become(established)
+	}
+	return nil
+}
+
+func (n *newcomer) stage() uint64 { return n.at.Load() }
+
+// become enters a stage. It is called for each call of a leader.
+func (n *newcomer) become(stage uint64) {
+	was := n.at.Load()
+	if was == stage || was == established {
+		return
+	}
+	if err := n.stable.SetUint64(keyNewcomer, stage); err != nil {
+		n.failed(fmt.Errorf("write whether this member is new: %w", err))
+		return
+	}
+	n.at.Store(stage)
+}
+
+// follow learns from entries of a leader. To a blank member the leader offers
+// first what comes after its own last entry: after the first in a new cluster.
+func (n *newcomer) follow(req *raft.AppendEntriesRequest) {
+	switch n.at.Load() {
+	case blank:
+		if n.lastIndex() > 0 || req.PrevLogEntry <= 1 {
+			n.become(established) // it founds, or takes part in it
+		} else {
+			n.become(catchingUp)
+		}
+	case catchingUp:
+		if req.LeaderCommitIndex > 0 && n.applied() >= req.LeaderCommitIndex && n.elected() == string(req.ID) {
+			n.become(established)
+		}
+	}
+}
+
+// abstains says whether this member must not vote for one whose log ends at an
+// index.
+func (n *newcomer) abstains(last uint64) bool {
+	return n.at.Load() != established && last > foundersLog
+}
