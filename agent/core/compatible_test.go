@@ -19,12 +19,12 @@ func attribute(name, text string) *mesos.Attribute {
 	return &mesos.Attribute{Name: &name, Type: mesos.Value_TEXT.Enum(), Text: &mesos.Value_Text{Value: &text}}
 }
 
-func rangesAttribute(name string, bounds ...uint64) *mesos.Attribute {
+func levels(bounds ...uint64) *mesos.Attribute {
 	r := &mesos.Value_Ranges{}
 	for i := 0; i < len(bounds); i += 2 {
 		r.Range = append(r.Range, &mesos.Value_Range{Begin: &bounds[i], End: &bounds[i+1]})
 	}
-	return &mesos.Attribute{Name: &name, Type: mesos.Value_RANGES.Enum(), Ranges: r}
+	return &mesos.Attribute{Name: new("level"), Type: mesos.Value_RANGES.Enum(), Ranges: r}
 }
 
 func domainOf(zone string) *mesos.DomainInfo {
@@ -69,16 +69,16 @@ func TestReconfigurationPolicies(t *testing.T) {
 		{"the same attribute twice", func(i *mesos.AgentInfo) { i.Attributes = append(i.Attributes, attribute("rack", "r1")) }, "additive any", "attributes were"},
 		{"another attribute", func(i *mesos.AgentInfo) { i.Attributes[0] = attribute("rack", "r2") }, "any", "attribute"},
 		{"no attribute", func(i *mesos.AgentInfo) { i.Attributes = nil }, "any", "attribute"},
-		{"a wider attribute", func(i *mesos.AgentInfo) { i.Attributes[1] = rangesAttribute("level", 1, 6) }, "additive any", "attributes were"},
-		{"an attribute in parts", func(i *mesos.AgentInfo) { i.Attributes[1] = rangesAttribute("level", 4, 5, 1, 3) }, "additive any", "attributes were"},
-		{"a narrower attribute", func(i *mesos.AgentInfo) { i.Attributes[1] = rangesAttribute("level", 1, 4) }, "any", "attribute"},
+		{"a wider attribute", func(i *mesos.AgentInfo) { i.Attributes[1] = levels(1, 6) }, "additive any", "attributes were"},
+		{"an attribute in parts", func(i *mesos.AgentInfo) { i.Attributes[1] = levels(4, 5, 1, 3) }, "additive any", "attributes were"},
+		{"a narrower attribute", func(i *mesos.AgentInfo) { i.Attributes[1] = levels(1, 4) }, "any", "attribute"},
 		{"another zone", func(i *mesos.AgentInfo) { i.Domain = domainOf("z2") }, "any", "domain was"},
 		{"no domain", func(i *mesos.AgentInfo) { i.Domain = nil }, "any", "domain was"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			before := &mesos.AgentInfo{
 				Id: &mesos.AgentID{Value: new("S0")}, Hostname: new("h"), Port: new(int32(5051)), Resources: parsed(t, all),
-				Attributes: []*mesos.Attribute{attribute("rack", "r1"), rangesAttribute("level", 1, 5)}, Domain: domainOf("z1"),
+				Attributes: []*mesos.Attribute{attribute("rack", "r1"), levels(1, 5)}, Domain: domainOf("z1"),
 			}
 			now := proto.CloneOf(before)
 			now.Id = nil
