@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz lint fmt generate conformance bench bench-allocator bench-ha soak-ha clean embedded
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha soak-ha clean embedded
 
 all: build
 
@@ -56,6 +56,10 @@ bench-ha: build ## print how fast masters fail over and agents come back; ARGS="
 SOAK ?= 10m
 soak-ha: build ## do harm to masters, agents and the network between them for SOAK, under a workload
 	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/netcluster -run TestSoak -soak $(SOAK) -timeout 0 -v
+
+SEEDS ?= 2000
+sim: ## simulate SEEDS clusters, ten virtual minutes each, under faults; FIRST=N begins at another seed
+	$(GO) test ./internal/sim -run 'TestSim$$' -v -seeds=$(SEEDS) -first=$(or $(FIRST),1) -timeout 0
 
 lint: $(TOOLS)/golangci-lint ## vet, format and lint
 	$(GO) vet ./...
