@@ -27,6 +27,10 @@ import (
 // dialPatience is how long a master that is to be added has to answer.
 const dialPatience = 2 * time.Second
 
+// silence is how long a member may not have answered its leader and still be
+// taken for alive.
+const silence = 3 * time.Second
+
 // registryRoutes are clusterd's own endpoints on what masters agree on, and the
 // one by which Mesos shows it.
 func (s *Server) registryRoutes(rt *httpapi.Router) {
@@ -103,9 +107,12 @@ func (s *Server) masterTable(st registry.Status) (members, others []registryapi.
 	}
 	health := make(map[string]string)
 	for _, h := range st.Health {
-		health[h.ID] = registryapi.Unhealthy
-		if h.Healthy {
+		switch {
+		case h.ID == st.Self.ID, h.LastContact > 0 && h.LastContact < silence:
 			health[h.ID] = registryapi.Healthy
+		case h.LastContact > 0:
+			health[h.ID] = registryapi.Unhealthy
+		default: // it has not answered this leader yet, who may be new
 		}
 	}
 	for _, m := range st.Members {

@@ -23,6 +23,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("CLUSTERD_MASTER", c.Master.Addr)
+			e.Setenv("MASTER_WORK_DIR", c.Master.WorkDir)
 			e.Setenv("HOME", e.WorkDir)
 			return nil
 		},

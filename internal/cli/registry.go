@@ -59,7 +59,7 @@ func registryCommand(e env) *cliv2.Command {
 			},
 			{
 				Name: "restore", Usage: "replace what a running cluster's registry holds by a backup, or found a new one from it (--work_dir)", ArgsUsage: "FILE",
-				Flags:  []cliv2.Flag{masterFlag(), workDir("empty `DIRECTORY` of a master that does not run"), force, yes},
+				Flags:  []cliv2.Flag{masterFlag(), workDir("empty `DIRECTORY` of a master that does not run"), force, yes, &cliv2.StringFlag{Name: "node_id", Usage: "with --work_dir: the master's --node_id, if it is to have one"}},
 				Action: action(runRestore),
 			},
 			{
@@ -139,9 +139,11 @@ func peerTable(st *registryapi.Status) *table {
 		state := "dead"
 		switch {
 		case m.Alive && m.Health == registryapi.Unhealthy:
-			state = "behind" // or cut off from the leader, but not from gossip
-		case m.Alive || m.Health == registryapi.Healthy:
+			state = "cut off" // from the leader, but not from gossip
+		case m.Alive:
 			state = "alive"
+		case m.Health == registryapi.Healthy:
+			state = "no gossip" // but it answers the leader
 		case !m.Known:
 			state = "unknown"
 		}

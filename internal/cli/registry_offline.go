@@ -1,27 +1,227 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
 
+	clusterdv1 "clusterd/api/clusterd/v1"
+	"clusterd/registry"
+	"clusterd/registry/dump"
 	"clusterd/registry/state"
 )
 
-// errNotBuilt is what the offline commands say until package registry has them.
-var errNotBuilt = errors.New("work on a directory is not built yet")
+// raftDir is where a master keeps its registry below its work directory.
+func raftDir(c *cliv2.Context) (string, error) {
+	if c.String("work_dir") == "" {
+		return "", withHint(fmt.Errorf("%w: --work_dir is needed", errUsage), "it is the --work_dir of a master that does not run")
+	}
+	return filepath.Join(c.String("work_dir"), "raft"), nil
+}
 
-func restoreDir(*cliv2.Context, env, []byte, *state.State) error { return errNotBuilt }
+// offline adds advice to what goes wrong with a directory.
+func offline(err error, c *cliv2.Context) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, registry.ErrNoRegistry):
+		return withHint(err, "--work_dir is the master's, above raft/")
+	case errors.Is(err, registry.ErrNotEmpty):
+		return withHint(err, "mv %s elsewhere first", filepath.Join(c.String("work_dir"), "raft"))
+	}
+	return err
+}
 
-func inspectDir(*cliv2.Context, env) error { return errNotBuilt }
+// restoreDir founds a new registry of one member from a backup.
+func restoreDir(c *cliv2.Context, e env, body []byte, restored *state.State) error {
+	dir, err := raftDir(c)
+	if err != nil {
+		return err
+	}
+	if err := registry.RestoreDir(dir, c.String("node_id"), bytes.NewReader(body)); err != nil {
+		return offline(err, c)
+	}
+	fmt.Fprintf(e.out, "founded a registry of one member in %s, of cluster %s\n", dir, restored.ClusterID())
+	if err := printCounts(e.out, dump.Count(restored)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(e.out, "start the master there; it must run as who owns these files\n")
+	return err
+}
 
-func runRecover(*cliv2.Context, env) error { return errNotBuilt }
+// runRecover makes a surviving member go on alone.
+func runRecover(c *cliv2.Context, e env) error {
+	if _, err := positional(c, 0, 0); err != nil {
+		return err
+	}
+	dir, err := raftDir(c)
+	if err != nil {
+		return err
+	}
+	in, err := registry.InspectDir(dir)
+	if err != nil {
+		return offline(err, c)
+	}
+	if err := in.Close(); err != nil {
+		return err
+	}
+	var others []string
+	own := false
+	for _, m := range in.Members {
+		if m.ID == in.ServerID {
+			own = m.Voter
+		} else {
+			others = append(others, m.ID+" at "+m.Addr)
+		}
+	}
+	switch {
+	case !own:
+		return withHint(fmt.Errorf("%s has no vote in the registry of %s", in.ServerID, dir), "recover from a member that has one, or restore a backup")
+	case len(others) == 0:
+		fmt.Fprintf(e.out, "%s is the only member already\n", in.ServerID)
+		return nil
+	case !c.Bool("yes"):
+		fmt.Fprintf(e.out, "%s holds cluster %s up to log index %d of term %d. Its other members\n  %s\nwould be members no more. "+
+			"What only they have is lost, and they must never be started again with their disks.\n",
+			in.ServerID, in.State.ClusterID(), in.LastIndex, in.CurrentTerm, strings.Join(others, "\n  "))
+		return confirmed(c, "gives the other members up")
+	}
+	if err := registry.RecoverDir(dir); err != nil {
+		return offline(err, c)
+	}
+	fmt.Fprintf(e.out, "%s is the only member of cluster %s now\n", in.ServerID, in.State.ClusterID())
+	if err := printCounts(e.out, dump.Count(in.State)); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.out, "start this master, then others with empty work directories and --join")
+	return err
+}
 
-// printJSON shows a value and a registry beside it.
-func printJSON(e env, value any, registry []byte) error {
-	b, err := json.Marshal(map[string]any{"directory": value, "registry": json.RawMessage(registry)})
+// directory is what -o json shows of a work directory beside the registry.
+type directory struct {
+	ServerID     string            `json:"server_id"`
+	Term         uint64            `json:"term"`
+	VotedFor     string            `json:"voted_for,omitempty"`
+	VoteTerm     uint64            `json:"vote_term"`
+	FirstIndex   uint64            `json:"first_index"`
+	LastIndex    uint64            `json:"last_index"`
+	Snapshots    []directorySnap   `json:"snapshots"`
+	Members      []directoryMember `json:"members"`
+	MembersIndex uint64            `json:"members_index"`
+	Log          []directoryEntry  `json:"log"`
+}
+
+type directorySnap struct {
+	ID    string `json:"id"`
+	Index uint64 `json:"index"`
+	Term  uint64 `json:"term"`
+	Bytes int64  `json:"bytes"`
+}
+
+type directoryMember struct {
+	ID      string `json:"id"`
+	Address string `json:"address"`
+	Voter   bool   `json:"voter"`
+}
+
+type directoryEntry struct {
+	Index    uint64            `json:"index"`
+	Term     uint64            `json:"term"`
+	Type     string            `json:"type"`
+	Time     string            `json:"time,omitempty"`
+	Build    string            `json:"build,omitempty"`
+	Commands []string          `json:"commands,omitempty"`
+	Members  []directoryMember `json:"members,omitempty"`
+}
+
+// inspectDir shows what a master that does not run has on its disk.
+func inspectDir(c *cliv2.Context, e env) (err error) {
+	dir, err := raftDir(c)
+	if err != nil {
+		return err
+	}
+	in, err := registry.InspectDir(dir)
+	if err != nil {
+		return offline(err, c)
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	format := c.String("output")
+	if format == "json" {
+		d, err := describeDir(in)
+		if err != nil {
+			return err
+		}
+		return printState(e, format, in.State, nil, d)
+	}
+	about := [][]string{
+		{"member", in.ServerID},
+		{"term", fmt.Sprint(in.CurrentTerm)},
+		{"log", fmt.Sprintf("index %d to %d", in.FirstIndex, in.LastIndex)},
+	}
+	if in.VotedFor != "" {
+		about = append(about, []string{"vote", fmt.Sprintf("for %s in term %d", in.VotedFor, in.VoteTerm)})
+	}
+	for _, s := range in.Snapshots {
+		about = append(about, []string{"snapshot", fmt.Sprintf("up to index %d of term %d, %d bytes", s.Index, s.Term, s.Size)})
+	}
+	for _, m := range in.Members {
+		role := "voter"
+		if !m.Voter {
+			role = "no vote yet"
+		}
+		about = append(about, []string{"members", fmt.Sprintf("%s at %s, %s", m.ID, m.Addr, role)})
+	}
+	return printState(e, format, in.State, about, nil)
+}
+
+func describeDir(in *registry.Inspection) (*directory, error) {
+	d := &directory{
+		ServerID: in.ServerID, Term: in.CurrentTerm, VotedFor: in.VotedFor, VoteTerm: in.VoteTerm,
+		FirstIndex: in.FirstIndex, LastIndex: in.LastIndex, Members: describeMembers(in.Members), MembersIndex: in.MembersIndex,
+	}
+	for _, s := range in.Snapshots {
+		d.Snapshots = append(d.Snapshots, directorySnap{s.ID, s.Index, s.Term, s.Size})
+	}
+	for entry, err := range in.Entries() {
+		if err != nil {
+			return nil, err
+		}
+		de := directoryEntry{
+			Index: entry.Index, Term: entry.Term, Type: entry.Type, Build: entry.Entry.GetBuildVersion(),
+			Commands: commandKinds(entry.Entry), Members: describeMembers(entry.Members),
+		}
+		if !entry.AppendedAt.IsZero() {
+			de.Time = entry.AppendedAt.UTC().Format(time.RFC3339Nano)
+		}
+		d.Log = append(d.Log, de)
+	}
+	return d, nil
+}
+
+func describeMembers(members []registry.Member) (all []directoryMember) {
+	for _, m := range members {
+		all = append(all, directoryMember{m.ID, m.Addr, m.Voter})
+	}
+	return all
+}
+
+// commandKinds names the commands of an entry.
+func commandKinds(e *clusterdv1.Entry) (kinds []string) {
+	for _, c := range e.GetCommands() {
+		kinds = append(kinds, c.GetKind().String())
+	}
+	return kinds
+}
+
+// printJSON shows a directory and the registry in it.
+func printJSON(e env, dir any, held []byte) error {
+	b, err := json.Marshal(map[string]any{"directory": dir, "registry": json.RawMessage(held)})
 	if err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}

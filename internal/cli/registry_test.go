@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,7 +50,8 @@ func await(t *testing.T, what string, holds func() bool) {
 }
 
 // TestRegistryOfThree is an operator's day with three real masters: looking,
-// moving the leadership, a backup, a dead master, a lost majority.
+// moving the leadership, a backup, a dead master, the backup put back, a
+// lost majority.
 func TestRegistryOfThree(t *testing.T) {
 	c := testcluster.Start(t, testcluster.Options{Masters: 3})
 	var all []string
@@ -108,13 +110,21 @@ func TestRegistryOfThree(t *testing.T) {
 		}
 		return false
 	})
-	if out := mustRun(t, "registry", "peers", "--master", masters); !strings.Contains(out, "dead") {
-		t.Errorf("peers says %q", out)
-	}
-	mustRun(t, "registry", "remove", "--master", masters, gone.ID)
+	await(t, "it is shown as dead", func() bool {
+		return strings.Contains(mustRun(t, "registry", "peers", "--master", masters), " dead ")
+	})
+	await(t, "the leader knows it too, and it is removed", func() bool {
+		code, _, errOut := command("registry", "remove", "--master", masters, gone.ID)
+		if code != ExitOK && !strings.Contains(errOut, "stop it first") {
+			t.Fatal(errOut)
+		}
+		return code == ExitOK
+	})
 	if st = peersOf(t, masters); len(st.Members) != 2 {
 		t.Errorf("%d members remain, want 2: %+v", len(st.Members), st.Members)
 	}
+
+	testRestore(t, masters, backup, st.Epoch)
 
 	// One of two is no majority: nobody leads, which is said, and a stale backup works.
 	last := byHTTP[members[true][0].HTTP]
@@ -130,4 +140,85 @@ func TestRegistryOfThree(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(backup), ".*")); err != nil || len(left) > 0 {
 		t.Errorf("%v is left behind: %v", left, err)
 	}
+}
+
+// testRestore puts a backup back into the running cluster.
+func testRestore(t *testing.T, masters, backup string, epoch uint64) {
+	t.Helper()
+	if code, _, errOut := command("registry", "restore", "--master", masters, backup); code != ExitUsage || !strings.Contains(errOut, "needs --yes") {
+		t.Errorf("restore without --yes: %d %s", code, errOut)
+	}
+	out := mustRun(t, "registry", "restore", "--yes", "--master", masters, backup)
+	if !strings.Contains(out, "1 agents") {
+		t.Errorf("restore says %q", out)
+	}
+	if st := peersOf(t, masters); st.Epoch <= epoch || st.Counts.Agents != 1 {
+		t.Errorf("after restore: epoch %d after %d, %+v", st.Epoch, epoch, st.Counts)
+	}
+	if _, err := os.Stat(backup); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRecoverAfterALostMajority: two of three masters are gone for good with their
+// disks; the third begins anew, is joined by another, and nothing is forgotten.
+func TestRecoverAfterALostMajority(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{Masters: 3})
+	leader, err := c.Leader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before registryapi.Status
+	await(t, "every master knows the agent", func() bool {
+		before = peersOf(t, leader.Addr)
+		n := 0
+		for _, m := range c.Masters {
+			if peersOf(t, m.Addr).Counts.Agents == 1 {
+				n++
+			}
+		}
+		return n == 3 && len(before.Members) == 3
+	})
+	survivor := c.Masters[0]
+	for _, m := range c.Masters {
+		m.Kill()
+	}
+	for _, m := range c.Masters[1:] {
+		if err := os.RemoveAll(m.WorkDir); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// Asked first, it says what would be given up, and changes nothing.
+	dir := "--work_dir=" + survivor.WorkDir
+	code, out, errOut := command("registry", "recover", dir)
+	if code != ExitUsage || !strings.Contains(errOut, "needs --yes") || strings.Count(out, " at 127.0.0.1:") != 2 {
+		t.Errorf("recover without --yes: %d\n%s%s", code, out, errOut)
+	}
+	if out := mustRun(t, "registry", "inspect", dir); strings.Count(out, "members ") != 3 {
+		t.Errorf("before: inspect says\n%s", out)
+	}
+	if out := mustRun(t, "registry", "recover", "--yes", dir); !strings.Contains(out, "is the only member of cluster "+before.ClusterID) || !strings.Contains(out, "1 agents") {
+		t.Errorf("recover says\n%s", out)
+	}
+	if out := mustRun(t, "registry", "inspect", dir); strings.Count(out, "members ") != 1 {
+		t.Errorf("after: inspect says\n%s", out)
+	}
+
+	// The same cluster with the same agent, to which another master is added.
+	for _, m := range []*testcluster.Process{survivor, c.Masters[1]} {
+		if err := m.Start(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "the survivor leads and the agent is back", func() bool {
+		st := peersOf(t, survivor.Addr)
+		return st.Leads && st.ClusterID == before.ClusterID && st.Epoch > before.Epoch && st.Counts.Agents == 1
+	})
+	if err := c.WaitAgents(1); err != nil {
+		t.Error(err)
+	}
+	await(t, "the new master is a member", func() bool {
+		return len(peersOf(t, survivor.Addr).Members) == 2
+	})
 }

@@ -72,8 +72,8 @@ type Member struct {
 	Alive  bool   `json:"alive"`
 	Format uint32 `json:"format,omitempty"`
 	Build  string `json:"build,omitempty"`
-	// Health is what the leader sees of a member, empty elsewhere: Healthy or
-	// Unhealthy. It is unhealthy if it does not answer or does not keep up.
+	// Health is Healthy if the member answers its leader, Unhealthy if it no longer
+	// does, and empty where that is not known: it is on the leader only.
 	Health string `json:"health,omitempty"`
 	// Voter says that its vote counts; one that was just added catches up first.
 	Voter bool `json:"voter"`
