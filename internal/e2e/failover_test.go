@@ -178,34 +178,19 @@ func clusterID(t *testing.T, c *testcluster.Cluster) string {
 	return id
 }
 
-// runs looks into /state for a connected framework with one running task.
+// runs wants a connected framework with one running task.
 func runs(c *testcluster.Cluster, framework, task string) error {
-	body, err := c.State()
+	s, err := look(c)
 	if err != nil {
 		return err
 	}
-	var state struct {
-		Frameworks []struct {
-			ID        string
-			Connected bool
-			Tasks     []struct{ ID, State string }
-		}
-	}
-	if err := json.Unmarshal([]byte(body), &state); err != nil {
-		return err
-	}
-	for _, f := range state.Frameworks {
-		if f.ID == framework && f.Connected && len(f.Tasks) == 1 && f.Tasks[0].ID == task && f.Tasks[0].State == "TASK_RUNNING" {
-			return nil
-		}
-	}
-	return fmt.Errorf("frameworks are %+v, want %s connected with running %s", state.Frameworks, framework, task)
+	return s.runs(framework, task)
 }
 
 // follows wants a master to send clients to the leader, which is another one.
 func follows(c *testcluster.Cluster, m *testcluster.Process) error {
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := client.Get("http://" + m.Addr + "/state?x=1") //nolint:noctx // a test
+	res, err := client.Get("http://" + m.Addr + "/state?x=1")
 	if err != nil {
 		return err
 	}

@@ -83,28 +83,42 @@ func TestRestartKeeps(t *testing.T) {
 
 // sameCluster looks into /state for an agent, a connected framework and its task.
 func sameCluster(c *testcluster.Cluster, agent, framework, task string) error {
-	body, err := testcluster.Get("http://" + c.Master.Addr + "/state")
+	s, err := look(c)
+	if err == nil && (len(s.Slaves) != 1 || s.Slaves[0].ID != agent) {
+		err = fmt.Errorf("agents are %v, want %s", s.Slaves, agent)
+	}
 	if err != nil {
 		return err
 	}
-	var state struct {
-		Slaves     []struct{ ID string }
-		Frameworks []struct {
-			ID        string
-			Connected bool
-			Tasks     []struct{ ID, State string }
-		}
+	return s.runs(framework, task)
+}
+
+// clusterState is what tests read of /state.
+type clusterState struct {
+	Slaves     []struct{ ID string }
+	Frameworks []struct {
+		ID        string
+		Connected bool
+		Tasks     []struct{ ID, State string }
 	}
-	if err := json.Unmarshal([]byte(body), &state); err != nil {
-		return err
+}
+
+// look asks the leading master.
+func look(c *testcluster.Cluster) (clusterState, error) {
+	var s clusterState
+	body, err := c.State()
+	if err == nil {
+		err = json.Unmarshal([]byte(body), &s)
 	}
-	if len(state.Slaves) != 1 || state.Slaves[0].ID != agent {
-		return fmt.Errorf("agents are %v, want %s", state.Slaves, agent)
-	}
-	for _, f := range state.Frameworks {
+	return s, err
+}
+
+// runs wants a connected framework with one running task.
+func (s *clusterState) runs(framework, task string) error {
+	for _, f := range s.Frameworks {
 		if f.ID == framework && f.Connected && len(f.Tasks) == 1 && f.Tasks[0].ID == task && f.Tasks[0].State == "TASK_RUNNING" {
 			return nil
 		}
 	}
-	return fmt.Errorf("frameworks are %+v, want %s connected with running %s", state.Frameworks, framework, task)
+	return fmt.Errorf("frameworks are %+v, want %s connected with running %s", s.Frameworks, framework, task)
 }
