@@ -75,8 +75,8 @@ type Violation struct {
 	Last []string
 }
 
-// Error says what was violated and how to see it again.
-func (v *Violation) Error() string {
+// String says what was violated and how to see it again.
+func (v *Violation) String() string {
 	return fmt.Sprintf("seed %d, after %.3f s: %s: %s (go test ./internal/sim -run TestSim -seed=%d -v)",
 		v.Seed, v.At.Seconds(), v.Invariant, v.Text, v.Seed)
 }
@@ -121,12 +121,9 @@ type taskTruth struct {
 	framework, id string
 	starts        int
 	in            *container // that it runs in
-	// reported is the last state that an executor had acknowledged, on the agent of
-	// the id.
+	// reported is how the task ended, as its executor had it acknowledged.
 	reported   mesos.TaskState
 	isReported bool
-	agent      string
-	checkpoint bool
 }
 
 func (w *World) truth(framework, id string) *taskTruth {
@@ -174,7 +171,7 @@ func (w *World) acts(t *term) {
 }
 
 // checkCommit looks at what an entry did to the registry.
-func (w *World) checkCommit(before, after *state.State, e *entry, results []error) {
+func (w *World) checkCommit(after *state.State, e *entry, results []error) {
 	for i, c := range e.cmds {
 		w.trace.mix(uint64(c.GetKind()) << 8)
 		if w.trace.on {
@@ -183,7 +180,7 @@ func (w *World) checkCommit(before, after *state.State, e *entry, results []erro
 		if i < len(results) && results[i] != nil {
 			w.fail(RegistryTakes, "%s: %v", c.GetKind(), results[i])
 		}
-		w.checkCommand(before, c)
+		w.checkCommand(c)
 	}
 	for d := range after.Gone() {
 		id := d.GetAgentId().GetValue()
@@ -219,7 +216,7 @@ func (w *World) commandText(c *clusterdv1.Command) string {
 }
 
 // checkCommand follows what concerns frameworks.
-func (w *World) checkCommand(before *state.State, c *clusterdv1.Command) {
+func (w *World) checkCommand(c *clusterdv1.Command) {
 	switch c.GetKind() {
 	case clusterdv1.Command_PRUNE_AGENTS:
 		w.pruned(c)

@@ -87,7 +87,6 @@ func (m *machine) clear() {
 type shellContainer struct {
 	launching bool
 	unwanted  bool
-	lost      bool // known from the checkpoint, and not there
 	cancel    func()
 }
 

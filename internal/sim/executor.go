@@ -15,26 +15,25 @@ import (
 // task, or one of a framework's own that runs several tasks. It does what api/client
 // executors do: subscribes again and again, repeats what was not acknowledged.
 type executor struct {
-	w           *World
-	c           *container
-	framework   string
-	id          string
-	command     bool
-	checkpoint  bool
-	recovery    time.Duration
-	dead        bool
-	stream      *execStream // of the present subscription
-	subscribed  bool
-	connecting  bool
-	hangs       bool
-	lostAt      time.Time
-	everUp      bool
-	shutting    bool
-	tasks       []*execTask
-	unacked     []*mesos.TaskStatus // oldest first
-	outbox      []*mesos.TaskStatus // not accepted by the agent yet
-	calling     bool
-	callAttempt int
+	w          *World
+	c          *container
+	framework  string
+	id         string
+	command    bool
+	checkpoint bool
+	recovery   time.Duration
+	dead       bool
+	stream     *execStream // of the present subscription
+	subscribed bool
+	connecting bool
+	hangs      bool
+	lostAt     time.Time
+	everUp     bool
+	shutting   bool
+	tasks      []*execTask
+	unacked    []*mesos.TaskStatus // oldest first
+	outbox     []*mesos.TaskStatus // not accepted by the agent yet
+	calling    bool
 }
 
 // execTask is a task that the executor runs or ran.
@@ -86,8 +85,8 @@ func (x *executor) die() {
 }
 
 // exit ends the process from within.
-func (x *executor) exit(status int) {
-	x.later(0, func() { x.c.end(status) })
+func (x *executor) exit() {
+	x.later(0, func() { x.c.end(0) })
 }
 
 // execStream is a subscription, seen from both sides.
@@ -327,9 +326,9 @@ func (x *executor) shutdown() {
 			x.finish(t, mesos.TaskState_TASK_KILLED)
 		}
 	}
-	x.later(time.Second, func() { x.exit(0) })
+	x.later(time.Second, func() { x.exit() })
 	if len(x.unacked) == 0 {
-		x.exit(0)
+		x.exit()
 	}
 }
 
@@ -410,11 +409,11 @@ func (x *executor) acknowledged(uuid []byte) {
 		if t.ended && terminal(st.GetState()) {
 			t.truth.durable(st.GetState())
 			if x.command {
-				x.exit(0)
+				x.exit()
 			}
 		}
 		if x.shutting && len(x.unacked) == 0 {
-			x.exit(0)
+			x.exit()
 		}
 		return
 	}

@@ -14,7 +14,7 @@ const (
 	requestTimeout = 10 * time.Second
 	// maxHeld is how much may wait in a connection that does not move before the
 	// sender cuts it off: the bounded queues of links and streams, in small.
-	maxHeld = 150
+	maxHeld = 40
 )
 
 // host is a machine: it has a clock and a place in the network.
@@ -152,32 +152,35 @@ func (n *network) connect(a, b *host) (*end, *end) {
 	return ea, eb
 }
 
-// send queues a message to the other end. It reports false when the queue is full:
-// the connection is then over at this end.
-func (e *end) send(m any) bool {
+// send queues a message to the other end. When the queue is full the connection is
+// over at this end, which hears of it soon.
+func (e *end) send(m any) {
 	if e.over {
-		return true
+		return
 	}
 	p := e.peer
-	return e.transmit(func() {
+	e.transmit(func() {
 		if !p.over && p.deliver != nil {
 			p.deliver(m)
 		}
 	})
 }
 
-func (e *end) transmit(f func()) bool {
+func (e *end) transmit(f func()) {
 	n := e.c.n
-	if len(e.held) > 0 || !n.reaches(e.host, e.peer.host) {
-		if len(e.held) >= maxHeld {
-			e.shut("the peer is too slow: the queue is full", false)
-			return false
-		}
-		e.held = append(e.held, f)
-		return true
+	if len(e.held) == 0 && n.reaches(e.host, e.peer.host) {
+		e.post(f)
+		return
 	}
-	e.post(f)
-	return true
+	e.held = append(e.held, f)
+	if len(e.held) <= maxHeld {
+		return
+	}
+	n.w.faults["queue full"]++
+	e.vanish(true)
+	if e.closed != nil {
+		n.clock.After(0, func() { e.closed("the peer is too slow: the queue is full") })
+	}
 }
 
 func (e *end) post(f func()) {

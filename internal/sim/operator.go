@@ -5,12 +5,12 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/maintenance"
 	opapi "clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/quota"
-
-	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // operator is a person, or a program, who changes the cluster: one call at a time,
@@ -125,10 +125,10 @@ func (o *operator) ask(master int, c *opapi.Call, redirects int, done func(int))
 
 // keep settles what a setting is after a call.
 func (p *promise) keep(value string, status int) {
-	switch {
-	case status == 200:
+	switch status {
+	case 200:
 		p.values = []string{value}
-	case status == 0:
+	case 0:
 		if !slices.Contains(p.values, value) {
 			p.values = append(p.values, value)
 		}

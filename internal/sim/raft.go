@@ -77,7 +77,6 @@ type member struct {
 
 	onLead  func() // all that was committed is applied
 	onLost  func()
-	onApply func()
 	elected time.Time
 }
 
@@ -564,6 +563,6 @@ func (w *World) commit(n int, e *entry) []error {
 	p.entries = append(p.entries, e)
 	p.states = append(p.states, after)
 	p.results = append(p.results, results)
-	w.checkCommit(before, after, e, results)
+	w.checkCommit(after, e, results)
 	return results
 }

@@ -514,7 +514,7 @@ func (f *framework) offer(o *mesos.Offer) {
 	delete(f.offers, id)
 	accept := &scheduler.Call_Accept{
 		OfferIds: []*mesos.OfferID{o.Id},
-		Filters:  &mesos.Filters{RefuseSeconds: new(float64(f.w.rng.IntN(6)))},
+		Filters:  &mesos.Filters{RefuseSeconds: new([]float64{0.5, 3, 5, 5, 10, 20}[f.w.rng.IntN(6)])},
 	}
 	left := resources.MustFromProto(o.Resources)
 	live := 0

@@ -3,7 +3,9 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"os"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"strings"
 	"sync"
@@ -11,6 +13,12 @@ import (
 	"testing"
 	"time"
 )
+
+// TestMain gives the collector less to do: worlds are short-lived.
+func TestMain(m *testing.M) {
+	debug.SetGCPercent(400)
+	os.Exit(m.Run())
+}
 
 var (
 	oneSeed   = flag.Uint64("seed", 0, "run this seed only; with -v its trace is printed")

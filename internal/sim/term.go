@@ -90,6 +90,7 @@ func newTerm(m *master, s *state.State) *term {
 		rec.Quotas = nil
 	case BreakForgetGone:
 		rec.Gone = nil
+	default:
 	}
 	t.core = core.New(cfg, rec, t.alloc, m.host.now())
 	t.arm()

@@ -146,7 +146,6 @@ type World struct {
 	faults     map[string]int // that happened, by kind
 	peace      bool           // no faults any more
 	said       uint64         // counts what masters gossip
-	probing    bool
 
 	books
 	violation *Violation

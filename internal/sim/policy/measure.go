@@ -306,13 +306,12 @@ const recoveredPart = 0.99
 
 // look notes how far the cluster has recovered.
 func (f *failure) look() {
-	if f.since() <= 0 {
+	if f.since() <= 0 || f.recovered >= 0 {
 		return
 	}
 	used := float64(f.w.used.cpus)
 	f.least = min(f.least, used)
 	switch {
-	case f.recovered >= 0:
 	case used < f.before*recoveredPart:
 		f.dipped = true
 	case f.Kind == FailMaster && f.back < 0: // it may yet get worse

@@ -125,7 +125,8 @@ type Outcome struct {
 	Back *time.Duration `json:"agents_back_ns"`
 	// FirstOffer is when the next master made its first offer.
 	FirstOffer *time.Duration `json:"first_offer_ns"`
-	// Before and Least are the parts of the cluster's cpus that were in use.
+	// Before and Least are the parts of the cluster's cpus that were in use before, and
+	// at the worst until it had recovered.
 	Before float64 `json:"cpus_before"`
 	Least  float64 `json:"cpus_least"`
 	// Recovered is when 99 % of what was used before was used again, to the next
