@@ -11,6 +11,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -130,14 +131,15 @@ type identity struct {
 
 	mu sync.Mutex
 	// mu guards what follows.
-	pinned string               // the cluster that fills this member's log, before it has applied its id
-	said   map[string]time.Time // when a refusal was last logged
+	pinned string // the cluster that fills this member's log, before it has applied its id
+
+	said sayings // refusals that were logged
 }
 
 func newIdentity(id raft.ServerID, o *Options) *identity {
 	return &identity{
 		id: id, build: o.BuildVersion, format: o.format, nonce: rand.Text(), version: handshakeVersion, log: o.Logger,
-		ready: make(chan struct{}), said: make(map[string]time.Time),
+		ready: make(chan struct{}),
 	}
 }
 
@@ -178,18 +180,9 @@ func (i *identity) judge(h *hello) string {
 // complain logs a refusal, but the same one only now and then: who is refused
 // tries again many times a second.
 func (i *identity) complain(key, msg string, fields func(*zerolog.Event) *zerolog.Event) {
-	const every, most = 30 * time.Second, 1000
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	now := time.Now()
-	key = msg + key
-	if last, ok := i.said[key]; ok && now.Sub(last) < every {
+	if i.said.again(msg + key) {
 		return
 	}
-	if len(i.said) >= most {
-		clear(i.said)
-	}
-	i.said[key] = now
 	fields(i.log.Warn()).Msg(msg)
 }
 
@@ -206,7 +199,7 @@ func (i *identity) receive(ctx context.Context, c net.Conn) error {
 	h, err := readHello(c)
 	host, _, _ := net.SplitHostPort(c.RemoteAddr().String()) // whole if it has no port
 	if err != nil {
-		i.complain(host+err.Error(), "refused a raft connection", func(e *zerolog.Event) *zerolog.Event {
+		i.complain(host+reason(err), "refused a raft connection", func(e *zerolog.Event) *zerolog.Event {
 			return e.Str("from", c.RemoteAddr().String()).Str("because", tlsHint(err).Error())
 		})
 		return err
@@ -225,18 +218,23 @@ func (i *identity) receive(ctx context.Context, c net.Conn) error {
 	return c.SetDeadline(time.Time{})
 }
 
+// reason is an error without the ports, which are others each time.
+func reason(err error) string {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op + op.Err.Error()
+	}
+	return err.Error()
+}
+
 // greet is the dialer's side of the handshake.
 func (i *identity) greet(c net.Conn, to string) error {
 	h := i.hello(to)
-	if _, err := c.Write(h.encode()); err != nil {
-		return tlsHint(err)
+	if _, err := c.Write(h.encode()); err != nil { // the TLS handshake is in it
+		return hangup(err)
 	}
 	answer, err := readHello(c)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = errors.New("it hung up at the handshake")
-	}
 	if err != nil {
-		return tlsHint(err)
+		return hangup(err)
 	}
 	if answer.to != "" {
 		return errors.New(answer.to)
@@ -245,9 +243,19 @@ func (i *identity) greet(c net.Conn, to string) error {
 	return nil
 }
 
+// hangup says in our words what went wrong on the dialer's side.
+func hangup(err error) error {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, end) {
+			return errors.New("it hung up at the handshake; its own log says why")
+		}
+	}
+	return tlsHint(err)
+}
+
 // refused is a connection that this master could not make.
 func (i *identity) refused(to, addr string, err error) error {
-	i.complain(to+addr+err.Error(), "another master does not take the raft connection", func(e *zerolog.Event) *zerolog.Event {
+	i.complain(to+addr+reason(err), "another master does not take the raft connection", func(e *zerolog.Event) *zerolog.Event {
 		return e.Str("id", to).Str("addr", addr).Str("because", err.Error())
 	})
 	return fmt.Errorf("raft connection to master %s at %s: %w", to, addr, err)

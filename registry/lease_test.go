@@ -50,7 +50,7 @@ func TestLeadershipsDoNotOverlap(t *testing.T) {
 	for _, r := range c.running() {
 		wg.Go(func() { watchReigns(r, &mu, &reigns) })
 	}
-	for range 14 {
+	for range 10 {
 		l := c.leader()
 		who := string(l.r.id)
 		switch rnd.IntN(5) {
@@ -83,7 +83,7 @@ func TestLeadershipsDoNotOverlap(t *testing.T) {
 	wg.Wait()
 	checkReigns(t, reigns)
 	t.Logf("%d leaderships", len(reigns))
-	if len(reigns) < 14 {
+	if len(reigns) < 10 {
 		t.Errorf("only %d leaderships", len(reigns))
 	}
 }
@@ -155,7 +155,7 @@ func TestRestartedFollowerKeepsItsPromise(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
-	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout = 2 * time.Second })
+	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout = time.Second })
 	l := c.leader()
 	start := time.Now()
 	if err := l.r.Resign(t.Context()); err != nil {

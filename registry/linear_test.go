@@ -144,7 +144,7 @@ func TestLinearizable(t *testing.T) {
 				clients[i] = &client{id: i, begun: begun, rnd: rand.New(rand.NewPCG(seed, uint64(10+i)))}
 				wg.Go(func() { clients[i].run(ctx, c.running) })
 			}
-			torment(t, c, rnd, 12)
+			torment(t, c, rnd, 9)
 			c.leader()
 			pause(ctx, 100*time.Millisecond)
 			stop()
