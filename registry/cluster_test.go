@@ -2,10 +2,12 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -211,7 +213,7 @@ func (c *cluster) start(name, addr string) *Registry {
 	if c.adjust != nil {
 		c.adjust(&opts)
 	}
-	r, err := Open(context.Background(), opts)
+	r, err := openAtPort(opts)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -220,6 +222,17 @@ func (c *cluster) start(name, addr string) *Registry {
 	c.members[name] = r
 	c.mu.Unlock()
 	return r
+}
+
+// openAtPort opens a member at a port that it had before. Another process on the
+// machine may use it for a connection of its own meanwhile.
+func openAtPort(opts Options) (*Registry, error) {
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		r, err := Open(context.Background(), opts)
+		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
+			return r, err
+		}
+	}
 }
 
 func (c *cluster) get(name string) *Registry {

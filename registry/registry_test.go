@@ -24,7 +24,14 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		child(dir)
+		switch {
+		case os.Getenv(childOf) != "":
+			groupChild(dir, os.Getenv(childOf))
+		case os.Getenv(childRestore) != "":
+			restoreChild(dir)
+		default:
+			child(dir)
+		}
 		return
 	}
 	goleak.VerifyTestMain(m)
