@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/hashicorp/raft"
+	"github.com/rs/zerolog"
 )
 
 // bbolt keeps checksums of its two meta pages only. What must not change by itself
@@ -63,7 +64,10 @@ func (c *checkedLogs) StoreLogs(logs []*raft.Log) error {
 // checkedStable is a stable store that notices changed bits. A value is a mark,
 // then the value, then the checksum of key and value. The mark is of two bytes,
 // neither of which is in an id, so that one of them is left when a bit changes.
-type checkedStable struct{ raft.StableStore }
+type checkedStable struct {
+	raft.StableStore
+	log zerolog.Logger
+}
 
 const checkedMark = 1
 
@@ -71,10 +75,15 @@ func valueSum(key, v []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v)
 }
 
-// Set writes a value.
+// Set writes a value. When that is not possible raft panics, since a term or a
+// vote that is not on the disk must not be acted on; the log says why before.
 func (c *checkedStable) Set(key, v []byte) error {
 	b := append([]byte{checkedMark, checkedMark}, v...)
-	return c.StableStore.Set(key, binary.BigEndian.AppendUint32(b, valueSum(key, v)))
+	err := c.StableStore.Set(key, binary.BigEndian.AppendUint32(b, valueSum(key, v)))
+	if err != nil {
+		c.log.Error().Err(err).Str("key", string(key)).Msg("registry cannot write to its disk: this master stops")
+	}
+	return err
 }
 
 // Get reads and checks a value.

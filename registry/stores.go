@@ -74,7 +74,7 @@ func openStores(o *Options) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &stores{logs: cache, stable: &checkedStable{db}, snaps: &checkedSnapshots{snaps, filepath.Join(o.Dir, "snapshots")}, close: db.Close}, nil
+	return &stores{logs: cache, stable: &checkedStable{db, o.Logger}, snaps: &checkedSnapshots{snaps, filepath.Join(o.Dir, "snapshots")}, close: db.Close}, nil
 }
 
 func (o *Options) wrap(l raft.LogStore) raft.LogStore {
