@@ -19,5 +19,10 @@
 //	raft.db        raft-boltdb: the log, the term, the vote, the id of this member
 //	snapshots/     up to 2 snapshots, each a stream of clusterd.v1.SnapshotRecord
 //
+// Several members are a group: they make sure of each other at the begin of a
+// connection, come and go by what gossip tells the leader, and are inspected,
+// restored and recovered on the disk by [InspectDir], [RestoreDir] and
+// [RecoverDir].
+//
 // All methods may be called from any goroutine. server imports this package.
 package registry
