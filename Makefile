@@ -55,7 +55,7 @@ bench-ha: build ## print how fast masters fail over and agents come back; ARGS="
 
 SOAK ?= 10m
 soak-ha: build ## do harm to masters, agents and the network between them for SOAK, under a workload
-	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/netcluster -run TestSoak -soak $(SOAK) -timeout 0 -v
+	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/netcluster -run TestSoak -soak=$(SOAK) -timeout 0 -v
 
 SEEDS ?= 2000
 sim: ## simulate SEEDS clusters, ten virtual minutes each, under faults; FIRST=N begins at another seed

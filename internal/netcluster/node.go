@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,6 +30,12 @@ type Node struct {
 	from *http.Client // speaks from the test's own host
 	cmd  *exec.Cmd
 	done chan struct{}
+}
+
+// SetFlag sets a flag of the command line, from the next start on.
+func (n *Node) SetFlag(name, value string) {
+	start := "--" + name + "="
+	n.Args = append(slices.DeleteFunc(n.Args, func(a string) bool { return strings.HasPrefix(a, start) }), start+value)
 }
 
 // Launch starts the process if it does not run, and does not wait for it.
@@ -88,29 +96,34 @@ func (n *Node) WaitAnswers() error {
 	return errors.Join(ended, err)
 }
 
-// WaitEnd waits until the process has ended by itself, and returns its exit code.
-func (n *Node) WaitEnd() (int, error) {
-	select {
-	case <-n.done:
-		code := n.cmd.ProcessState.ExitCode()
-		n.cmd = nil
-		return code, nil
-	case <-time.After(testcluster.Patience):
-		return 0, fmt.Errorf("%s does not end", n.name)
-	}
-}
-
 // Kill ends the process with SIGKILL and waits for it; containers live on.
-func (n *Node) Kill() { n.End(syscall.SIGKILL) }
-
-// End sends a signal and waits until the process has ended.
-func (n *Node) End(sig syscall.Signal) {
+func (n *Node) Kill() {
 	if n.cmd == nil {
 		return
 	}
-	_ = n.cmd.Process.Signal(sig)
+	_ = n.cmd.Process.Signal(syscall.SIGKILL)
 	<-n.done
 	n.cmd = nil
+}
+
+// Terminate asks the process to end, as an init system does, and waits until it has. One that
+// does not is made to show where it hangs, in its log.
+func (n *Node) Terminate() error {
+	n.Signal(syscall.SIGTERM)
+	select {
+	case <-n.done:
+		n.cmd = nil
+		return nil
+	case <-time.After(testcluster.Patience):
+	}
+	n.Signal(syscall.SIGQUIT)
+	select {
+	case <-n.done:
+		n.cmd = nil
+	case <-time.After(testcluster.Patience):
+		n.Kill()
+	}
+	return fmt.Errorf("%s did not end on SIGTERM in %s", n.name, testcluster.Patience)
 }
 
 // Signal sends a signal to the process, such as SIGSTOP and SIGCONT.

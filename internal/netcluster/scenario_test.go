@@ -33,6 +33,8 @@ type run struct {
 	t *testing.T
 	c *Cluster
 	w *Workload
+
+	watch *LeaderWatch
 }
 
 // scenarios runs them, and after each one wants all agents back, work done, and no task
@@ -44,7 +46,7 @@ func scenarios(t *testing.T, c *Cluster, work WorkloadOptions, all ...scenario) 
 	for _, s := range all {
 		ok := t.Run(s.name, func(t *testing.T) {
 			start := time.Now()
-			if err := s.do(&run{t: t, c: c, w: w}); err != nil {
+			if err := s.do(&run{t: t, c: c, w: w, watch: watch}); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.WaitAgents(len(c.Agents)); err != nil {
@@ -223,7 +225,9 @@ func scatter(r *run) error {
 // restartMasters restarts one master after the other, the way an upgrade does.
 func restartMasters(r *run) error {
 	for _, m := range r.c.Running() {
-		m.End(syscall.SIGTERM)
+		if err := m.Terminate(); err != nil {
+			return err
+		}
 		if err := m.Start(); err != nil {
 			return err
 		}

@@ -34,6 +34,8 @@ type WorkloadOptions struct {
 	Long int
 	// Short is how many tasks that end after half a second are under way at a time.
 	Short int
+	// LaterMasters is how many masters the framework knows that are not there yet.
+	LaterMasters int
 	// Unreachable says that tasks may be unreachable for a while.
 	Unreachable bool
 }
@@ -62,13 +64,13 @@ type Workload struct {
 
 // task is what the framework knows of one.
 type task struct {
-	id      string
-	long    bool
-	agent   *mesos.AgentID
-	state   mesos.TaskState
-	ran     bool // it was heard of as starting or running
-	since   time.Time
-	reached bool // it was unreachable once
+	id    string
+	long  bool
+	agent *mesos.AgentID
+	state mesos.TaskState
+	ran   bool // it was heard of as starting or running
+	since time.Time
+	told  bool // its state is but the answer to a question: updates of before may follow
 }
 
 // Subscribe starts a framework with a workload, which ends with the test. It waits until
@@ -85,6 +87,9 @@ func (c *Cluster) Subscribe(t testing.TB, opts WorkloadOptions) *Workload {
 	var addrs []string
 	for _, m := range c.Masters {
 		addrs = append(addrs, m.Addr)
+	}
+	for i := range opts.LaterMasters {
+		addrs = append(addrs, fmt.Sprintf("%s%d:5050", prefix, c.next+i))
 	}
 	if err := w.start(t, c.Client, addrs); err != nil {
 		t.Fatal(err)
@@ -258,6 +263,8 @@ func (w *Workload) update(s *mesos.TaskStatus) {
 	case t == nil:
 		w.fault("an update of a task that was never launched: %v", s)
 		return
+	case ended(t.state) && t.told && (state == mesos.TaskState_TASK_STARTING || state == mesos.TaskState_TASK_RUNNING):
+		return // it was not acknowledged, and comes again before the last one does
 	case over(t.state) && state != t.state:
 		w.fault("%s was %s and now is %v", t.id, t.state, s)
 	case neverStarted(state) && t.ran:
@@ -265,7 +272,6 @@ func (w *Workload) update(s *mesos.TaskStatus) {
 	case ended(state) && (t.long || state != mesos.TaskState_TASK_FINISHED):
 		w.fault("%s ended: %v", t.id, s)
 	case state == mesos.TaskState_TASK_UNREACHABLE:
-		t.reached = true
 		if !w.opts.Unreachable {
 			w.fault("%s became unreachable: %v", t.id, s)
 		}
@@ -275,6 +281,7 @@ func (w *Workload) update(s *mesos.TaskStatus) {
 	if t.state != state {
 		t.state, t.since = state, time.Now()
 	}
+	t.told = len(s.GetUuid()) == 0
 }
 
 // fault notes what must not happen.
