@@ -109,23 +109,11 @@ func (m *master) takeOffice() {
 		if m.office != office || !m.raft.leads {
 			return
 		}
-		// The last leader may not have noticed yet that it is none: its lease must be
-		// over before this one acts.
-		wait := max(0, raftLease-m.raft.now().Sub(m.raft.elected))
-		if m.w.cfg.Break == BreakNoLeaseWait {
-			wait = 0
-		}
-		m.later(wait, func() {
-			if m.office != office || !m.raft.leads {
-				return
-			}
-			elect := state.ElectMaster(m.info, m.host.name, "cluster-of-"+m.host.name)
-			m.raft.propose([]*clusterdv1.Command{elect}, func(err error, results []error) {
-				if err != nil || m.office != office || !m.raft.leads {
-					return
-				}
+		elect := state.ElectMaster(m.info, m.host.name, "cluster-of-"+m.host.name)
+		m.raft.propose([]*clusterdv1.Command{elect}, func(err error, _ []error) {
+			if err == nil && m.office == office && m.raft.leads {
 				m.beginTerm()
-			})
+			}
 		})
 	})
 }

@@ -20,7 +20,7 @@ func TestSimNotices(t *testing.T) {
 		{"agent acts before its checkpoint is written", BreakAckFirst, []Invariant{EndToldOnce, ReportsHeard, LastStateHeard, ReservationsKept, CoreGoesOn, NoneForgotten, StartedOnce}},
 		{"log acknowledged before it is written", BreakLogSync, []Invariant{LogAgrees, FrameworkKept, SettingsKept, EndedStays, RegistryTakes}},
 		{"deposed master acts", BreakDeposedActs, []Invariant{OneLeader}},
-		{"new leader does not wait for the lease", BreakNoLeaseWait, []Invariant{OneLeader}},
+		{"member votes before the lease is over", BreakVotesEarly, []Invariant{OneLeader}},
 		{"new leader forgets frameworks", BreakForgetFrameworks, []Invariant{RegistryTakes, FrameworkKept, EndedStays, NothingLeaks, LastStateHeard}},
 		{"new leader forgets quotas", BreakForgetQuotas, []Invariant{SettingsKept}},
 		{"new leader forgets who is gone", BreakForgetGone, []Invariant{SettingsKept, RegistryTakes, GoneStays, OneStanding}},

@@ -51,9 +51,13 @@ type member struct {
 	gen  int // grows with each start, so that what is left of an earlier one is void
 	up   bool
 
-	leads     bool // in raft's eyes
-	leader    int  // -1: unknown
+	leads  bool // in raft's eyes
+	leader int  // -1: unknown
+	// heard is when a leader was last heard, or the member started: for a while after
+	// it helps nobody to lead (registry/guard.go). patience is when it last saw that
+	// somebody leads, or will.
 	heard     time.Time
+	patience  time.Time
 	committed int // entries
 	applied   int
 	// log as the member believes it; the disk has it a little later.
@@ -75,9 +79,8 @@ type member struct {
 	ticker      *clock.Event
 	electing    *clock.Event
 
-	onLead  func() // all that was committed is applied
-	onLost  func()
-	elected time.Time
+	onLead func() // all that was committed is applied
+	onLost func()
 }
 
 // history is what all members agree on: entries that were committed, and the states
@@ -101,7 +104,7 @@ func (m *member) start() {
 	m.committed, m.applied = 0, 0
 	m.proposed = map[uint64]func(error, []error){}
 	m.diskFree = m.now()
-	m.heard = m.now()
+	m.heard, m.patience = m.now(), m.now()
 	m.armElection()
 }
 
@@ -164,12 +167,20 @@ func (m *member) armElection() {
 		if m.leads {
 			return
 		}
-		if m.now().Sub(m.heard) >= raftHeartbeat {
+		if m.now().Sub(m.patience) >= raftHeartbeat {
 			m.leader = -1
-			m.campaign(true)
+			if m.free() {
+				m.campaign(true)
+			}
 		}
 		m.armElection()
 	})
+}
+
+// free says that the member may help another to lead: every leader that it has
+// answered knows by now that it must not count on that any more.
+func (m *member) free() bool {
+	return m.now().Sub(m.heard) >= raftHeartbeat || m.w.cfg.Break == BreakVotesEarly || len(m.log) == 0
 }
 
 func (m *member) others(f func(i int, o *member)) {
@@ -219,8 +230,8 @@ func (m *member) asked(from *member, pre bool, term uint64, n int, last, round u
 	if !m.up {
 		return
 	}
-	if m.leader >= 0 && m.leader != from.id {
-		return // it knows a leader
+	if m.leader >= 0 && m.leader != from.id || !m.free() {
+		return // it knows a leader, or has known one just now
 	}
 	mine := lastTerm(m.log)
 	fresh := last > mine || last == mine && n >= len(m.log)
@@ -259,7 +270,7 @@ func (m *member) asked(from *member, pre bool, term uint64, n int, last, round u
 			}
 		}, func() {
 			if m.disk.term == term && m.disk.vote == from.id {
-				m.heard = m.now()
+				m.patience = m.now()
 				answer()
 			}
 		})
@@ -302,7 +313,6 @@ func (m *member) lead() {
 	m.leads, m.leader = true, m.id
 	m.next, m.match = make([]int, n), make([]int, n)
 	m.sent, m.acked, m.flying = make([]time.Time, n), make([]time.Time, n), make([]bool, n)
-	m.elected = m.now()
 	for i := range n {
 		m.next[i] = len(m.log)
 		m.acked[i] = m.now()
@@ -321,7 +331,7 @@ func (m *member) stepDown() {
 	}
 	m.leads, m.leader = false, -1
 	m.w.clock.Cancel(m.ticker)
-	m.heard = m.now()
+	m.patience = m.now()
 	m.armElection()
 	waiting := m.proposed
 	m.proposed = map[uint64]func(error, []error){}
@@ -440,11 +450,11 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 			}
 		}, func() {})
 		if term > m.disk.term {
-			m.leader, m.heard = from.id, m.now()
+			m.hear(from)
 			return // the next heartbeat finds the term written
 		}
 	}
-	m.leader, m.heard = from.id, m.now()
+	m.hear(from)
 	if at > len(m.log) || at > 0 && m.log[at-1].term != prev {
 		reply(0, false, min(at, len(m.log)))
 		return
@@ -483,6 +493,10 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 		return
 	}
 	m.store(func() { m.disk.log = log }, done)
+}
+
+func (m *member) hear(leader *member) {
+	m.leader, m.heard, m.patience = leader.id, m.now(), m.now()
 }
 
 // advance commits what a majority has, of the leader's own term.

@@ -48,8 +48,9 @@ const (
 	BreakLogSync
 	// BreakDeposedActs lets a master act for a while after it was deposed.
 	BreakDeposedActs
-	// BreakNoLeaseWait lets a new leader act while the last one's lease may run.
-	BreakNoLeaseWait
+	// BreakVotesEarly has members of the log elect a new leader while the last one's
+	// lease may run, as raft by itself does after a restart.
+	BreakVotesEarly
 	// BreakForgetFrameworks, BreakForgetQuotas and BreakForgetGone have a new leader
 	// overlook part of the registry.
 	BreakForgetFrameworks

@@ -237,7 +237,9 @@ func (c *Core) takeoverDeadline(f RecoveredFramework) time.Time {
 	if f.Deadline.Before(grace) {
 		return grace
 	}
-	return f.Deadline
+	// By this process's clock: a time that was written down has no monotonic reading,
+	// and among those that do it would move whenever the host's clock is set.
+	return c.now.Add(f.Deadline.Sub(c.now))
 }
 
 func withDefaults(cfg Config) Config {
