@@ -806,6 +806,9 @@ func (w *world) finish(t *rapid.T) {
 func (w *world) accountFor(t *rapid.T, f *fakeFramework) {
 	for _, id := range sortedKeys(f.launched) {
 		agent := f.agentOf[id]
+		if _, away := w.h.core.recovered.Get(agent); away {
+			continue // there is no answer until it is back, or has been waited for (its machine is down)
+		}
 		f.call(&scheduler.Call{Type: scheduler.Call_RECONCILE.Enum(), Reconcile: &scheduler.Call_Reconcile{
 			Tasks: []*scheduler.Call_Reconcile_Task{{TaskId: &mesos.TaskID{Value: new(id)}, AgentId: &mesos.AgentID{Value: &agent}}},
 		}})
