@@ -63,6 +63,15 @@ func registryCommand(e env) *cliv2.Command {
 				Action: action(runRestore),
 			},
 			{
+				Name: "found", Usage: "begin an empty registry under the id of a cluster that has lost all of its masters and backups",
+				Flags: []cliv2.Flag{
+					workDir("empty `DIRECTORY` of a master that does not run"),
+					&cliv2.StringFlag{Name: "cluster_id", Usage: "the cluster's `ID`: agents say it where they refuse another one"},
+					&cliv2.StringFlag{Name: "node_id", Usage: "the master's --node_id, if it is to have one"},
+				},
+				Action: action(runFound),
+			},
+			{
 				Name: "inspect", Usage: "show what the registry holds: of a running cluster, of a backup, or of a work directory", ArgsUsage: "[FILE]",
 				Flags:  []cliv2.Flag{masterFlag(), workDir("`DIRECTORY` of a master that does not run"), outputFlag()},
 				Action: action(runInspect),

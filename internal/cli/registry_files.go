@@ -43,7 +43,7 @@ func saveSnapshot(c *cliv2.Context, path string) (saved *state.State, size int64
 	}
 	defer func() {
 		if err != nil {
-			os.Remove(f.Name())
+			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
 	defer f.Close()

@@ -9,9 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	cliv2 "github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/version"
 	"clusterd/registry"
 	"clusterd/registry/dump"
 	"clusterd/registry/state"
@@ -53,6 +57,30 @@ func restoreDir(c *cliv2.Context, e env, body []byte, restored *state.State) err
 	}
 	_, err = fmt.Fprintf(e.out, "start the master there; it must run as who owns these files\n")
 	return err
+}
+
+// runFound founds a registry of one member that knows nothing but which cluster
+// it is of. Agents come back to it under their ids, with their tasks; they would
+// stay away from a cluster with another id.
+func runFound(c *cliv2.Context, e env) error {
+	if _, err := positional(c, 0, 0); err != nil {
+		return err
+	}
+	id := c.String("cluster_id")
+	if err := uuid.Validate(id); err != nil {
+		return withHint(fmt.Errorf("%w: --cluster_id=%s is not the id of a cluster: %w", errUsage, id, err), "an agent's log names it in the line refused_by_master")
+	}
+	// The first leader gives a cluster its id.
+	none := &mesos.MasterInfo{Id: new("none"), Ip: proto.Uint32(0), Port: proto.Uint32(0), Hostname: new("none")}
+	s, results, err := state.New().Apply(&clusterdv1.Entry{Commands: []*clusterdv1.Command{state.ElectMaster(none, "none", id)}})
+	if err := errors.Join(append(results, err)...); err != nil {
+		return err
+	}
+	var snapshot bytes.Buffer
+	if err := s.WriteSnapshot(&snapshot, version.Clusterd); err != nil {
+		return err
+	}
+	return restoreDir(c, e, snapshot.Bytes(), s)
 }
 
 // runRecover makes a surviving member go on alone.

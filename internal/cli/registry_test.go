@@ -222,3 +222,36 @@ func TestRecoverAfterALostMajority(t *testing.T) {
 		return len(peersOf(t, survivor.Addr).Members) == 2
 	})
 }
+
+// TestFoundUnderTheOldID: the only master and its registry are lost, there is no
+// backup. A new one under the old id gets the agent back, as the agent that it was.
+func TestFoundUnderTheOldID(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{})
+	before := peersOf(t, c.Master.Addr)
+	agents := mustRun(t, "registry", "inspect", "-o", "wide", "--master", c.Master.Addr)
+	c.Master.Kill()
+	if err := os.RemoveAll(c.Master.WorkDir); err != nil {
+		t.Fatal(err)
+	}
+	dir := "--work_dir=" + c.Master.WorkDir
+	if code, _, errOut := command("registry", "found", dir, "--cluster_id=east"); code != ExitUsage || !strings.Contains(errOut, "is not the id of a cluster") {
+		t.Errorf("found with a bad id: %d %s", code, errOut)
+	}
+	if out := mustRun(t, "registry", "found", dir, "--cluster_id="+before.ClusterID); !strings.Contains(out, "of cluster "+before.ClusterID) {
+		t.Errorf("found says %q", out)
+	}
+	if err := c.Master.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitAgents(1); err != nil {
+		t.Fatal(err)
+	}
+	after := peersOf(t, c.Master.Addr)
+	if after.ClusterID != before.ClusterID || after.ID == before.ID {
+		t.Errorf("got cluster %s and member %s, want %s and another than %s", after.ClusterID, after.ID, before.ClusterID, before.ID)
+	}
+	line := agents[strings.Index(agents, "AGENT "):]
+	if now := mustRun(t, "registry", "inspect", "-o", "wide", "--master", c.Master.Addr); !strings.Contains(now, line) {
+		t.Errorf("the registry has\n%swant\n%s", now, line)
+	}
+}
