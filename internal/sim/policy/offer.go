@@ -4,8 +4,6 @@ import (
 	"strconv"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -96,7 +94,7 @@ func (f *framework) filters() *mesos.Filters {
 	if !f.wants() && truth(f.group.Suppress) {
 		refuse = 0
 	}
-	return &mesos.Filters{RefuseSeconds: proto.Float64(refuse.Seconds())}
+	return &mesos.Filters{RefuseSeconds: new(refuse.Seconds())}
 }
 
 // accepts reports whether the framework takes offers of an agent.

@@ -194,7 +194,7 @@ func TestPresets(t *testing.T) {
 // TestLoadIsWhatIsUsed: a workload that asks for half of the cluster uses half.
 func TestLoadIsWhatIsUsed(t *testing.T) {
 	w := &Workload{Frameworks: []FrameworkGroup{{
-		Name: "b", Count: 5, Kind: Batch, Load: 0.5, JobSize: jobs(1, 5), Duration: exponential(time.Minute),
+		Name: "b", Count: 5, Kind: Batch, Load: 0.5, JobSize: jobs(5), Duration: exponential(time.Minute),
 		Tasks: []TaskSize{{CPUs: 1, Mem: 1024, Share: 3}, {CPUs: 2, Mem: 2048, Share: 1}},
 	}}}
 	r := simulate(t, 60, time.Hour, w, nil)

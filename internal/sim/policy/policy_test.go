@@ -26,8 +26,9 @@ func greedy(name, role string, mean time.Duration) FrameworkGroup {
 	}
 }
 
-func service(name string, instances int, size TaskSize) FrameworkGroup {
-	return FrameworkGroup{Name: name, Role: name, Kind: Service, Instances: instances, Tasks: []TaskSize{size}}
+// service is a framework s that keeps tasks running.
+func service(instances int, size TaskSize) FrameworkGroup {
+	return FrameworkGroup{Name: "s", Role: "s", Kind: Service, Instances: instances, Tasks: []TaskSize{size}}
 }
 
 // simulate runs a workload on agents of 8 cpus and 32 GB.
@@ -166,7 +167,7 @@ func TestQuotaGuaranteeIsKept(t *testing.T) {
 func TestPackLeavesMoreAgentsEmptyThanSpread(t *testing.T) {
 	run := func(placement string) float64 {
 		w := &Workload{Frameworks: []FrameworkGroup{{
-			Name: "b", Role: "b", Kind: Batch, Load: 0.4, JobSize: jobs(1, 20), Duration: exponential(5 * time.Minute),
+			Name: "b", Role: "b", Kind: Batch, Load: 0.4, JobSize: jobs(20), Duration: exponential(5 * time.Minute),
 			Tasks: []TaskSize{{CPUs: 1, Mem: 2048}},
 		}}}
 		return simulate(t, 50, 30*time.Minute, w, func(o *Options) { o.Allocator.Placement = placement }).Cluster.EmptyAgents
@@ -194,7 +195,7 @@ func TestAgentFailureLosesExactlyItsTasks(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Four tasks fill an agent, and there are as many as fit.
-			w := &Workload{Frameworks: []FrameworkGroup{service("s", 80, TaskSize{CPUs: 2, Mem: 8192})}}
+			w := &Workload{Frameworks: []FrameworkGroup{service(80, TaskSize{CPUs: 2, Mem: 8192})}}
 			r := simulate(t, 20, 30*time.Minute, w, func(o *Options) { o.Failures = []Failure{f} })
 			got := r.Failures[0]
 			if got.Agents != 2 || got.TasksLost != 8 || r.Cluster.Lost != 8 {
@@ -215,7 +216,7 @@ func TestAgentFailureLosesExactlyItsTasks(t *testing.T) {
 
 func TestRackFailure(t *testing.T) {
 	f, _ := ParseFailure("rack:r2@5m+20m")
-	w := &Workload{Frameworks: []FrameworkGroup{service("s", 40, TaskSize{CPUs: 2, Mem: 8192})}}
+	w := &Workload{Frameworks: []FrameworkGroup{service(40, TaskSize{CPUs: 2, Mem: 8192})}}
 	r := simulate(t, 20, 10*time.Minute, w, func(o *Options) { o.Failures = []Failure{f} })
 	if r.Failures[0].Agents != 4 {
 		t.Errorf("%d of 20 agents are in one of 5 racks", r.Failures[0].Agents)
@@ -236,8 +237,8 @@ func TestMasterFailureLosesNoTask(t *testing.T) {
 		failures = append(failures, f)
 	}
 	w := &Workload{Frameworks: []FrameworkGroup{
-		service("s", 20, TaskSize{CPUs: 2, Mem: 8192}),
-		{Name: "b", Kind: Batch, Load: 0.5, JobSize: jobs(1, 9), Duration: exponential(2 * time.Minute), Tasks: []TaskSize{{CPUs: 1, Mem: 4096}}},
+		service(20, TaskSize{CPUs: 2, Mem: 8192}),
+		{Name: "b", Kind: Batch, Load: 0.5, JobSize: jobs(9), Duration: exponential(2 * time.Minute), Tasks: []TaskSize{{CPUs: 1, Mem: 4096}}},
 	}}
 	r := simulate(t, 20, 45*time.Minute, w, func(o *Options) { o.Failures = failures })
 	for _, f := range r.Failures {
@@ -265,7 +266,7 @@ func TestMasterFailureLosesNoTask(t *testing.T) {
 func TestPickyFrameworksGetWhatTheyWant(t *testing.T) {
 	for _, constraints := range []bool{false, true} {
 		w := &Workload{Frameworks: []FrameworkGroup{{
-			Name: "p", Kind: Picky, Every: exponential(time.Minute), Duration: exponential(time.Minute), JobSize: jobs(1, 5),
+			Name: "p", Kind: Picky, Every: exponential(time.Minute), Duration: exponential(time.Minute), JobSize: jobs(5),
 			Tasks: []TaskSize{{CPUs: 1, Mem: 1024}}, Attributes: map[string]string{"rack": "r3"}, Constraints: constraints,
 		}}}
 		r := simulate(t, 20, 20*time.Minute, w, nil)
@@ -287,8 +288,8 @@ func tiny(seed uint64) Options {
 		Agents: []AgentGroup{{Resources: "cpus:8;mem:32768", Racks: 2}},
 		Roles:  []Role{{Name: "dev", Weight: 2}},
 		Frameworks: []FrameworkGroup{
-			{Name: "b", Count: 2, Role: "dev", Kind: Batch, Load: 0.6, JobSize: jobs(1, 9), Duration: exponential(time.Minute), Tasks: []TaskSize{{CPUs: 1, Mem: 4096}, {CPUs: 2, Mem: 2048}}},
-			service("s", 8, TaskSize{CPUs: 2, Mem: 4096}),
+			{Name: "b", Count: 2, Role: "dev", Kind: Batch, Load: 0.6, JobSize: jobs(9), Duration: exponential(time.Minute), Tasks: []TaskSize{{CPUs: 1, Mem: 4096}, {CPUs: 2, Mem: 2048}}},
+			service(8, TaskSize{CPUs: 2, Mem: 4096}),
 		},
 	}
 	for _, text := range []string{"agents:2@4m+3m", "master@8m"} {

@@ -14,8 +14,9 @@ func duration(kind string, mean time.Duration) *Durations {
 	return &Durations{Distribution{Kind: kind, Mean: mean.Seconds(), Sigma: 1}}
 }
 
-func jobs(low, high float64) *Numbers {
-	return &Numbers{Distribution{Kind: Uniform, Min: low, Max: high}}
+// jobs are of one task to most.
+func jobs(most float64) *Numbers {
+	return &Numbers{Distribution{Kind: Uniform, Min: 1, Max: most}}
 }
 
 // presetGroup is a group of a preset, and how many of its frameworks there are.
@@ -79,18 +80,18 @@ func Preset(name string, agents, frameworks int, load float64) (*Workload, error
 func mixedPreset() []presetGroup {
 	return []presetGroup{
 		{0.4, FrameworkGroup{
-			Name: "batch", Role: "batch", Kind: Batch, Load: 0.35, JobSize: jobs(1, 199), Duration: duration(Exponential, 15*time.Minute),
+			Name: "batch", Role: "batch", Kind: Batch, Load: 0.35, JobSize: jobs(199), Duration: duration(Exponential, 15*time.Minute),
 			Tasks: []TaskSize{{CPUs: 1, Mem: 4096, Share: 3}, {CPUs: 2, Mem: 6144, Share: 1}},
 		}},
 		{0.3, FrameworkGroup{
 			Name: "web", Role: "services", Kind: Service, Load: 0.3, Tasks: []TaskSize{{CPUs: 2, Mem: 8192}},
 		}},
 		{0.2, FrameworkGroup{
-			Name: "analytics", Role: "analytics", Kind: Batch, Load: 0.25, JobSize: jobs(1, 99), Duration: duration(Lognormal, 30*time.Minute),
+			Name: "analytics", Role: "analytics", Kind: Batch, Load: 0.25, JobSize: jobs(99), Duration: duration(Lognormal, 30*time.Minute),
 			Tasks: []TaskSize{{CPUs: 4, Mem: 16384}},
 		}},
 		{0.1, FrameworkGroup{
-			Name: "racked", Role: "analytics", Kind: Picky, Load: 0.04, JobSize: jobs(1, 9), Duration: duration(Exponential, 20*time.Minute),
+			Name: "racked", Role: "analytics", Kind: Picky, Load: 0.04, JobSize: jobs(9), Duration: duration(Exponential, 20*time.Minute),
 			Tasks: []TaskSize{{CPUs: 2, Mem: 8192}}, Attributes: map[string]string{"rack": "r1"}, Constraints: true,
 		}},
 	}
@@ -99,7 +100,7 @@ func mixedPreset() []presetGroup {
 func batchPreset() []presetGroup {
 	group := func(name string, size TaskSize, mean time.Duration) presetGroup {
 		return presetGroup{1, FrameworkGroup{
-			Name: name, Role: name, Kind: Batch, Load: 1, JobSize: jobs(1, 99),
+			Name: name, Role: name, Kind: Batch, Load: 1, JobSize: jobs(99),
 			Duration: duration(Exponential, mean), Tasks: []TaskSize{size},
 		}}
 	}
