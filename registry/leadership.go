@@ -241,7 +241,7 @@ func (r *Registry) takeOffice(l *Leadership) error {
 	l.state = r.State()
 	r.correctAddress()
 	if l.ctx.Err() != nil {
-		return context.Cause(l.ctx)
+		return fmt.Errorf("%w: %w", ErrLeadershipLost, context.Cause(l.ctx))
 	}
 	if !r.leaseLeft(l).After(time.Now()) {
 		return fmt.Errorf("%w: no majority answers in time", ErrLeadershipLost)
