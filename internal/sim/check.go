@@ -51,7 +51,11 @@ const (
 	ReportsHeard Invariant = "no report of a task is lost"
 	// EndToldOnce: an agent does not take back how a task ended.
 	EndToldOnce Invariant = "the end of a task is told once"
-	// NoneForgotten: the master knows of every task that runs.
+	// InOrder: a framework hears the updates of a task in the order in which its
+	// executor sent them.
+	InOrder Invariant = "updates of a task come in order"
+	// NoneForgotten: the master knows of every task that runs on an admitted agent, and
+	// never says otherwise.
 	NoneForgotten Invariant = "no running task is forgotten"
 	// NothingLeaks: in the end nothing is held by nobody.
 	NothingLeaks Invariant = "no resource leaks"
@@ -103,6 +107,7 @@ type books struct {
 	removed  map[string]bool       // framework ids that the registry says have ended
 	gone     map[string]bool
 	wiped    map[string]bool // agents whose disk was lost
+	reports  map[string]int  // number of an executor's update by its uuid
 	pacified bool
 }
 
@@ -113,6 +118,7 @@ func (b *books) init() {
 	b.removed = map[string]bool{}
 	b.gone = map[string]bool{}
 	b.wiped = map[string]bool{}
+	b.reports = map[string]int{}
 }
 
 // taskTruth is what really became of a task.
@@ -299,6 +305,33 @@ func (w *World) heard(f *framework, t *fwTask, s *mesos.TaskStatus) {
 	if terminal(s.GetState()) {
 		t.end = s
 	}
+	if n := w.reports[string(s.GetUuid())]; n > 0 {
+		if n < t.report {
+			w.fail(InOrder, "f%d hears that task %s is %s after it has heard what came later", f.index, t.id, s.GetState())
+		}
+		t.report = n
+	}
+}
+
+// checkAnswer: of a task that runs on an admitted agent no master says that it is lost.
+func (w *World) checkAnswer(t *term, f *framework, s *mesos.TaskStatus) {
+	if s.Uuid != nil || s.GetReason() != mesos.TaskStatus_REASON_RECONCILIATION || f == nil || !f.info.GetCheckpoint() {
+		return
+	}
+	switch state := s.GetState(); {
+	case terminal(state), state == mesos.TaskState_TASK_UNKNOWN, state == mesos.TaskState_TASK_UNREACHABLE:
+	default:
+		return
+	}
+	truth := w.truths[f.id()+"/"+s.GetTaskId().GetValue()]
+	if truth == nil || truth.in == nil || truth.in.m.agent == nil || truth.in.m.agent.core == nil {
+		return
+	}
+	agent := truth.in.m.agent.core.View().Info.GetId().GetValue()
+	if w.wiped[agent] || t.m.raft.state().Agent(agent) == nil || t.writing {
+		return
+	}
+	w.fail(NoneForgotten, "m%d answers that task %s is %s, it runs on a%d", t.m.id, truth.id, s.GetState(), truth.in.m.index)
 }
 
 // settled says that nothing more is to be checked of a task that has ended.

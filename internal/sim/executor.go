@@ -337,6 +337,7 @@ func (x *executor) update(t *execTask, state mesos.TaskState) {
 	uuid := make([]byte, 16)
 	binary.LittleEndian.PutUint64(uuid, x.w.rng.Uint64())
 	binary.LittleEndian.PutUint64(uuid[8:], x.w.rng.Uint64())
+	x.w.reports[string(uuid)] = len(x.w.reports) + 1
 	now := float64(x.c.m.host.now().UnixMicro()) / 1e6
 	st := &mesos.TaskStatus{
 		TaskId: t.info.GetTaskId(), State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(),

@@ -58,6 +58,7 @@ type fwTask struct {
 	seen      map[mesos.TaskState]bool
 	at        time.Time
 	executor  string
+	report    int               // number of the newest update that it has heard
 	end       *mesos.TaskStatus // the agent's word on how it ended
 }
 

@@ -160,6 +160,9 @@ func (t *term) perform(e core.Effect) (look bool) {
 	case core.SendEvent:
 		if s := t.streams[e.StreamID]; s != nil {
 			w.trace.mix(uint64(e.Event.GetType()))
+			if u := e.Event.GetUpdate(); u != nil {
+				w.checkAnswer(t, s.owner, u.GetStatus())
+			}
 			s.conn.send(streamMessage{event: e.Event})
 		}
 		return e.Event.GetType() == scheduler.Event_OFFERS
