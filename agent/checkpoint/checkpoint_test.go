@@ -57,6 +57,8 @@ func history() [][]core.Record {
 		}}}}},
 		{core.DeleteTask{FrameworkID: "f", TaskID: "t"}},
 		{core.PutDrain{Config: &mesos.DrainConfig{MarkGone: new(true)}}, core.PutDrain{}, core.PutDrain{Config: &mesos.DrainConfig{MarkGone: new(false)}}},
+		{core.PutCluster{Cluster: &clusterdv1.ClusterRecord{ClusterId: new("C"), Masters: []string{"m:1"}}}},
+		{core.PutCluster{Cluster: &clusterdv1.ClusterRecord{ClusterId: new("C"), Masters: []string{"m:2", "m:3"}}}},
 	}
 }
 
@@ -111,8 +113,8 @@ func TestConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		kept, _, err := s.Load(true)
-		if err != nil || kept.Agent != nil || len(kept.Tasks) != 0 {
-			t.Fatalf("after ForgetAgent: got %+v, %v, want nothing", kept, err)
+		if err != nil || kept.Agent != nil || len(kept.Tasks) != 0 || !slices.Equal(kept.Cluster.GetMasters(), []string{"m:2", "m:3"}) {
+			t.Fatalf("after ForgetAgent: got %+v, %v, want nothing but the cluster", kept, err)
 		}
 	}
 	_ = disk.Close()
