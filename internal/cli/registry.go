@@ -193,7 +193,7 @@ func runStatus(c *cliv2.Context, e env) error {
 	add("state", st.State)
 	add("leader", st.Leader)
 	add("leader's address", st.LeaderAddress)
-	if st.State != "leader" {
+	if st.State != "leader" && st.Leader != "" {
 		add("leader heard", fmt.Sprintf("%d ms ago", st.LastContactMS))
 	}
 	add("epoch, term", fmt.Sprintf("%d, %d", st.Epoch, st.Term))

@@ -95,7 +95,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 		case err == nil:
 			return nil
 		case client.StatusCode(err) == http.StatusServiceUnavailable:
-			err = withHint(fmt.Errorf("%s: %w", address, err), "%s shows the masters; without a majority of them nobody leads: see `clusterd registry recover --help`", "clusterd registry peers")
+			err = withHint(fmt.Errorf("%s: %w", address, err), "clusterd registry peers shows the masters; without a majority of them nobody leads")
 		case dial && op.Op == "dial":
 			err = unreachable(err, rc.c)
 		default:
