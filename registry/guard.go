@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -43,7 +44,10 @@ type guard struct {
 	term      func() uint64
 	lastIndex func() uint64
 	newcomer  *newcomer
-	endLead   func(error) // returns once the leadership, if any, has ended
+	commands  *atomic.Bool // the log has, or had, a command
+	endLead   func(error)  // returns once the leadership, if any, has ended
+
+	started atomic.Bool // set once the functions above are
 
 	out  chan raft.RPC // what raft gets to see of the incoming calls
 	stop chan struct{}
@@ -78,6 +82,7 @@ func (g *guard) start(hasPast bool) {
 	if hasPast {
 		g.heardNow()
 	}
+	g.started.Store(true)
 	g.wg.Go(g.pump)
 }
 
@@ -102,9 +107,20 @@ func (g *guard) SetHeartbeatHandler(cb func(raft.RPC)) {
 		return
 	}
 	g.innerTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		g.heardNow()
+		if req, ok := rpc.Command.(*raft.AppendEntriesRequest); ok {
+			g.heardFrom(req.Term)
+		}
 		cb(rpc)
 	})
+}
+
+// heardFrom notes a call of who led in a term. Raft refuses one of a term that is
+// over, so that nothing is promised with it; and those that lead no more may go on
+// with their heartbeats for a while, which must not keep this one from electing.
+func (g *guard) heardFrom(term uint64) {
+	if !g.started.Load() || term >= g.term() {
+		g.heardNow()
+	}
 }
 
 func (g *guard) heardNow() {
@@ -147,13 +163,13 @@ func (g *guard) pump() {
 func (g *guard) incoming(rpc raft.RPC) raft.RPC {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		g.heardNow()
+		g.heardFrom(req.Term)
 		g.newcomer.follow(req)
 	case *raft.InstallSnapshotRequest:
-		g.heardNow()
+		g.heardFrom(req.Term)
 		g.newcomer.become(catchingUp)
 	case *raft.RequestPreVoteRequest:
-		if _, bound := g.promised(); bound || g.newcomer.abstains(req.LastLogIndex) {
+		if _, bound := g.promised(); bound {
 			rpc.Respond(&raft.RequestPreVoteResponse{RPCHeader: header(), Term: g.term()}, nil)
 			return raft.RPC{}
 		}
@@ -176,7 +192,7 @@ func (g *guard) incoming(rpc raft.RPC) raft.RPC {
 // leaves, this member leads no more.
 func (g *guard) incomingVote(rpc raft.RPC, req *raft.RequestVoteRequest) raft.RPC {
 	before, bound := g.promised()
-	if bound && !req.LeadershipTransfer || g.newcomer.abstains(req.LastLogIndex) {
+	if bound && !req.LeadershipTransfer || g.newcomer.abstains(req) {
 		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: header(), Term: g.term()}, nil)
 		return raft.RPC{}
 	}
@@ -216,7 +232,12 @@ func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *r
 	if g.newcomer.stage() == catchingUp {
 		return errNewcomer
 	}
-	return g.innerTransport.RequestVote(id, g.at(id, target), args, resp)
+	req := *args
+	req.Candidate = nil
+	if !g.commands.Load() {
+		req.Candidate = []byte(noCommands)
+	}
+	return g.innerTransport.RequestVote(id, g.at(id, target), &req, resp)
 }
 
 // at puts the id of the member that is meant before its address, for

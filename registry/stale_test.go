@@ -1,0 +1,43 @@
+package registry
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// A leader that was deposed may go on with its heartbeats: raft's loop for one member can
+// outlive the leadership. They must not keep others from electing.
+func TestStaleHeartbeatsBindNobody(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout = timeout })
+	l := c.leader()
+	term, old := l.term, string(l.r.id)
+	var others []*Registry
+	for _, name := range c.names {
+		if name != old {
+			others = append(others, c.get(name))
+		}
+	}
+	for _, r := range others {
+		poll(t, func() bool { return r.State().Epoch() == l.Epoch() })
+	}
+	c.crash(old)
+	poll(t, func() bool {
+		for i, r := range others {
+			from := others[1-i]
+			req := &raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: 3, ID: []byte(old), Addr: []byte(from.Self().Addr)}, Term: term - 1,
+			}
+			var resp raft.AppendEntriesResponse
+			if err := from.guard.innerTransport.AppendEntries(r.id, raft.ServerAddress(r.Self().Addr), req, &resp); err != nil {
+				t.Fatal(err)
+			}
+			if resp.Success {
+				t.Fatal("a heartbeat of a term that is over was accepted")
+			}
+		}
+		return others[0].leadership() != nil || others[1].leadership() != nil
+	})
+}
