@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 	"github.com/rs/zerolog"
@@ -23,7 +24,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // checkedLogs is a log store that notices changed bits. The checksum is in the
 // entry's Extensions on disk, and nowhere else.
-type checkedLogs struct{ raft.LogStore }
+type checkedLogs struct {
+	raft.LogStore
+	commands atomic.Bool // one was read or written; see newcomer
+}
 
 // checksum covers all that raft reads of an entry but its time.
 func checksum(l *raft.Log) []byte {
@@ -43,7 +47,14 @@ func (c *checkedLogs) GetLog(index uint64, l *raft.Log) error {
 		return fmt.Errorf("%w: log entry %d was changed: its checksum is wrong", ErrCorrupt, index)
 	}
 	l.Extensions = nil
+	c.note(l)
 	return nil
+}
+
+func (c *checkedLogs) note(l *raft.Log) {
+	if l.Type == raft.LogCommand && !c.commands.Load() {
+		c.commands.Store(true)
+	}
 }
 
 // StoreLog writes an entry.
@@ -57,6 +68,7 @@ func (c *checkedLogs) StoreLogs(logs []*raft.Log) error {
 		copies[i] = *l
 		copies[i].Extensions = checksum(l)
 		checked[i] = &copies[i]
+		c.note(l)
 	}
 	return c.LogStore.StoreLogs(checked)
 }

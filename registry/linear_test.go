@@ -168,7 +168,7 @@ func TestLinearizable(t *testing.T) {
 				t.Errorf("porcupine says %s: %s", result, path)
 			}
 			t.Logf("%d operations, %d of them with an open end", len(history), open)
-			if len(history) < 200 {
+			if len(history) < 50 {
 				t.Errorf("only %d operations", len(history))
 			}
 		})

@@ -14,9 +14,10 @@ import (
 // have never seen those could elect one of them, and what was committed would be
 // gone. Raft cannot tell it from one that never was there.
 //
-// So a member that starts with an empty disk helps to elect nobody but the first
-// leader of a new cluster, whose log has what a founder can have alone and no
-// more, until it has all that its leader has committed. The stage is on the disk.
+// So a member that starts with an empty disk helps to elect nobody but a leader of
+// a cluster that is just being founded, until it has all that its leader has
+// committed. Such a leader has no command in its log: for the first one it needs
+// a majority that has got entries before. The stage is on the disk.
 type newcomer struct {
 	stable    raft.StableStore
 	lastIndex func() uint64
@@ -32,11 +33,6 @@ const (
 	blank              // it has never had an entry
 	catchingUp         // it has a leader who has more than it
 )
-
-// foundersLog is how many entries a founder can have that nobody else has: the
-// configuration, raft's empty entry and the barrier before the first command. It
-// may have been killed then.
-const foundersLog = 3
 
 var errNewcomer = errors.New("this member has yet to catch up after it lost its disk, or was added")
 
@@ -86,8 +82,11 @@ func (n *newcomer) follow(req *raft.AppendEntriesRequest) {
 	}
 }
 
-// abstains says whether this member must not vote for one whose log ends at an
-// index.
-func (n *newcomer) abstains(last uint64) bool {
-	return n.at.Load() != established && last > foundersLog
+// abstains says whether this member must not vote for a candidate.
+func (n *newcomer) abstains(req *raft.RequestVoteRequest) bool {
+	return n.at.Load() != established && string(req.Candidate) != noCommands
 }
+
+// noCommands is what a candidate without a command in its log says of itself, in a
+// member of the request that raft uses no more.
+const noCommands = "no commands"

@@ -131,11 +131,12 @@ func open(ctx context.Context, opts Options, s *stores) (*Registry, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open registry: %w", err), closeTransport())
 	}
-	r.raft, err = raft.NewRaft(r.conf, r.fsm, s.logs, s.stable, s.snaps, g)
+	r.raft, err = raft.NewRaft(r.conf, r.fsm, s.cached, s.stable, s.snaps, g)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start raft: %w", err), closeTransport())
 	}
 	g.term, g.lastIndex, g.endLead = r.raft.CurrentTerm, r.raft.LastIndex, r.endLeadership
+	g.commands = &s.logs.commands
 	g.newcomer = &newcomer{stable: s.stable, lastIndex: r.raft.LastIndex, applied: r.raft.AppliedIndex, elected: func() string { return r.State().MasterServerID() }, failed: r.fail}
 	if err := g.newcomer.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open registry: %w", err), r.raft.Shutdown().Error(), closeTransport())

@@ -32,7 +32,8 @@ var (
 
 // stores are where a member keeps its log, its vote and its snapshots.
 type stores struct {
-	logs   raft.LogStore
+	logs   *checkedLogs
+	cached raft.LogStore // logs, for raft
 	stable raft.StableStore
 	snaps  raft.SnapshotStore
 	close  func() error
@@ -41,7 +42,8 @@ type stores struct {
 func openStores(o *Options) (*stores, error) {
 	if o.Dir == "" {
 		mem := raft.NewInmemStore()
-		return &stores{logs: o.wrap(mem), stable: mem, snaps: raft.NewInmemSnapshotStore(), close: func() error { return nil }}, nil
+		logs := &checkedLogs{LogStore: o.wrap(mem)}
+		return &stores{logs: logs, cached: logs, stable: mem, snaps: raft.NewInmemSnapshotStore(), close: func() error { return nil }}, nil
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("registry directory: %w", err)
@@ -70,11 +72,12 @@ func openStores(o *Options) (*stores, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry snapshots: %w", err), db.Close())
 	}
-	cache, err := raft.NewLogCache(logCacheSize, &checkedLogs{o.wrap(db)})
+	logs := &checkedLogs{LogStore: o.wrap(db)}
+	cache, err := raft.NewLogCache(logCacheSize, logs)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &stores{logs: cache, stable: &checkedStable{db, o.Logger}, snaps: &checkedSnapshots{snaps, filepath.Join(o.Dir, "snapshots")}, close: db.Close}, nil
+	return &stores{logs: logs, cached: cache, stable: &checkedStable{db, o.Logger}, snaps: &checkedSnapshots{snaps, filepath.Join(o.Dir, "snapshots")}, close: db.Close}, nil
 }
 
 func (o *Options) wrap(l raft.LogStore) raft.LogStore {
@@ -137,6 +140,7 @@ func (s *stores) restore() (*state.State, error) {
 			}
 			return nil, fmt.Errorf("restore registry snapshot %s: %w", snaps[0].ID, err)
 		}
+		s.logs.commands.Store(true) // they are in the snapshot
 	}
 	first, err := s.logs.FirstIndex()
 	if err != nil {
