@@ -250,8 +250,8 @@ func TestFoundUnderTheOldID(t *testing.T) {
 	if after.ClusterID != before.ClusterID || after.ID == before.ID {
 		t.Errorf("got cluster %s and member %s, want %s and another than %s", after.ClusterID, after.ID, before.ClusterID, before.ID)
 	}
-	line := agents[strings.Index(agents, "AGENT "):]
-	if now := mustRun(t, "registry", "inspect", "-o", "wide", "--master", c.Master.Addr); !strings.Contains(now, line) {
+	_, line, listed := strings.Cut(agents, "\nAGENT ")
+	if now := mustRun(t, "registry", "inspect", "-o", "wide", "--master", c.Master.Addr); !listed || !strings.Contains(now, line) {
 		t.Errorf("the registry has\n%swant\n%s", now, line)
 	}
 }
