@@ -25,6 +25,10 @@ type newcomer struct {
 	elected   func() string // id of the leader whose election was applied last
 	failed    func(error)
 	at        atomic.Uint64
+
+	// What follow remembers, which one goroutine calls: the first that the leader of
+	// a term said to be committed.
+	term, target uint64
 }
 
 // The stages.
@@ -76,7 +80,13 @@ func (n *newcomer) follow(req *raft.AppendEntriesRequest) {
 			n.become(catchingUp)
 		}
 	case catchingUp:
-		if req.LeaderCommitIndex > 0 && n.applied() >= req.LeaderCommitIndex && n.elected() == string(req.ID) {
+		if req.Term != n.term {
+			n.term, n.target = req.Term, 0
+		}
+		if n.target == 0 { // what comes later was not acknowledged by a disk that is lost
+			n.target = req.LeaderCommitIndex
+		}
+		if n.target > 0 && n.applied() >= n.target && n.elected() == string(req.ID) {
 			n.become(established)
 		}
 	}
