@@ -166,6 +166,13 @@ func (r *Registry) AddMember(_ context.Context, m Member) error {
 // RemoveMember removes a master. Only the leader can, and not itself without
 // leading no more.
 func (r *Registry) RemoveMember(_ context.Context, id string) error {
+	members, err := r.Members()
+	if err != nil {
+		return err
+	}
+	if r.raft.State() == raft.Leader && !slices.ContainsFunc(members, func(m Member) bool { return m.ID == id }) {
+		return fmt.Errorf("remove %s: %w", id, ErrNoMember)
+	}
 	return memberError("remove", id, r.raft.RemoveServer(raft.ServerID(id), 0, r.opts.StoreTimeout).Error())
 }
 

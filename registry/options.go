@@ -124,6 +124,7 @@ func (o *Options) raftConfig(id raft.ServerID, notify chan<- bool) *raft.Config 
 	c.SnapshotThreshold = o.SnapshotThreshold
 	c.TrailingLogs = o.SnapshotThreshold
 	c.NotifyCh = notify
+	c.ShutdownOnRemove = false // a member that was removed may be added again while it runs
 	c.Logger = newHCLog(o.Logger)
 	c.NoSnapshotRestoreOnStart = true // openStores restores, and says clearly why not
 	c.NoLegacyTelemetry = true
