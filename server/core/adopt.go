@@ -37,6 +37,10 @@ func (c *Core) adopt(ag *agent, reg *registration, from origin) []*clusterdv1.Re
 		if reg.reported[taskRef{cl.fw.id, cl.rec.ID}] {
 			continue
 		}
+		if cl.rec.Terminal() {
+			c.endForgotten(cl)
+			continue
+		}
 		// Not there: the launch was lost with the link, or the agent is done with
 		// the task. It holds nothing; the agent will say how it ended.
 		cl.held = false
@@ -56,6 +60,20 @@ func (c *Core) adopt(ag *agent, reg *registration, from origin) []*clusterdv1.Re
 		ag.used = ag.used.Add(used[id])
 	}
 	return reconcile
+}
+
+// endForgotten ends a task whose agent had reported its end and has lost its memory
+// of that before the framework acknowledged it: it was restarted, and the framework
+// does not checkpoint. Asked, the agent would call the task lost; the master knows
+// better, and nobody resends what the framework has missed.
+func (c *Core) endForgotten(cl *cell) {
+	fw, s := cl.fw, c.status(update{
+		task: cl.rec.ID, agent: cl.rec.AgentID, executor: cl.rec.ExecutorID, state: cl.rec.State,
+		message: "Agent reregistered without the task, which had ended",
+		reason:  mesos.TaskStatus_REASON_RECONCILIATION, of: cl.rec,
+	})
+	c.forgetTask(cl, false)
+	c.sendStatus(fw, s)
 }
 
 // sortedCells lists the tasks on an agent by framework and id.
