@@ -232,12 +232,7 @@ func (g *guard) RequestVote(id raft.ServerID, target raft.ServerAddress, args *r
 	if g.newcomer.stage() == catchingUp {
 		return errNewcomer
 	}
-	req := *args
-	req.Candidate = nil
-	if !g.commands.Load() {
-		req.Candidate = []byte(noCommands)
-	}
-	return g.innerTransport.RequestVote(id, g.at(id, target), &req, resp)
+	return g.innerTransport.RequestVote(id, g.at(id, target), withClaim(args, g.commands.Load()), resp)
 }
 
 // at puts the id of the member that is meant before its address, for

@@ -94,9 +94,20 @@ func (n *newcomer) follow(req *raft.AppendEntriesRequest) {
 
 // abstains says whether this member must not vote for a candidate.
 func (n *newcomer) abstains(req *raft.RequestVoteRequest) bool {
-	return n.at.Load() != established && string(req.Candidate) != noCommands
+	said := req.Candidate //nolint:staticcheck // see withClaim
+	return n.at.Load() != established && string(said) != noCommands
 }
 
-// noCommands is what a candidate without a command in its log says of itself, in a
-// member of the request that raft uses no more.
+// noCommands is what a candidate without a command in its log says of itself.
 const noCommands = "no commands"
+
+// withClaim returns the request with what abstains asks for.
+func withClaim(args *raft.RequestVoteRequest, commands bool) *raft.RequestVoteRequest {
+	req := *args
+	claim := []byte(noCommands)
+	if commands {
+		claim = nil
+	}
+	req.Candidate = claim //nolint:staticcheck // raft uses it no more: room for what the request does not say
+	return &req
+}
