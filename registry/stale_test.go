@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -40,4 +41,12 @@ func TestStaleHeartbeatsBindNobody(t *testing.T) {
 		}
 		return others[0].leadership() != nil || others[1].leadership() != nil
 	})
+}
+
+// Raft's pipeline of entries can wait for itself for ever (see openTransport).
+func TestNoPipeline(t *testing.T) {
+	r := openT(t, single(t.TempDir()))
+	if _, err := r.guard.AppendEntriesPipeline(r.id, raft.ServerAddress(r.Self().Addr)); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+		t.Errorf("got %v, want %v", err, raft.ErrPipelineReplicationNotSupported)
+	}
 }

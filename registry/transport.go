@@ -248,8 +248,12 @@ func openTransport(ctx context.Context, o *Options, who *identity) (innerTranspo
 		_ = ln.Close() // nothing came of it
 		return nil, nil, "", fmt.Errorf("raft address %s is not one that other masters can dial: set the address to advertise", layer.Addr())
 	}
+	// One entry is under way at a time, so that a pipeline of them gains nothing; and
+	// raft's can wait for itself for ever: when its reader has met a newer term and
+	// its writer sends once more, neither ends, the old leader's heartbeats go on, and
+	// so does Shutdown.
 	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 3, Timeout: rpcTimeout, Logger: newHCLog(o.Logger),
+		Stream: layer, MaxPool: 3, MaxRPCsInFlight: 1, Timeout: rpcTimeout, Logger: newHCLog(o.Logger),
 	})
 	closeTransport := func() error {
 		err := trans.Close()
