@@ -51,9 +51,9 @@ var shownBy = map[string]string{
 	"gossip_port":      "internal/e2e.TestFailover",
 	"join":             "internal/e2e.TestFailover",
 
-	"master --bootstrap_expect":       "internal/e2e.TestAllMastersAtOnce",
-	"master --node_id":                "internal/netcluster.TestBadInput",
-	"master --raft_heartbeat_timeout": "registry.TestLeadershipsDoNotOverlap",
+	"master --bootstrap_expect":                       "internal/e2e.TestAllMastersAtOnce",
+	"master --node_id":                                "registry/gossip.TestDuplicateName",
+	"master --raft_heartbeat_timeout":                 "registry.TestLeadershipsDoNotOverlap",
 	"master --advertise_ip":                           "server.TestMasterInfo",
 	"master --advertise_port":                         "server.TestMasterInfo",
 	"master --agent_ping_timeout":                     "server/core.TestTranscripts/agents",
