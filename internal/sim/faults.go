@@ -319,6 +319,9 @@ func (w *World) restartBesideCut() {
 					if o.up {
 						o.crash("restarted")
 						w.clock.After(w.between(10*time.Millisecond, 100*time.Millisecond), o.start)
+						if w.rng.IntN(2) == 0 {
+							w.cutFor(m.host, o.host, time.Second)
+						}
 					}
 				})
 			}
