@@ -33,7 +33,7 @@ const simProgress = 500 * time.Millisecond
 // it has much that lives long, so that it is worth to collect seldom.
 const (
 	simGC     = 300
-	simMemory = 3 << 30
+	simMemory = 3700 << 20
 )
 
 func simFlags() *flags.Set {
