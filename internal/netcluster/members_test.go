@@ -98,7 +98,7 @@ func replaceMasters(r *run) error {
 		if err := awaitVoters(r.c, r.c.Running()...); err != nil {
 			return err
 		}
-		if err := r.c.WaitAgents(len(r.c.Agents)); err != nil {
+		if err := r.awaitAgents(); err != nil {
 			return err
 		}
 		if err := r.w.AwaitWork(2); err != nil {
@@ -222,14 +222,16 @@ func cutAgent(meanwhile func(r *run) error) func(r *run) error {
 		if err := r.w.away(id); err != nil {
 			return err
 		}
-		if err := r.c.WaitAgents(len(r.c.Agents) - 1); err != nil {
+		r.away = 1
+		if err := r.awaitAgents(); err != nil {
 			return err
 		}
 		if err := meanwhile(r); err != nil {
 			return err
 		}
 		r.c.Net.Between(Hosts(a), r.c.Net.Others(a.Host), Fault{})
-		if err := r.c.WaitAgents(len(r.c.Agents)); err != nil {
+		r.away = 0
+		if err := r.awaitAgents(); err != nil {
 			return err
 		}
 		now, err := agentID(r.c, a)

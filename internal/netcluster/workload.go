@@ -265,6 +265,8 @@ func (w *Workload) update(s *mesos.TaskStatus) {
 		return
 	case ended(t.state) && t.told && (state == mesos.TaskState_TASK_STARTING || state == mesos.TaskState_TASK_RUNNING):
 		return // it was not acknowledged, and comes again before the last one does
+	case neverStarted(t.state) && neverStarted(state):
+		return // the master has never heard of it, and then the agent says the same
 	case over(t.state) && state != t.state:
 		w.fault("%s was %s and now is %v", t.id, t.state, s)
 	case neverStarted(state) && t.ran:
