@@ -353,7 +353,7 @@ func (w *World) checkMaster(t *term) {
 
 // lookAround looks at everybody once in a while.
 func (w *World) lookAround() {
-	w.clock.After(2*time.Second, w.lookAround)
+	w.clock.After(3*time.Second, w.lookAround)
 	for _, m := range w.machines {
 		if a := m.agent; a != nil && a.up && a.started {
 			v := a.core.View()

@@ -16,7 +16,7 @@ import (
 
 // TestMain gives the collector less to do: worlds are short-lived.
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(400)
+	debug.SetGCPercent(800)
 	os.Exit(m.Run())
 }
 
