@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"os"
 	"runtime/debug"
+	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
@@ -30,7 +32,7 @@ func checkLogFile(path string, opts bbolt.Options) error {
 		return err
 	}
 	err = guarded(func() error {
-		if err := checkSize(path); err != nil {
+		if err := checkSize(path, opts.Timeout); err != nil {
 			return err
 		}
 		opts.ReadOnly = true
@@ -82,22 +84,41 @@ func guarded(f func() error) (err error) {
 	return f()
 }
 
+// lockShared waits until no other process writes to the file: what it has half
+// written would look damaged. The lock goes when f is closed.
+func lockShared(f *os.File, wait time.Duration) error {
+	for end := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return fmt.Errorf("lock: %w", err)
+		case time.Now().After(end):
+			return bolterrors.ErrTimeout
+		}
+	}
+}
+
 // checkSize refuses a file that was cut, and one whose meta pages are damaged:
 // bbolt would take the other one, and with it the state before the last write. It
 // reads both: a page header of 16 bytes, then magic, version, page size and flags
 // of 4 each, then root (16), freelist, pages in use, transaction and checksum of 8
 // each.
-func checkSize(path string) error {
+func checkSize(path string, wait time.Duration) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if err := lockShared(f, wait); err != nil {
+		return err
+	}
 	st, err := f.Stat()
 	if err != nil {
 		return err
 	}
-	var pages, newest, size uint64
+	var pages, newest, size, root uint64
 	for _, at := range []int64{0, int64(os.Getpagesize())} {
 		var b [80]byte
 		if _, err := f.ReadAt(b[:], at); err != nil {
@@ -112,10 +133,11 @@ func checkSize(path string) error {
 		if tx := binary.NativeEndian.Uint64(meta[48:]); pages == 0 || tx > newest {
 			newest, pages = tx, binary.NativeEndian.Uint64(meta[40:])
 			size = uint64(binary.NativeEndian.Uint32(meta[8:]))
+			root = binary.NativeEndian.Uint64(meta[16:])
 		}
 	}
 	if size > 0 && size <= 1<<16 && pages < 1<<40 && pages*size > uint64(st.Size()) {
 		return fmt.Errorf("%w: it should be %d bytes long and has %d", ErrCorrupt, pages*size, st.Size())
 	}
-	return nil
+	return checkTree(f, size, pages, root)
 }
