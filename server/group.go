@@ -89,8 +89,9 @@ func (s *Server) describeNode() gossip.Node {
 		Region:    s.info.GetDomain().GetFaultDomain().GetRegion().GetName(),
 		Zone:      s.info.GetDomain().GetFaultDomain().GetZone().GetName(),
 	}
-	if s.opts.BootstrapExpect > 1 && r.Pristine() {
-		n.Expect = s.opts.BootstrapExpect
+	switch expect := s.opts.BootstrapExpect; {
+	case expect == 1 && n.ClusterID == "", expect > 1 && r.Pristine():
+		n.Expect = expect
 	}
 	return n
 }
@@ -134,7 +135,7 @@ func (g *group) step(now time.Time) {
 	want.Epoch = g.epoch
 	g.mu.Unlock()
 	want.ClusterID = g.registry.State().ClusterID()
-	if !pristine {
+	if want.ClusterID != "" || !pristine && want.Expect > 1 {
 		want.Expect, want.Endorses = 0, ""
 	}
 	f := decideFounding(foundingView{self: want, pristine: pristine, masters: g.gossip.Masters()})
@@ -205,6 +206,9 @@ func (g *group) peers() []registry.Peer {
 	for _, n := range g.gossip.All() {
 		if n.Role != gossip.Master || (n.ClusterID != "" && n.ClusterID != id) {
 			continue
+		}
+		if n.ClusterID == "" && n.Expect == 1 {
+			continue // it is about to found a cluster of its own
 		}
 		peers = append(peers, registry.Peer{
 			Member: registry.Member{ID: n.Name, Addr: n.Raft}, Alive: n.Alive, Format: n.Format, Build: n.Build,
