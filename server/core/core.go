@@ -164,7 +164,9 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		turns:            map[string][]func(func()){},
 		missing:          map[string]uint64{},
 	}
-	c.rng = cfg.Seed ^ hashString(c.masterID)
+	// The seed is stirred first: it may itself be made of the id, and would undo it.
+	c.rng = cfg.Seed
+	c.rng = c.random() ^ hashString(c.masterID)
 	for i := range c.limiters {
 		c.limiters[i].limit = cfg.AgentRemovalRateLimit
 	}
