@@ -58,7 +58,9 @@ func openMembers(ctx context.Context, dir string, n int) (*members, error) {
 func (m *members) open(ctx context.Context, i, n int) (*registry.Registry, error) {
 	name := fmt.Sprintf("m%d", i)
 	return registry.Open(ctx, registry.Options{
-		Dir: m.dirs[i], ServerID: name, BuildVersion: "bench", BootstrapExpect: n, Logger: zerolog.Nop(),
+		// All members and all callers share this machine's processors.
+		HeartbeatTimeout: 5 * time.Second,
+		Dir:              m.dirs[i], ServerID: name, BuildVersion: "bench", BootstrapExpect: n, Logger: zerolog.Nop(),
 		MasterInfo: &mesos.MasterInfo{Id: &name, Ip: new(uint32(1)), Port: new(uint32(5050))},
 		OnStore:    func(time.Duration, int) { m.entries.Add(1) },
 	})
