@@ -89,6 +89,7 @@ func pollVoters(t *testing.T, c *cluster, want string) {
 
 // One master grows to three and five while it is written to.
 func TestOneGrowsToFive(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c, _, add := piloted(t, 1)
 	l := c.leader()
 	applyT(t, l, state.AdmitAgent(agentInfo("a0")))
@@ -124,6 +125,7 @@ func TestOneGrowsToFive(t *testing.T) {
 
 // A dead master stays a member until another has come in its place.
 func TestDeadMasterIsReplaced(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c, g, add := piloted(t, 3)
 	l := c.leader()
 	applyT(t, l, state.AdmitAgent(agentInfo("a0")))
@@ -147,6 +149,7 @@ func TestDeadMasterIsReplaced(t *testing.T) {
 
 // Alive for the leader, dead for gossip: the leader is right.
 func TestRumourOfADeathIsNotEnough(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c, g, add := piloted(t, 3)
 	l := c.leader()
 	for _, r := range c.running() {
@@ -182,6 +185,7 @@ func TestMasterWithAnEmptyDiskReplacesItself(t *testing.T) {
 
 // A master that moves is found at its new address, also when all move at once.
 func TestMastersMove(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c, g, _ := piloted(t, 3)
 	l := c.leader()
 	applyT(t, l, state.AdmitAgent(agentInfo("a0")))

@@ -161,6 +161,7 @@ func (g *group) admitted() int {
 // TestKill9OfAGroup kills members of three, while they found the cluster, take
 // snapshots and elect, and looks for what was acknowledged.
 func TestKill9OfAGroup(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 4))
@@ -282,6 +283,7 @@ func restoreChild(dir string) {
 // TestKill9DuringRestore kills a master that restores: what is there then is one
 // snapshot or the other, as a whole.
 func TestKill9DuringRestore(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 5))

@@ -90,6 +90,7 @@ func TestLeadershipsDoNotOverlap(t *testing.T) {
 
 // Answers that arrive late prolong nothing: what counts is when the question left.
 func TestLateAnswersDoNotProlongTheLease(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	const timeout, late = time.Second, 120 * time.Millisecond
 	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout = timeout })
 	l := c.leader()
@@ -155,6 +156,7 @@ func TestRestartedFollowerKeepsItsPromise(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, func(o *Options) { o.HeartbeatTimeout = time.Second })
 	l := c.leader()
 	start := time.Now()

@@ -15,6 +15,7 @@ import (
 // A log file that was cut or overwritten is refused by name and with a way out.
 // bbolt alone ends the process with a fault.
 func TestDamagedLogIsRefused(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	random := rand.NewChaCha8([32]byte{1})
 	noise := func(b []byte) { _, _ = random.Read(b) }
 	for name, damage := range map[string]func([]byte) []byte{

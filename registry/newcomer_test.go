@@ -12,6 +12,7 @@ import (
 // A member that lost its disk and comes back under its old id must not elect one
 // that has not seen what the lost disk had acknowledged.
 func TestLostDiskLosesNothing(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, nil)
 	l := c.leader()
 	leader := string(l.r.id)

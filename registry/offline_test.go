@@ -27,6 +27,7 @@ func inspectT(t *testing.T, dir string) *Inspection {
 }
 
 func TestInspectDir(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	dir := t.TempDir()
 	opts := single(dir)
 	opts.ServerID = "m1"
@@ -76,6 +77,7 @@ func TestInspectDir(t *testing.T) {
 }
 
 func TestRestoreDir(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	r := openT(t, single(t.TempDir()))
 	l := leadT(t, r)
 	applyT(t, l, state.AdmitAgent(agentInfo("a1")))
@@ -117,6 +119,7 @@ func TestRestoreDir(t *testing.T) {
 }
 
 func TestRecoverDir(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, nil)
 	l := c.leader()
 	for i := range 20 {

@@ -150,6 +150,7 @@ func TestRestartKeepsEverything(t *testing.T) {
 }
 
 func TestSingleMemberLeadsAtOnce(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	// The heartbeat timeout would elect after 20 s at the earliest.
 	for name, dir := range map[string]string{"tcp": t.TempDir(), "memory": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -396,6 +397,7 @@ func TestMissingOrCorruptSnapshotIsRefused(t *testing.T) {
 }
 
 func TestDirectoryIsLocked(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	dir := t.TempDir()
 	openT(t, single(dir))
 	if _, err := Open(t.Context(), single(dir)); err == nil || !strings.Contains(err.Error(), "in use by another process") {
