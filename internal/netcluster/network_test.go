@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +19,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	// Clusters wait more than they work.
+	if err := flag.Set("test.parallel", "3"); err != nil {
+		panic(err)
+	}
 	code := m.Run()
 	testcluster.RemoveBinary()
 	if code == 0 {
