@@ -205,8 +205,9 @@ func (a *agent) perform(effects []core.Effect) {
 		return
 	}
 	a.w.trace.mix(uint64(len(records)))
+	disk := a.m.disk // the one there is now: it may be replaced
 	write := func() {
-		if err := a.m.disk.Write(records); err != nil {
+		if err := disk.Write(records); err != nil {
 			a.w.fail(CheckpointReads, "a%d: the checkpoint cannot be written: %v", a.m.index, err)
 		}
 	}
