@@ -114,7 +114,11 @@ func replay(t *testing.T, seed uint64) {
 
 // TestFound runs the seeds that have found something.
 func TestFound(t *testing.T) {
-	for _, seed := range []uint64{467} { // operations of two leaderships had one UUID
+	for _, seed := range []uint64{
+		467,   // operations of two leaderships had one UUID
+		10740, // a write went to the disk of a machine that had lost it
+		10741, // agents were told of a teardown that was lost with the leader
+	} {
 		if v := Run(NewConfig(seed)).Violation; v != nil {
 			t.Error(v)
 		}

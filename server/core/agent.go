@@ -451,7 +451,7 @@ func (c *Core) briefAgent(ag *agent, reg *registration) {
 					UpdateFramework: &clusterdv1.UpdateFramework{Framework: fw.info},
 				}})
 			}
-		} else {
+		} else if len(c.queued[id]) == 0 { // else proposeRemoval tells all agents
 			c.shutdownFramework(ag, id)
 		}
 	}

@@ -53,7 +53,7 @@ func (c *Core) perform(fw *framework, call *scheduler.Call) (status int, body st
 	switch call.GetType() {
 	case scheduler.Call_TEARDOWN:
 		c.count("master/messages_unregister_framework")
-		c.removeFramework(fw, "teardown")
+		c.removeFramework(fw, "teardown", nil)
 	case scheduler.Call_ACCEPT:
 		c.accept(fw, call.Accept)
 	case scheduler.Call_DECLINE:
@@ -255,20 +255,16 @@ func (c *Core) teardownCall(in Operate) {
 		c.answer(in.Request, 400, "No framework found with specified ID")
 		return
 	}
-	c.removeFramework(fw, "teardown by an operator")
-	c.answer(in.Request, 200, "")
+	c.removeFramework(fw, "teardown by an operator", func() { c.answer(in.Request, 200, "") })
 }
 
 // removeFramework ends a framework for good: its tasks and executors are shut
-// down, and its id cannot come back (Mesos: Master::removeFramework).
-func (c *Core) removeFramework(fw *framework, why string) {
+// down, and its id cannot come back (Mesos: Master::removeFramework). Then runs when
+// this is sure; it may be nil.
+func (c *Core) removeFramework(fw *framework, why string, then func()) {
 	c.log(Info, "framework_removed", "framework_id", fw.id, "framework", fw.info.GetName(), "reason", why)
 	fw.active = false
 	c.discardOffers(fw, false)
-	c.agents.Scan(func(_ string, ag *agent) bool {
-		c.shutdownFramework(ag, fw.id)
-		return true
-	})
 	for _, rec := range fw.tasks.Values() {
 		cl := fw.cells[rec.ID]
 		c.applyStatus(cl, c.removedStatus(rec), mesos.TaskState_TASK_KILLED)
@@ -298,11 +294,22 @@ func (c *Core) removeFramework(fw *framework, why string) {
 	c.frameworks.Delete(fw.id)
 	c.removed[fw.id] = c.now
 	c.publish.complete(c, fw)
-	c.proposeRemoval(fw)
+	c.proposeRemoval(fw, then)
 }
 
-func (c *Core) proposeRemoval(fw *framework) {
-	c.propose(fw.id, nil, command(clusterdv1.Command_REMOVE_FRAMEWORK, &clusterdv1.RemoveFramework{
+// proposeRemoval has the registry know before any agent does: should the removal be
+// lost with this leader, the next one still has the framework, and its tasks must
+// not be dying then.
+func (c *Core) proposeRemoval(fw *framework, then func()) {
+	c.propose(fw.id, func() {
+		c.agents.Scan(func(_ string, ag *agent) bool {
+			c.shutdownFramework(ag, fw.id)
+			return true
+		})
+		if then != nil {
+			then()
+		}
+	}, command(clusterdv1.Command_REMOVE_FRAMEWORK, &clusterdv1.RemoveFramework{
 		FrameworkId: &mesos.FrameworkID{Value: &fw.id},
 		RemovedTime: timeInfo(c.now),
 	}))

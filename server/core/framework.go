@@ -237,7 +237,7 @@ func (c *Core) subscribeNew(in Subscribe, info *mesos.FrameworkInfo, want wishes
 // id: nobody can come back under it.
 func (c *Core) subscribedInVain(fw *framework) {
 	c.removed[fw.id] = c.now
-	c.proposeRemoval(fw)
+	c.proposeRemoval(fw, nil)
 }
 
 // resubscribe lets a framework come back: on a new connection, or to a new master.
@@ -372,7 +372,7 @@ func (c *Core) streamClosed(stream string) {
 	timeout := failoverTimeout(fw.info)
 	c.log(Info, "framework_disconnected", "framework_id", fw.id, "failover_timeout", timeout.String())
 	if timeout == 0 {
-		c.removeFramework(fw, "failover timeout")
+		c.removeFramework(fw, "failover timeout", nil)
 		return
 	}
 	c.setDeadline(fw, c.now.Add(timeout))
@@ -417,7 +417,7 @@ func (c *Core) failoverTimeout(id string, gen uint64) {
 		return
 	}
 	c.log(Info, "framework_failover_timeout", "framework_id", id)
-	c.removeFramework(fw, "failover timeout")
+	c.removeFramework(fw, "failover timeout", nil)
 }
 
 func roleSet(roles []string) []string {
