@@ -57,6 +57,10 @@ func (a *agentLink) handle(m *clusterdv1.AgentMessage, err error) {
 		return
 	}
 	a.known = true
+	if e.conn != nil && a.t.over() {
+		// It may have come after finish had looked for what nobody takes any more.
+		a.conn.Close("this master leads no more")
+	}
 }
 
 func agentMessage(id core.LinkID, m *clusterdv1.AgentMessage) core.AgentMessage {

@@ -242,8 +242,34 @@ func (t *term) finish() {
 	for _, c := range t.links {
 		c.Close("this master leads no more")
 	}
+	t.abandon()
 	t.cancel()
 	t.wg.Wait()
+}
+
+// abandon closes the links whose first message waits: they are not among t.links yet,
+// and their agents would wait for an answer for as long as both sides live.
+func (t *term) abandon() {
+	for {
+		select {
+		case e := <-t.inputs:
+			if e.conn != nil {
+				e.conn.Close("this master leads no more")
+			}
+		default:
+			return
+		}
+	}
+}
+
+// over says whether the term has ended: what comes now is not handled.
+func (t *term) over() bool {
+	select {
+	case <-t.done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (t *term) perform(e core.Effect) {
