@@ -120,7 +120,9 @@ func (a *Agent) address() string {
 
 // connect opens a link and registers.
 func (a *Agent) connect(ctx context.Context) (*link.AgentConn, error) {
-	var opts link.DialOptions
+	// One master after the other: three connections for each of many agents are more
+	// files than one process may open, and who fails for that tries for ever.
+	opts := link.DialOptions{Stagger: time.Minute}
 	if a.opts.OwnAddresses {
 		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(a.address())}}
 		opts.DialContext = d.DialContext
