@@ -55,7 +55,7 @@ type Options struct {
 	// (--registry_fetch_timeout); 1 min if zero.
 	FetchTimeout time.Duration
 	// HeartbeatTimeout is how long members hear nothing of a leader before they
-	// elect another; 750 ms if zero. A leader that hears nothing of a majority for
+	// elect another; 1 s if zero. A leader that hears nothing of a majority for
 	// half of it leads no more. All members must have the same.
 	HeartbeatTimeout time.Duration
 	// SnapshotThreshold is after how many log entries a snapshot is taken, and
@@ -87,7 +87,7 @@ func (o *Options) setDefaults() {
 		o.FetchTimeout = time.Minute
 	}
 	if o.HeartbeatTimeout <= 0 {
-		o.HeartbeatTimeout = 750 * time.Millisecond
+		o.HeartbeatTimeout = time.Second
 	}
 	if o.SnapshotThreshold == 0 {
 		o.SnapshotThreshold = 2048

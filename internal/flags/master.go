@@ -111,7 +111,7 @@ func masterOwnFlags() []Flag {
 		{Name: "non_checkpointing_grace", Type: Duration, Help: "How long tasks of frameworks that do not checkpoint are kept when the link to their agent breaks; 0secs: not at all, as in Mesos; unset: --agent_ping_timeout times --max_agent_ping_timeouts.", Check: between(0, 100*365*24*time.Hour)},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
 		{Name: "raft_advertise", Help: "host:port under which other masters reach this one's Raft.", Check: hostPort},
-		{Name: "raft_heartbeat_timeout", Type: Duration, Default: "750ms", Help: "How long masters hear nothing of the leader before they elect another; longer where the network between them is slow. The same on all masters.", Check: between(20*time.Millisecond, time.Minute)},
+		{Name: "raft_heartbeat_timeout", Type: Duration, Default: "1secs", Help: "How long masters hear nothing of the leader before they elect another; longer where the network between them is slow. The same on all masters.", Check: between(20*time.Millisecond, time.Minute)},
 		{Name: "gossip_port", Type: Int, Default: "5053", Help: "Port of gossip.", Check: validPort},
 	}
 }
