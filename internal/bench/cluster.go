@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -16,6 +12,7 @@ import (
 
 	"clusterd/api/client/scheduler"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/bench/measure"
 	"clusterd/internal/emulate"
 	"clusterd/internal/testcluster"
 )
@@ -141,7 +138,7 @@ func startCluster(s *settings, agents int) (*testcluster.Cluster, error) {
 }
 
 // benchLatency launches tasks one by one: ACCEPT to TASK_RUNNING.
-func benchLatency(ctx context.Context, s *settings) ([]row, error) {
+func benchLatency(ctx context.Context, s *settings) ([]measure.Row, error) {
 	c, err := startCluster(s, 1)
 	if err != nil {
 		return nil, err
@@ -188,9 +185,9 @@ func benchLatency(ctx context.Context, s *settings) ([]row, error) {
 			}
 		}
 	}
-	return []row{{
-		what: "ACCEPT -> TASK_RUNNING, command task", value: quantiles(running), target: "p50 <= 25 ms",
-		note: fmt.Sprintf("%d tasks one after the other; Mesos: p50 208 ms, max 328", len(running)),
+	return []measure.Row{{
+		What: "ACCEPT -> TASK_RUNNING, command task", Value: measure.Quantiles(running, ms), Target: "p50 <= 25 ms",
+		Note: fmt.Sprintf("%d tasks one after the other; Mesos: p50 208 ms, max 328", len(running)),
 	}}, nil
 }
 
@@ -205,7 +202,7 @@ func amount(offer *mesos.Offer, name string) float64 {
 }
 
 // benchThroughput runs `true` 500 times through one agent, all launched at once.
-func benchThroughput(ctx context.Context, s *settings) ([]row, error) {
+func benchThroughput(ctx context.Context, s *settings) ([]measure.Row, error) {
 	const tasks = 500
 	c, err := startCluster(s, 1)
 	if err != nil {
@@ -253,14 +250,21 @@ func benchThroughput(ctx context.Context, s *settings) ([]row, error) {
 	if err := acks.Wait(); err != nil {
 		return nil, err
 	}
-	perTask := func(p *testcluster.Process) time.Duration { return cpuTime(p.PID()) / tasks }
-	return []row{{
-		what: "processor time of a task in the agent", value: ms(perTask(c.Agents[0])), note: "its own threads; containers not counted",
+	agent, err := measure.CPUTime(c.Agents[0].PID())
+	if err != nil {
+		return nil, err
+	}
+	master, err := measure.CPUTime(c.Master.PID())
+	if err != nil {
+		return nil, err
+	}
+	return []measure.Row{{
+		What: "processor time of a task in the agent", Value: ms(agent / tasks), Note: "its own threads; containers not counted",
 	}, {
-		what: "processor time of a task in the master", value: ms(perTask(c.Master)),
+		What: "processor time of a task in the master", Value: ms(master / tasks),
 	}, {
-		what: "tasks through one agent, true x 500", value: fmt.Sprintf("%.0f/s", tasks/took.Seconds()), target: ">= 200/s",
-		note: fmt.Sprintf("%s in all; Mesos: 5/s", ms(took)),
+		What: "tasks through one agent, true x 500", Value: fmt.Sprintf("%.0f/s", tasks/took.Seconds()), Target: ">= 200/s",
+		Note: fmt.Sprintf("%s in all; Mesos: 5/s", ms(took)),
 	}}, nil
 }
 
@@ -299,39 +303,4 @@ func addAgents(ctx context.Context, n int, opts emulate.Options) ([]*emulate.Age
 		})
 	}
 	return agents, g.Wait()
-}
-
-// cpuTime is what a process, without its children, has used of the processors.
-func cpuTime(pid int) time.Duration {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	// After the name in parentheses: utime and stime are fields 14 and 15, in
-	// hundredths of a second.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	var ticks int
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			return 0
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
-}
-
-// rss is the resident memory of a process in bytes.
-func rss(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
-			return kb * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no VmRSS of process %d", pid)
 }

@@ -11,6 +11,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/bench/measure"
 )
 
 // getState is a GET_STATE answer with n running tasks of ordinary size.
@@ -55,7 +56,7 @@ func resource(name string, value float64) *mesos.Resource {
 }
 
 // benchCodec encodes and decodes a GET_STATE of 10,000 tasks.
-func benchCodec(context.Context, *settings) ([]row, error) {
+func benchCodec(context.Context, *settings) ([]measure.Row, error) {
 	msg := getState(10000)
 	text, err := mesosjson.Marshal(msg)
 	if err != nil {
@@ -69,7 +70,7 @@ func benchCodec(context.Context, *settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rows []row
+	var rows []measure.Row
 	add := func(what string, size int, note string, f func() error) {
 		r := testing.Benchmark(func(b *testing.B) {
 			b.SetBytes(int64(size))
@@ -79,7 +80,7 @@ func benchCodec(context.Context, *settings) ([]row, error) {
 				}
 			}
 		})
-		rows = append(rows, row{what: what, value: fmt.Sprintf("%.0f MB/s", float64(size)/1e6/(float64(r.NsPerOp())/1e9)), note: note})
+		rows = append(rows, measure.Row{What: what, Value: fmt.Sprintf("%.0f MB/s", float64(size)/1e6/(float64(r.NsPerOp())/1e9)), Note: note})
 	}
 	size := func(b []byte) string { return fmt.Sprintf("GET_STATE of 10,000 tasks, %.1f MB", float64(len(b))/1e6) }
 	buf := make([]byte, 0, 2*len(text))

@@ -9,6 +9,7 @@ import (
 
 	"clusterd/api/client/scheduler"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/bench/measure"
 	"clusterd/internal/emulate"
 	"clusterd/internal/testcluster"
 )
@@ -24,7 +25,7 @@ func stopAgents(agents []*emulate.Agent) {
 // benchOffers measures how long freed resources take to be offered again in a
 // cluster of many agents: from the moment an agent reports a task's end to the
 // OFFERS event at the framework.
-func benchOffers(ctx context.Context, s *settings) ([]row, error) {
+func benchOffers(ctx context.Context, s *settings) ([]measure.Row, error) {
 	c, err := startMaster(s)
 	if err != nil {
 		return nil, err
@@ -80,10 +81,10 @@ func benchOffers(ctx context.Context, s *settings) ([]row, error) {
 		latencies = append(latencies, now.Sub(ended[id]))
 		mu.Unlock()
 	}
-	return []row{
-		{what: fmt.Sprintf("free resources -> OFFERS, %d agents", s.agents), value: quantiles(latencies), target: "p99 <= 10 ms", note: "Mesos: p50 1,001 ms, max 3,003"},
-		{what: fmt.Sprintf("%d agents register", s.agents), value: ms(registered), note: "admission is durable before the answer"},
-		{what: fmt.Sprintf("first offers of %d agents to a new framework", s.agents), value: ms(offered)},
+	return []measure.Row{
+		{What: fmt.Sprintf("free resources -> OFFERS, %d agents", s.agents), Value: measure.Quantiles(latencies, ms), Target: "p99 <= 10 ms", Note: "Mesos: p50 1,001 ms, max 3,003"},
+		{What: fmt.Sprintf("%d agents register", s.agents), Value: ms(registered), Note: "admission is durable before the answer"},
+		{What: fmt.Sprintf("first offers of %d agents to a new framework", s.agents), Value: ms(offered)},
 	}, nil
 }
 
@@ -125,7 +126,7 @@ func occupy(ctx context.Context, f *scheduling, offer *mesos.Offer, id string) e
 }
 
 // benchMemory measures what an agent and a task cost the master.
-func benchMemory(ctx context.Context, s *settings) ([]row, error) {
+func benchMemory(ctx context.Context, s *settings) ([]measure.Row, error) {
 	// Collect often, so that what is resident is what is used.
 	if err := os.Setenv("GOGC", "10"); err != nil {
 		return nil, err
@@ -165,10 +166,10 @@ func benchMemory(ctx context.Context, s *settings) ([]row, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		{what: "memory of the master, per agent", value: fmt.Sprintf("%.1f KB", (withAgents-empty)/float64(s.agents)/1e3), target: "<= 8 KB", note: fmt.Sprintf("%d agents, links and offers included; resident, GOGC=10", s.agents)},
-		{what: "memory of the master, per task", value: fmt.Sprintf("%.1f KB", (withTasks-withAgents)/float64(s.tasks)/1e3), target: "<= 2 KB", note: fmt.Sprintf("%d running command tasks", s.tasks)},
-		{what: "memory of the master, empty", value: fmt.Sprintf("%.0f MB", empty/1e6)},
+	return []measure.Row{
+		{What: "memory of the master, per agent", Value: fmt.Sprintf("%.1f KB", (withAgents-empty)/float64(s.agents)/1e3), Target: "<= 8 KB", Note: fmt.Sprintf("%d agents, links and offers included; resident, GOGC=10", s.agents)},
+		{What: "memory of the master, per task", Value: fmt.Sprintf("%.1f KB", (withTasks-withAgents)/float64(s.tasks)/1e3), Target: "<= 2 KB", Note: fmt.Sprintf("%d running command tasks", s.tasks)},
+		{What: "memory of the master, empty", Value: fmt.Sprintf("%.0f MB", empty/1e6)},
 	}, nil
 }
 
@@ -208,7 +209,7 @@ func launchEverywhere(ctx context.Context, f *scheduling, offers []*mesos.Offer,
 
 // settled is the master's resident memory once it has stopped to shrink.
 func settled(ctx context.Context, c *testcluster.Cluster) (float64, error) {
-	last, err := rss(c.Master.PID())
+	last, err := measure.RSS(c.Master.PID())
 	for quiet := 0; err == nil && quiet < 5; {
 		select {
 		case <-ctx.Done():
@@ -216,7 +217,7 @@ func settled(ctx context.Context, c *testcluster.Cluster) (float64, error) {
 		case <-time.After(500 * time.Millisecond):
 		}
 		var now float64
-		if now, err = rss(c.Master.PID()); now < last*0.99 {
+		if now, err = measure.RSS(c.Master.PID()); now < last*0.99 {
 			quiet = 0
 		} else {
 			quiet++

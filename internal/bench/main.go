@@ -15,25 +15,17 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
-)
 
-// row is one line of the table.
-type row struct {
-	what   string
-	value  string
-	target string // empty: none set
-	note   string
-}
+	"clusterd/internal/bench/measure"
+)
 
 // section measures one thing.
 type section struct {
 	name string
-	run  func(ctx context.Context, s *settings) ([]row, error)
+	run  func(ctx context.Context, s *settings) ([]measure.Row, error)
 }
 
 // settings are the command line.
@@ -97,7 +89,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(s.runtime)
 
-	var rows []row
+	var rows []measure.Row
 	for _, sec := range sections {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) {
 			continue
@@ -113,8 +105,7 @@ func run(ctx context.Context, args []string) error {
 		}
 		rows = append(rows, r...)
 	}
-	fmt.Printf("%s, %d cores, %s, %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
-	return printTable(os.Stdout, rows)
+	return measure.Print(os.Stdout, rows)
 }
 
 func sectionNames() string {
@@ -125,40 +116,10 @@ func sectionNames() string {
 	return strings.Join(names, ",")
 }
 
-func printTable(w io.Writer, rows []row) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "what\tmeasured\ttarget\tnote")
-	fmt.Fprintln(tw, "----\t--------\t------\t----")
-	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.what, r.value, r.target, r.note)
-	}
-	return tw.Flush()
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown cpu"
-	}
-	for line := range strings.Lines(string(b)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimLeft(strings.TrimSpace(name), ": ")
-		}
-	}
-	return "unknown cpu"
-}
-
-// quantiles renders p50, p99 and the maximum of samples.
-func quantiles(samples []time.Duration) string {
-	slices.Sort(samples)
-	q := func(p float64) time.Duration { return samples[min(int(p*float64(len(samples))), len(samples)-1)] }
-	return fmt.Sprintf("p50 %s, p99 %s, max %s", ms(q(0.50)), ms(q(0.99)), ms(samples[len(samples)-1]))
-}
-
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/float64(time.Millisecond)) }
 
 // benchBare is the floor: what the machine does without clusterd.
-func benchBare(ctx context.Context, _ *settings) ([]row, error) {
+func benchBare(ctx context.Context, _ *settings) ([]measure.Row, error) {
 	const n = 300
 	start := time.Now()
 	for range n {
@@ -166,8 +127,8 @@ func benchBare(ctx context.Context, _ *settings) ([]row, error) {
 			return nil, err
 		}
 	}
-	return []row{{
-		what: "fork, exec and wait of true, from Go", value: fmt.Sprintf("%.0f/s", n/time.Since(start).Seconds()),
-		note: "the floor of this machine, one at a time",
+	return []measure.Row{{
+		What: "fork, exec and wait of true, from Go", Value: fmt.Sprintf("%.0f/s", n/time.Since(start).Seconds()),
+		Note: "the floor of this machine, one at a time",
 	}}, nil
 }

@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"clusterd/internal/bench/measure"
 )
 
 // shape is one of Mesos's benchmarks.
@@ -118,7 +120,7 @@ func run(args []string, out, progress io.Writer) error {
 	start := time.Now()
 	failure := r.runAll(selected)
 	fmt.Fprintf(out, "%s, %d cores, %s, %s; %s; load %s when done, %.0f s in all; a fixed loop took %s to %s\n\n",
-		cpuModel(), runtime.NumCPU(), runtime.Version(), start.UTC().Format("2006-01-02"), clock, load(),
+		measure.CPUModel(), runtime.NumCPU(), runtime.Version(), start.UTC().Format("2006-01-02"), clock, load(),
 		time.Since(start).Seconds(), duration(slices.Min(r.loops)), duration(slices.Max(r.loops)))
 	if *brief {
 		r.figures = slices.DeleteFunc(r.figures, func(f figure) bool {
@@ -169,19 +171,6 @@ func shapeNames() string {
 		names = append(names, s.name)
 	}
 	return strings.Join(names, ",")
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown cpu"
-	}
-	for line := range strings.Lines(string(b)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimLeft(strings.TrimSpace(name), ": ")
-		}
-	}
-	return "unknown cpu"
 }
 
 // fixedLoop is work of which the time says how fast the machine is just now: where

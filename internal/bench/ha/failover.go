@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"clusterd/internal/bench/measure"
 )
 
 // benchFailover kills the leader of three masters again and again, and measures how long
 // a framework that was subscribed needs to be subscribed at the next one.
-func benchFailover(ctx context.Context, s *settings) (_ []row, err error) {
+func benchFailover(ctx context.Context, s *settings) (_ []measure.Row, err error) {
 	c, err := startMasters(s)
 	if err != nil {
 		return nil, err
@@ -36,8 +38,8 @@ func benchFailover(ctx context.Context, s *settings) (_ []row, err error) {
 			return nil, fmt.Errorf("round %d: %w", i, err)
 		}
 	}
-	return []row{{
-		what: "leader killed -> SUBSCRIBED at the next one", value: quantiles(took), target: "p99 <= 2 s",
-		note: fmt.Sprintf("%d kills -9, 3 masters, default timeouts; Mesos: 10 s session", len(took)),
+	return []measure.Row{{
+		What: "leader killed -> SUBSCRIBED at the next one", Value: measure.Quantiles(took, seconds), Target: "p99 <= 2 s",
+		Note: fmt.Sprintf("%d kills -9, 3 masters, default timeouts; Mesos: 10 s session", len(took)),
 	}}, nil
 }

@@ -8,12 +8,13 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"clusterd/internal/bench/measure"
 	"clusterd/internal/emulate"
 )
 
 // benchFollower measures what a master that does not lead keeps in memory: the registry.
 // The agents are admitted over real links, which they leave at once.
-func benchFollower(ctx context.Context, s *settings) (_ []row, err error) {
+func benchFollower(ctx context.Context, s *settings) (_ []measure.Row, err error) {
 	c, err := startMasters(s)
 	if err != nil {
 		return nil, err
@@ -23,7 +24,7 @@ func benchFollower(ctx context.Context, s *settings) (_ []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, err := rss(others[0].PID())
+	empty, err := measure.RSS(others[0].PID())
 	if err != nil {
 		return nil, err
 	}
@@ -55,15 +56,15 @@ func benchFollower(ctx context.Context, s *settings) (_ []row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return []row{
-		{what: "memory of a follower", value: fmt.Sprintf("%.0f MB", full/1e6), note: fmt.Sprintf("resident, %d agents in the registry; %.0f MB when empty", s.registry, empty/1e6)},
-		{what: fmt.Sprintf("%d new agents register, 3 masters", s.registry), value: rate(s.registry, took), note: "over real links, 64 at a time, each admission on two disks"},
+	return []measure.Row{
+		{What: "memory of a follower", Value: fmt.Sprintf("%.0f MB", full/1e6), Note: fmt.Sprintf("resident, %d agents in the registry; %.0f MB when empty", s.registry, empty/1e6)},
+		{What: fmt.Sprintf("%d new agents register, 3 masters", s.registry), Value: rate(s.registry, took), Note: "over real links, 64 at a time, each admission on two disks"},
 	}, nil
 }
 
 // settled is a process's resident memory once it has stopped to shrink.
 func settled(ctx context.Context, pid int) (float64, error) {
-	last, err := rss(pid)
+	last, err := measure.RSS(pid)
 	for quiet := 0; err == nil && quiet < 5; {
 		select {
 		case <-ctx.Done():
@@ -71,7 +72,7 @@ func settled(ctx context.Context, pid int) (float64, error) {
 		case <-time.After(500 * time.Millisecond):
 		}
 		var now float64
-		if now, err = rss(pid); now < last*0.99 {
+		if now, err = measure.RSS(pid); now < last*0.99 {
 			quiet = 0
 		} else {
 			quiet++

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -17,24 +16,18 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 	"time"
-)
 
-// row is one line of the table.
-type row struct {
-	what, value, target, note string
-}
+	"clusterd/internal/bench/measure"
+)
 
 // section measures one thing.
 type section struct {
 	name string
-	run  func(ctx context.Context, s *settings) ([]row, error)
+	run  func(ctx context.Context, s *settings) ([]measure.Row, error)
 }
 
 // settings are the command line.
@@ -122,7 +115,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(base)
-	var rows []row
+	var rows []measure.Row
 	for _, sec := range sections {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) {
 			continue
@@ -138,8 +131,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		}
 		rows = append(rows, r...)
 	}
-	fmt.Fprintf(out, "%s, %d cores, %s, %s\n\n", cpuModel(), runtime.NumCPU(), runtime.Version(), time.Now().UTC().Format("2006-01-02"))
-	return printTable(out, rows)
+	return measure.Print(out, rows)
 }
 
 func sectionNames() string {
@@ -150,72 +142,7 @@ func sectionNames() string {
 	return strings.Join(names, ",")
 }
 
-func printTable(w io.Writer, rows []row) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "what\tmeasured\ttarget\tnote")
-	fmt.Fprintln(tw, "----\t--------\t------\t----")
-	for _, r := range rows {
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", r.what, r.value, r.target, r.note)
-	}
-	return tw.Flush()
-}
-
-func cpuModel() string {
-	b, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown cpu"
-	}
-	for line := range strings.Lines(string(b)) {
-		if name, ok := strings.CutPrefix(line, "model name"); ok {
-			return strings.TrimLeft(strings.TrimSpace(name), ": ")
-		}
-	}
-	return "unknown cpu"
-}
-
-// quantiles renders p50, p99 and the maximum of samples.
-func quantiles(samples []time.Duration) string {
-	slices.Sort(samples)
-	q := func(p float64) time.Duration { return samples[min(int(p*float64(len(samples))), len(samples)-1)] }
-	return fmt.Sprintf("p50 %s, p99 %s, max %s", seconds(q(0.50)), seconds(q(0.99)), seconds(samples[len(samples)-1]))
-}
-
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
 // rate renders how many of something were done in a second.
 func rate(n int, took time.Duration) string { return fmt.Sprintf("%.0f/s", float64(n)/took.Seconds()) }
-
-// cpuTime is what a process, without its children, has used of the processors.
-func cpuTime(pid int) (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// After the name in parentheses: utime and stime are fields 14 and 15, in
-	// hundredths of a second.
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	var ticks int
-	for _, f := range fields[11:13] {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			return 0, err
-		}
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond, nil
-}
-
-// rss is the resident memory of a process in bytes.
-func rss(pid int) (float64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
-			return kb * 1024, err
-		}
-	}
-	return 0, fmt.Errorf("no VmRSS of process %d", pid)
-}

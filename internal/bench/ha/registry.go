@@ -15,6 +15,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/bench/measure"
 	"clusterd/registry"
 	"clusterd/registry/state"
 )
@@ -123,8 +124,8 @@ func agentInfo(i int) *mesos.AgentInfo {
 // benchRegistry runs the shapes of Mesos's Registrar benchmarks (Performance and
 // MarkUnreachableThenReachable, src/tests/registrar_tests.cpp), for which no figures are
 // published, on groups of one and of three members.
-func benchRegistry(ctx context.Context, s *settings) ([]row, error) {
-	var rows []row
+func benchRegistry(ctx context.Context, s *settings) ([]measure.Row, error) {
+	var rows []measure.Row
 	for _, n := range []int{1, 3} {
 		r, err := benchMembers(ctx, s, n)
 		if err != nil {
@@ -138,16 +139,16 @@ func benchRegistry(ctx context.Context, s *settings) ([]row, error) {
 // oneByOne is how many commands are written each after the other.
 const oneByOne = 500
 
-func benchMembers(ctx context.Context, s *settings, n int) (_ []row, err error) {
+func benchMembers(ctx context.Context, s *settings, n int) (_ []measure.Row, err error) {
 	m, err := openMembers(ctx, s.dir, n)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.close()) }()
-	var rows []row
+	var rows []measure.Row
 	name := fmt.Sprintf("registry of %d: ", n)
 	add := func(what, value, note string) {
-		rows = append(rows, row{what: name + what, value: value, note: note})
+		rows = append(rows, measure.Row{What: name + what, Value: value, Note: note})
 	}
 	start := time.Now()
 	for i := range oneByOne {

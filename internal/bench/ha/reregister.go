@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/bench/measure"
 	"clusterd/internal/emulate"
 	"clusterd/internal/testcluster"
 )
@@ -35,8 +36,8 @@ const labels = 10
 // Mesos's AgentReregistrationDelay (src/tests/master_benchmarks.cpp): all frameworks
 // have tasks on all agents, and each task has ten labels. Other than there, the agents
 // notice the failover by themselves, open new connections, and wait at random before.
-func benchReregister(ctx context.Context, s *settings) ([]row, error) {
-	var rows []row
+func benchReregister(ctx context.Context, s *settings) ([]measure.Row, error) {
+	var rows []measure.Row
 	for i, sh := range []shape{
 		{agents: s.agents, frameworks: 1, tasks: 5, target: "<= 2 s of the master's, <= 10 s wall", mesos: "9 s (1.5), 15.2 s on 2 cores"},
 		{agents: s.agents / 10, frameworks: 5, tasks: 20, target: "", mesos: ""},
@@ -55,7 +56,7 @@ func benchReregister(ctx context.Context, s *settings) ([]row, error) {
 	return rows, nil
 }
 
-func (sh shape) run(ctx context.Context, s *settings) (_ []row, err error) {
+func (sh shape) run(ctx context.Context, s *settings) (_ []measure.Row, err error) {
 	c, err := startMasters(s)
 	if err != nil {
 		return nil, err
@@ -93,11 +94,11 @@ func (sh shape) run(ctx context.Context, s *settings) (_ []row, err error) {
 }
 
 // failover kills the leader and waits until all agents are back.
-func (sh shape) failover(ctx context.Context, c *testcluster.Cluster, old *testcluster.Process, others []*testcluster.Process, back *counter) ([]row, error) {
+func (sh shape) failover(ctx context.Context, c *testcluster.Cluster, old *testcluster.Process, others []*testcluster.Process, back *counter) ([]measure.Row, error) {
 	before := map[*testcluster.Process]time.Duration{}
 	for _, m := range others {
 		var err error
-		if before[m], err = cpuTime(m.PID()); err != nil {
+		if before[m], err = measure.CPUTime(m.PID()); err != nil {
 			return nil, err
 		}
 	}
@@ -118,7 +119,7 @@ func (sh shape) failover(ctx context.Context, c *testcluster.Cluster, old *testc
 	if err != nil {
 		return nil, err
 	}
-	used, err := cpuTime(lead.PID())
+	used, err := measure.CPUTime(lead.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func (sh shape) failover(ctx context.Context, c *testcluster.Cluster, old *testc
 	if err := counts(lead, sh.agents, total); err != nil {
 		return nil, err
 	}
-	mem, err := rss(lead.PID())
+	mem, err := measure.RSS(lead.PID())
 	if err != nil {
 		return nil, err
 	}
@@ -137,11 +138,11 @@ func (sh shape) failover(ctx context.Context, c *testcluster.Cluster, old *testc
 		note += "; Mesos: " + sh.mesos
 	}
 	what := fmt.Sprintf("%d agents with %d tasks each re-register", sh.agents, sh.frameworks*sh.tasks)
-	return []row{
-		{what: what, value: fmt.Sprintf("%s of the master's processor time", seconds(used)), target: sh.target, note: note},
-		{what: "- from the kill of the leader", value: seconds(allAt.Sub(start)) + " wall", note: "election and the agents' jitter included; the agents share the processors"},
-		{what: "- from the first agent that is back", value: seconds(allAt.Sub(firstAt)) + " wall"},
-		{what: "- memory of the new leader then", value: fmt.Sprintf("%.0f MB", mem/1e6), note: "resident"},
+	return []measure.Row{
+		{What: what, Value: fmt.Sprintf("%s of the master's processor time", seconds(used)), Target: sh.target, Note: note},
+		{What: "- from the kill of the leader", Value: seconds(allAt.Sub(start)) + " wall", Note: "election and the agents' jitter included; the agents share the processors"},
+		{What: "- from the first agent that is back", Value: seconds(allAt.Sub(firstAt)) + " wall"},
+		{What: "- memory of the new leader then", Value: fmt.Sprintf("%.0f MB", mem/1e6), Note: "resident"},
 	}, nil
 }
 
