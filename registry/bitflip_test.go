@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"clusterd/registry/state"
 )
 
@@ -103,6 +105,27 @@ func flipped(t *testing.T, dir string, want []byte, what string) bool {
 		t.Errorf("%s: nobody minds, and it is %s in term %d, voted in %d", what, in.ServerID, in.CurrentTerm, in.VoteTerm)
 	}
 	return false
+}
+
+// An entry 0 is entry 1 with a flipped bit: whoever reads from the first index on
+// would take the log for empty.
+func TestNoEntryZero(t *testing.T) {
+	dir := t.TempDir()
+	opts := single(dir)
+	opts.setDefaults()
+	s, err := openStores(&opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.logs.StoreLog(&raft.Log{Index: 0, Term: 1}), s.close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := InspectDir(dir); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
+	}
+	if _, err := Open(t.Context(), opts); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
+	}
 }
 
 // The checksums are on the disk alone: a log that older builds wrote has none.

@@ -60,7 +60,7 @@ func checkLogFile(path string, opts bbolt.Options) error {
 func checkKey(bucket string, key []byte) error {
 	switch bucket {
 	case "logs":
-		if len(key) == 8 {
+		if len(key) == 8 && binary.BigEndian.Uint64(key) > 0 { // entries count from 1
 			return nil
 		}
 	case "conf":
