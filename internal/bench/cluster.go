@@ -281,26 +281,8 @@ func startMaster(s *settings) (*testcluster.Cluster, error) {
 	return c, nil
 }
 
-// addAgents registers n emulated agents and waits until all are admitted.
+// addAgents registers n large emulated agents.
 func addAgents(ctx context.Context, n int, opts emulate.Options) ([]*emulate.Agent, error) {
 	opts.CPUs, opts.MemMB = 16, 65536
-	agents := make([]*emulate.Agent, n)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(64)
-	for i := range agents {
-		g.Go(func() error {
-			a, err := emulate.Start(gctx, i, opts)
-			if err != nil {
-				return err
-			}
-			agents[i] = a
-			select {
-			case <-a.Ready():
-				return a.Err()
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-		})
-	}
-	return agents, g.Wait()
+	return emulate.StartAll(ctx, n, opts)
 }

@@ -14,14 +14,6 @@ import (
 	"clusterd/internal/testcluster"
 )
 
-func stopAgents(agents []*emulate.Agent) {
-	for _, a := range agents {
-		if a != nil {
-			a.Stop()
-		}
-	}
-}
-
 // benchOffers measures how long freed resources take to be offered again in a
 // cluster of many agents: from the moment an agent reports a task's end to the
 // OFFERS event at the framework.
@@ -42,7 +34,7 @@ func benchOffers(ctx context.Context, s *settings) ([]measure.Row, error) {
 			ended[task] = at
 		},
 	})
-	defer stopAgents(agents)
+	defer emulate.StopAll(agents)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +139,7 @@ func benchMemory(ctx context.Context, s *settings) ([]measure.Row, error) {
 		return nil, err
 	}
 	agents, err := addAgents(ctx, s.agents, emulate.Options{Masters: []string{c.Master.Addr}})
-	defer stopAgents(agents)
+	defer emulate.StopAll(agents)
 	if err != nil {
 		return nil, err
 	}

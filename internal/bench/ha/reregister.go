@@ -12,8 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/bench/measure"
 	"clusterd/internal/emulate"
@@ -75,14 +73,14 @@ func (sh shape) run(ctx context.Context, s *settings) (_ []measure.Row, err erro
 		})
 	}
 	var back counter
-	agents, err := startAgents(ctx, sh.agents, emulate.Options{
+	agents, err := emulate.StartAll(ctx, sh.agents, emulate.Options{
 		Masters: addrs(c.Masters), CPUs: 32, MemMB: 65536, OwnAddresses: true, Redial: s.jitter, MaxRedial: 2 * time.Second,
 		Has: func(n int, id *mesos.AgentID) ([]*mesos.FrameworkInfo, []*mesos.Task) {
 			return infos, tasks(n, id, infos, sh.tasks)
 		},
 		OnRegistered: back.note,
 	})
-	defer stopAgents(agents)
+	defer emulate.StopAll(agents)
 	if err != nil {
 		return nil, err
 	}
@@ -206,37 +204,6 @@ func allocated(name string, value float64, role string) *mesos.Resource {
 	return &mesos.Resource{
 		Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &value},
 		AllocationInfo: &mesos.Resource_AllocationInfo{Role: &role},
-	}
-}
-
-// startAgents registers n emulated agents and waits until all are admitted.
-func startAgents(ctx context.Context, n int, opts emulate.Options) ([]*emulate.Agent, error) {
-	agents := make([]*emulate.Agent, n)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(64)
-	for i := range agents {
-		g.Go(func() error {
-			a, err := emulate.Start(gctx, i, opts)
-			if err != nil {
-				return err
-			}
-			agents[i] = a
-			select {
-			case <-a.Ready():
-				return a.Err()
-			case <-gctx.Done():
-				return gctx.Err()
-			}
-		})
-	}
-	return agents, g.Wait()
-}
-
-func stopAgents(agents []*emulate.Agent) {
-	for _, a := range agents {
-		if a != nil {
-			a.Stop()
-		}
 	}
 }
 
