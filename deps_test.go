@@ -57,7 +57,8 @@ func TestArrows(t *testing.T) {
 		{"registry", []string{"registry", "api"}, "what masters agree on does not depend on what they do with it"},
 		{"ui", nil, "the UI is assets and one handler"},
 		{"isolation", []string{"isolation", "api", "allocator/resources", "internal/version"}, "containers know neither agent nor master"},
-		{"server/core", []string{"server/core", "allocator", "api"}, "the core has no shell below it"},
+		{"server/core", []string{"server/core", "allocator", "api", "internal/authz"}, "the core has no shell below it"},
+		{"internal/authz", []string{"internal/authz", "api"}, "who may do what is a pure function"},
 		{"agent/core", []string{"agent/core", "allocator/resources", "api", "internal/units"}, "the core has no shell below it"},
 	}
 	for _, p := range packages(t) {
@@ -94,7 +95,7 @@ func TestCoresDoNothing(t *testing.T) {
 		"github.com/rs/zerolog", "context", "testing/synctest",
 	}
 	for _, p := range packages(t) {
-		if !within(p.ImportPath, "allocator", "server/core", "agent/core", "registry/state") {
+		if !within(p.ImportPath, "allocator", "server/core", "agent/core", "registry/state", "internal/authz") {
 			continue
 		}
 		for _, imp := range p.Imports {

@@ -413,7 +413,7 @@ func TestDocumentedEndpoints(t *testing.T) {
 	for heading, files := range map[string][]string{
 		"### Endpoints of the master": {"server/reads.go"},
 		"### Endpoints of the agent":  {"agent/http.go"},
-		"### Endpoints of both":       {"internal/httpapi/common.go", "agent/files/http.go"},
+		"### Endpoints of both":       {"internal/httpapi/common.go", "internal/files/http.go"},
 	} {
 		named := map[string]bool{}
 		for _, cells := range rows(section(t, text, heading)) {

@@ -34,9 +34,10 @@ import (
 
 	"clusterd/agent/checkpoint"
 	"clusterd/agent/core"
-	"clusterd/agent/files"
 	"clusterd/agent/hostinfo"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
+	"clusterd/internal/files"
 	"clusterd/internal/link"
 	"clusterd/internal/metrics"
 	"clusterd/internal/version"
@@ -80,6 +81,8 @@ type Agent struct {
 	former   []net.Listener // at ports that executors still know
 	server   *http.Server
 	discovery
+
+	policy atomic.Pointer[authz.ACLs] // who may do what
 
 	inputs chan core.Input
 	views  chan chan *core.View
@@ -135,6 +138,7 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.registerMetrics()
+	a.policy.Store(opts.ACLs)
 	a.server = a.newServer()
 	return a, nil
 }
@@ -354,6 +358,9 @@ func (a *Agent) Err() error {
 // Leave ends all executors and then the agent, which does not come back: its
 // next run is a new agent (SIGUSR1). Done is closed when it is over.
 func (a *Agent) Leave(message string) { a.post(core.Shutdown{Message: message}) }
+
+// SetPolicy replaces the rules of who may do what; nil permits everything.
+func (a *Agent) SetPolicy(acls *authz.ACLs) { a.policy.Store(acls) }
 
 // View returns what the agent knows now.
 func (a *Agent) View(ctx context.Context) (*core.View, error) {

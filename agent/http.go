@@ -13,6 +13,7 @@ import (
 	"clusterd/agent/core"
 	mesos "clusterd/api/mesos/v1"
 	agentv1 "clusterd/api/mesos/v1/agent"
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 )
@@ -30,20 +31,21 @@ func (l httpLog) Write(p []byte) (int, error) {
 
 func (a *Agent) newServer() *http.Server {
 	rt := httpapi.NewRouter("slave(1)", "agent")
+	rt.Guards = httpapi.Guards{Realms: a.opts.Realms, Policy: a.policy.Load}
 	rt.OnError = func(r *http.Request, err error) {
 		a.log.Debug().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Msg("request refused")
 	}
 	if a.opts.Verbosity == nil {
 		a.opts.Verbosity = httpapi.NewVerbosity(0)
 	}
-	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity}.Register(rt)
-	a.files.Register(rt, nil)
-	rt.Handle("/api/v1/executor", a.executorAPI)
-	rt.Handle("/api/v1", a.operatorAPI)
-	rt.Handle("/state", a.state)
-	rt.Handle("/containers", a.containersEndpoint)
-	rt.Handle("/monitor/statistics", a.statistics)
-	rt.Handle("/containerizer/debug", func(w http.ResponseWriter, r *http.Request) error {
+	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
+	a.files.Register(rt, authn.AgentReadonly)
+	rt.Handle("/api/v1/executor", httpapi.In(authn.AgentExecutor), a.executorAPI)
+	rt.Handle("/api/v1", httpapi.In(authn.AgentReadwrite), a.operatorAPI)
+	rt.Handle("/state", httpapi.In(authn.AgentReadonly), a.state)
+	rt.Handle("/containers", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.containersEndpoint)
+	rt.Handle("/monitor/statistics", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.statistics)
+	rt.Handle("/containerizer/debug", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
 		return httpapi.WriteJSON(w, r, []byte(`{"pending":[]}`))
 	})
 	return &http.Server{

@@ -90,7 +90,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		httpapi.WriteStatus(w, http.StatusOK)
 		return nil
 	case agentv1.Call_LIST_FILES:
-		infos, err := a.files.Browse(r.Context(), c.GetListFiles().GetPath(), "")
+		infos, err := a.files.Browse(r.Context(), c.GetListFiles().GetPath(), httpapi.PrincipalOf(r))
 		if err != nil {
 			return withoutBody(err)
 		}
@@ -98,7 +98,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.ListFiles = &agentv1.Response_ListFiles{FileInfos: infos}
 	case agentv1.Call_READ_FILE:
 		read := c.GetReadFile()
-		size, data, err := a.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, "")
+		size, data, err := a.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, httpapi.PrincipalOf(r))
 		if err != nil {
 			return withoutBody(err)
 		}

@@ -11,9 +11,12 @@ import (
 
 	"clusterd/agent/checkpoint"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/metrics"
+	"clusterd/internal/tlsconf"
 	"clusterd/isolation"
 )
 
@@ -94,6 +97,17 @@ type Options struct {
 	GCDelay           time.Duration
 	GCDiskHeadroom    float64
 	DiskWatchInterval time.Duration
+
+	// Realms authenticate who sends requests; a realm that is missing asks nobody.
+	Realms authn.Realms
+	// ACLs (--acls) say who may do what, until [Agent.SetPolicy]; nil: all may.
+	ACLs *authz.ACLs
+	// TLS is how this agent shows itself and checks others; nil: in clear.
+	TLS *tlsconf.Identity
+	// Credential (--credential) is whom the agent is to its masters; nil: nobody.
+	Credential *authn.Credential
+	// ExecutorTokens makes and checks the tokens of executors (--jwt_secret_key); nil: none.
+	ExecutorTokens *authn.ExecutorTokens
 
 	// Flags are shown by /flags and /state.
 	Flags []flags.Pair

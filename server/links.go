@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	clusterdv1 "clusterd/api/clusterd/v1"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/server/core"
@@ -26,17 +27,19 @@ func (s *Server) openLink(w http.ResponseWriter, r *http.Request) error {
 // serveLink feeds what an agent says to the core until the link ends.
 func (s *Server) serveLink(c *link.MasterConn, r *http.Request) {
 	t, _ := r.Context().Value(termKey{}).(*term)
-	a := &agentLink{t: t, id: core.LinkID(s.linkID.Add(1)), conn: c}
+	a := &agentLink{t: t, id: core.LinkID(s.linkID.Add(1)), conn: c, principal: httpapi.PrincipalOf(r)}
 	c.Dispatch(a.handle)
 }
 
 // agentLink is a link on its way to the core. Its handle is called by one
 // goroutine at a time.
 type agentLink struct {
-	t     *term
-	id    core.LinkID
-	conn  *link.MasterConn
-	known bool // the term has the link
+	t    *term
+	id   core.LinkID
+	conn *link.MasterConn
+	// principal that the agent has authenticated as.
+	principal *authz.Principal
+	known     bool // the term has the link
 }
 
 func (a *agentLink) handle(m *clusterdv1.AgentMessage, err error) {
@@ -48,7 +51,7 @@ func (a *agentLink) handle(m *clusterdv1.AgentMessage, err error) {
 		}
 		return
 	}
-	e := envelope{in: agentMessage(a.id, m)}
+	e := envelope{in: a.message(m)}
 	if !a.known {
 		e.conn = a.conn
 	}
@@ -63,8 +66,8 @@ func (a *agentLink) handle(m *clusterdv1.AgentMessage, err error) {
 	}
 }
 
-func agentMessage(id core.LinkID, m *clusterdv1.AgentMessage) core.AgentMessage {
-	return core.AgentMessage{Link: id, Message: m}
+func (a *agentLink) message(m *clusterdv1.AgentMessage) core.AgentMessage {
+	return core.AgentMessage{Link: a.id, Principal: a.principal, Message: m}
 }
 
 // Routes that need a leader answer 307 with its address, or 503 when there is

@@ -7,6 +7,7 @@ import (
 	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 	"clusterd/server/render"
@@ -18,7 +19,7 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 	schedule := s.read("maintenance/schedule", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
 		return render.MaintenanceSchedule(v)
 	})
-	rt.Handle("/maintenance/schedule", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/maintenance/schedule", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return schedule(w, r)
 		}
@@ -33,7 +34,7 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 	status := s.read("maintenance/status", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
 		return render.MaintenanceStatus(v)
 	})
-	rt.Handle("/maintenance/status", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/maintenance/status", httpapi.In(authn.MasterReadonly), func(w http.ResponseWriter, r *http.Request) error {
 		if _, err := s.leading(r); err != nil {
 			return err
 		}
@@ -43,7 +44,7 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 		return status(w, r)
 	})
 	machines := func(path string, call func([]*mesos.MachineID) *master.Call) {
-		rt.Handle(path, func(w http.ResponseWriter, r *http.Request) error {
+		rt.Handle(path, httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 			return s.operateBody(w, r, []string{http.MethodPost}, func(body []byte) (*master.Call, error) {
 				ids, err := mesosjson.UnmarshalList[mesos.MachineID](body)
 				return call(ids), err

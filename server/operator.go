@@ -88,7 +88,7 @@ func (s *Server) operate(t *term, w http.ResponseWriter, r *http.Request, call *
 func (s *Server) carryOut(t *term, r *http.Request, call *master.Call) (answer, error) {
 	return t.ask(r.Context(), &request{answer: make(chan answer, 1)}, core.Operate{
 		Request:   core.RequestID(s.request.Add(1)),
-		Principal: principalOf(r),
+		Principal: httpapi.PrincipalOf(r),
 		Call:      call,
 	})
 }

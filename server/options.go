@@ -11,10 +11,13 @@ import (
 
 	"clusterd/allocator"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/metrics"
+	"clusterd/internal/tlsconf"
 	"clusterd/server/core"
 )
 
@@ -77,6 +80,14 @@ type Options struct {
 	Streams StreamLimits
 	// Links tunes the streams of agents.
 	Links link.Options
+
+	// Realms authenticate who sends requests; a realm that is missing asks nobody.
+	Realms authn.Realms
+	// ACLs (--acls) say who may do what, until [Server.SetPolicy]; nil: all may.
+	ACLs *authz.ACLs
+	// TLS is how this master shows itself and checks others on every port but that of
+	// gossip; nil: in clear.
+	TLS *tlsconf.Identity
 
 	// Flags are what /flags shows.
 	Flags []flags.Pair

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/version"
@@ -14,6 +15,7 @@ import (
 // routes are the endpoints of a master.
 func (s *Server) routes() *httpapi.Router {
 	rt := httpapi.NewRouter("master")
+	rt.Guards = httpapi.Guards{Realms: s.opts.Realms, Policy: s.policy.Load}
 	rt.OnError = func(r *http.Request, err error) {
 		s.log.Debug().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Str("remote", r.RemoteAddr).Msg("request refused")
 	}
@@ -22,29 +24,31 @@ func (s *Server) routes() *httpapi.Router {
 		Version:   version.Info(),
 		Metrics:   s.metrics,
 		Verbosity: s.opts.Verbosity,
+		Readonly:  authn.MasterReadonly,
+		Readwrite: authn.MasterReadwrite,
 	}.Register(rt)
 
-	rt.Handle("/api/v1/scheduler", s.schedulerAPI)
-	rt.Handle("/api/v1", s.operatorAPI)
-	rt.Handle(link.Path, s.openLink)
-	rt.Handle("/redirect", s.redirect)
+	rt.Handle("/api/v1/scheduler", httpapi.In(authn.MasterScheduler), s.schedulerAPI)
+	rt.Handle("/api/v1", httpapi.In(authn.MasterReadwrite), s.operatorAPI)
+	rt.Handle(link.Path, httpapi.In(authn.MasterAgent), s.openLink)
+	rt.Handle("/redirect", httpapi.Open("says only who leads"), s.redirect)
 
-	rt.Handle("/state", s.read("state", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+	rt.Handle("/state", httpapi.In(authn.MasterReadonly), s.read("state", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
 		return render.State(v, m)
 	}))
-	rt.Handle("/state-summary", s.read("state-summary", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+	rt.Handle("/state-summary", httpapi.In(authn.MasterReadonly), s.read("state-summary", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
 		return render.Summary(v, m)
 	}))
-	rt.Handle("/slaves", s.read("slaves", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+	rt.Handle("/slaves", httpapi.In(authn.MasterReadonly), s.read("slaves", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
 		return render.Agents(v, r.URL.Query().Get("slave_id"))
 	}))
-	rt.Handle("/frameworks", s.read("frameworks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+	rt.Handle("/frameworks", httpapi.In(authn.MasterReadonly), s.read("frameworks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
 		return render.Frameworks(v, r.URL.Query().Get("framework_id"))
 	}))
-	rt.Handle("/tasks", s.read("tasks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
+	rt.Handle("/tasks", httpapi.In(authn.MasterReadonly), s.read("tasks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
 		return render.Tasks(v, taskQuery(r))
 	}))
-	rt.Handle("/roles", s.read("roles", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
+	rt.Handle("/roles", httpapi.In(authn.MasterReadonly), s.read("roles", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
 		return render.Roles(v, m.RoleWhitelist)
 	}))
 	s.maintenanceRoutes(rt)
@@ -144,9 +148,9 @@ func (s *Server) fileRoutes(rt *httpapi.Router) {
 		}
 		return httpapi.NotFound("")
 	}
-	rt.Handle("/files/browse", none)
-	rt.Handle("/files/download", none)
-	rt.Handle("/files/read", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/files/browse", httpapi.In(authn.MasterReadonly), none)
+	rt.Handle("/files/download", httpapi.In(authn.MasterReadonly), none)
+	rt.Handle("/files/read", httpapi.In(authn.MasterReadonly), func(w http.ResponseWriter, r *http.Request) error {
 		query := r.URL.Query()
 		for _, name := range []string{"offset", "length"} {
 			if !query.Has("path") || !query.Has(name) {
@@ -158,7 +162,7 @@ func (s *Server) fileRoutes(rt *httpapi.Router) {
 		}
 		return none(w, r)
 	})
-	rt.Handle("/files/debug", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/files/debug", httpapi.Access{Realm: authn.MasterReadonly, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
 		return httpapi.WriteJSON(w, r, []byte("{}"))
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/registryapi"
 	"clusterd/internal/version"
@@ -36,7 +37,7 @@ const silence = 3 * time.Second
 func (s *Server) registryRoutes(rt *httpapi.Router) {
 	// exactly refuses what hangs below a path.
 	exactly := func(path string, h httpapi.Handler) {
-		rt.Handle(path, func(w http.ResponseWriter, r *http.Request) error {
+		rt.Handle(path, httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 			if httpapi.Rest(r) != "" {
 				return httpapi.StatusError(http.StatusNotFound)
 			}
@@ -61,7 +62,7 @@ func (s *Server) registryRoutes(rt *httpapi.Router) {
 	exactly(registryapi.Path+"/remove", s.changeMembers(s.removeMember))
 	exactly(registryapi.Path+"/transfer", s.changeMembers(s.transferLeadership))
 	exactly(registryapi.Path+"/snapshot", s.registrySnapshot)
-	rt.Handle("/registrar(1)/registry", s.registrarRegistry)
+	rt.Handle("/registrar(1)/registry", httpapi.In(authn.MasterReadonly), s.registrarRegistry)
 }
 
 // registrarRegistry shows all that the registry holds (src/master/registrar.cpp,

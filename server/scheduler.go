@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 )
@@ -35,7 +36,7 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 	if err := decodeCall(w, r, call); err != nil {
 		return err
 	}
-	principal := principalOf(r)
+	principal := httpapi.PrincipalOf(r)
 	err = core.ValidateCall(call)
 	if err == nil {
 		err = core.ValidatePrincipal(call, principal)
@@ -95,10 +96,6 @@ func decodeCall(w http.ResponseWriter, r *http.Request, call proto.Message) erro
 	return err
 }
 
-// principalOf is who an authenticated request comes from: nil, as long as nobody
-// is asked to authenticate.
-func principalOf(*http.Request) *core.Principal { return nil }
-
 // ask hands a call to the core and waits for the answer.
 func (t *term) ask(ctx context.Context, req *request, in core.Input) (answer, error) {
 	if err := t.submit(ctx, envelope{in: in, request: req}); err != nil {
@@ -136,7 +133,7 @@ func (a answer) write(w http.ResponseWriter) error {
 }
 
 // subscribe opens a scheduler's stream and writes it until either side ends it.
-func (s *Server) subscribe(t *term, w http.ResponseWriter, r *http.Request, call *scheduler.Call, p *core.Principal, m httpapi.Media) error {
+func (s *Server) subscribe(t *term, w http.ResponseWriter, r *http.Request, call *scheduler.Call, p *authz.Principal, m httpapi.Media) error {
 	if _, has := r.Header[streamIDHeader]; has {
 		return httpapi.BadRequest("Subscribe calls should not include the 'Mesos-Stream-Id' header")
 	}

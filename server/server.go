@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/metrics"
@@ -47,6 +48,8 @@ type Server struct {
 	request atomic.Uint64 // the last core.RequestID
 	linkID  atomic.Uint64 // the last core.LinkID
 
+	// policy is who may do what.
+	policy atomic.Pointer[authz.ACLs]
 	// whitelist is the list of --whitelist as it was last read, nil without.
 	whitelist atomic.Pointer[[]string]
 
@@ -99,6 +102,7 @@ func New(opts Options) (*Server, error) {
 	s.steps = []step{{"HTTP port", func(context.Context) error { return ignoreClosed(s.listener.Close()) }}}
 	opts.Links.Decode = core.DecodeAgentMessage
 	s.links = link.NewServer(opts.Links, s.serveLink)
+	s.policy.Store(opts.ACLs)
 	s.router = s.routes()
 	s.publishMetrics()
 	return s, nil
@@ -124,6 +128,15 @@ func (s *Server) MasterInfo() *mesos.MasterInfo {
 
 // Metrics is where this master publishes its values.
 func (s *Server) Metrics() *metrics.Registry { return s.metrics }
+
+// SetPolicy replaces the rules of who may do what; nil permits everything.
+func (s *Server) SetPolicy(acls *authz.ACLs) {
+	s.policy.Store(acls)
+	if t := s.term.Load(); t != nil {
+		// A term that ends meanwhile does not need them; the next begins with them.
+		_ = t.submit(s.ctx, envelope{in: core.Policy{ACLs: acls}})
+	}
+}
 
 // Start opens the registry and serves. It returns once requests are answered,
 // which is before this master leads; ctx bounds the start only.
@@ -240,6 +253,7 @@ func (s *Server) lead() {
 		t := newTerm(s, l)
 		s.log.Info().Str("master_id", t.info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
 		s.term.Store(t)
+		t.feed(core.Policy{ACLs: s.policy.Load()}) // it may have changed since the core was made
 		s.group.Load().leads(l.Epoch())
 		t.run()
 		s.term.Store(nil)

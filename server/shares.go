@@ -8,6 +8,7 @@ import (
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/quota"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 	"clusterd/server/render"
@@ -17,7 +18,7 @@ import (
 // API (src/master/weights_handler.cpp, src/master/quota_handler.cpp).
 func (s *Server) shareRoutes(rt *httpapi.Router) {
 	weights := s.read("weights", func(v *core.View, _ *render.Master, _ *http.Request) render.Body { return render.Weights(v) })
-	rt.Handle("/weights", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/weights", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return weights(w, r)
 		}
@@ -33,7 +34,7 @@ func (s *Server) shareRoutes(rt *httpapi.Router) {
 		})
 	})
 	quotas := s.read("quota", func(v *core.View, _ *render.Master, _ *http.Request) render.Body { return render.Quota(v) })
-	rt.Handle("/quota", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/quota", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead:
 			return quotas(w, r)

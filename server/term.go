@@ -104,6 +104,7 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	cfg := s.opts.Core
 	cfg.MasterInfo = info
 	cfg.ClusterID = l.State().ClusterID()
+	cfg.Policy = s.policy.Load()
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(info.GetId())) // never fails
 	cfg.Seed ^= seed.Sum64()
@@ -299,6 +300,7 @@ func (t *term) perform(e core.Effect) {
 		}
 	case core.Propose:
 		t.propose(e)
+	case core.Announce:
 	case core.Stop:
 		t.stop(e.Reason)
 	case core.Log:

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authn"
 	"clusterd/internal/flags"
 	"clusterd/internal/metrics"
 	"clusterd/internal/units"
@@ -26,26 +27,28 @@ type Common struct {
 	Metrics *metrics.Registry
 	// Verbosity is switched by `/logging/toggle`.
 	Verbosity *Verbosity
+	// Readonly is the realm of what only reads, Readwrite that of the rest.
+	Readonly, Readwrite authn.Realm
 }
 
 // Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`,
 // `/metrics/prometheus`, `/system/stats.json`, `/logging/toggle` and `/help`.
 func (c Common) Register(rt *Router) {
-	rt.Handle("/health", func(w http.ResponseWriter, _ *http.Request) error {
+	rt.Handle("/health", Open("probes have no credentials"), func(w http.ResponseWriter, _ *http.Request) error {
 		WriteStatus(w, http.StatusOK)
 		return nil
 	})
-	rt.Handle("/flags", c.flags)
-	rt.Handle("/version", c.version)
-	rt.Handle("/system/stats.json", systemStats)
-	rt.Handle("/metrics/snapshot", c.snapshot)
+	rt.Handle("/flags", In(c.Readonly), c.flags)
+	rt.Handle("/version", Open("says nothing but the version"), c.version)
+	rt.Handle("/system/stats.json", In(c.Readonly), systemStats)
+	rt.Handle("/metrics/snapshot", Access{Realm: c.Readonly, Endpoint: true}, c.snapshot)
 	prometheus := c.Metrics.Handler()
-	rt.Handle("/metrics/prometheus", func(w http.ResponseWriter, r *http.Request) error {
+	rt.Handle("/metrics/prometheus", In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
 		prometheus.ServeHTTP(w, r)
 		return nil
 	})
-	rt.Handle("/logging/toggle", c.Verbosity.toggle)
-	rt.Handle("/help", rt.help)
+	rt.Handle("/logging/toggle", Access{Realm: c.Readwrite, Endpoint: true}, c.Verbosity.toggle)
+	rt.Handle("/help", Open("lists endpoints, no data"), rt.help)
 }
 
 func (c Common) flags(w http.ResponseWriter, r *http.Request) error {

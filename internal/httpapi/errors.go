@@ -7,7 +7,7 @@
 // The main types are [Router], which dispatches to a [Handler], and [Error],
 // the answer a Handler returns instead of writing one. A Router is safe for
 // concurrent use once its routes are set up. Imported by server, agent and
-// agent/files.
+// internal/files.
 package httpapi
 
 import (

@@ -60,6 +60,7 @@ func common() Common {
 		Version:   &mesos.VersionInfo{Version: new("1.12.0"), BuildDate: new("2026-11-22 14:46:22 UTC"), BuildTime: new(1795358782.0), BuildUser: new(""), GitSha: new("c1b42f79"), GitBranch: new("refs/heads/master")},
 		Metrics:   metrics.NewRegistry(),
 		Verbosity: NewVerbosity(0),
+		Readonly:  "readonly", Readwrite: "readwrite",
 	}
 }
 
@@ -88,19 +89,19 @@ func newServer(t *testing.T) (m, a *httptest.Server) {
 	}
 	mr := NewRouter("master")
 	common().Register(mr)
-	mr.Handle("/api/v1", decodeOnly(call, func() *master.Call { return new(master.Call) }))
-	mr.Handle("/api/v1/scheduler", decodeOnly(call, func() *scheduler.Call { return new(scheduler.Call) }))
-	mr.Handle("/weights", func(_ http.ResponseWriter, r *http.Request) error {
+	mr.Handle("/api/v1", Open("test"), decodeOnly(call, func() *master.Call { return new(master.Call) }))
+	mr.Handle("/api/v1/scheduler", Open("test"), decodeOnly(call, func() *scheduler.Call { return new(scheduler.Call) }))
+	mr.Handle("/weights", Open("test"), func(_ http.ResponseWriter, r *http.Request) error {
 		if err := RequireMethod(r, http.MethodGet, http.MethodPut); err != nil {
 			return err
 		}
 		return NotImplemented()
 	})
-	mr.Handle("/redirect", func(http.ResponseWriter, *http.Request) error { return Redirect("localhost:15050", "") })
+	mr.Handle("/redirect", Open("test"), func(http.ResponseWriter, *http.Request) error { return Redirect("localhost:15050", "") })
 	ar := NewRouter("slave(1)")
 	common().Register(ar)
-	ar.Handle("/api/v1", decodeOnly(agentCall, func() *agent.Call { return new(agent.Call) }))
-	ar.Handle("/api/v1/executor", decodeOnly(call, func() *executor.Call { return new(executor.Call) }))
+	ar.Handle("/api/v1", Open("test"), decodeOnly(agentCall, func() *agent.Call { return new(agent.Call) }))
+	ar.Handle("/api/v1/executor", Open("test"), decodeOnly(call, func() *executor.Call { return new(executor.Call) }))
 	m, a = httptest.NewServer(mr), httptest.NewServer(ar)
 	t.Cleanup(m.Close)
 	t.Cleanup(a.Close)

@@ -34,7 +34,7 @@ func get(t *testing.T, h http.Handler, method, target string, header ...string) 
 func TestRouter(t *testing.T) {
 	rt := NewRouter("slave(1)", "slave")
 	for _, path := range []string{"/", "/api/v1", "/api/v1/executor", "/slaves", "/state", "/files/browse", "/system/stats.json", "/registrar(1)/registry"} {
-		rt.Handle(path, func(w http.ResponseWriter, r *http.Request) error {
+		rt.Handle(path, Open("test"), func(w http.ResponseWriter, r *http.Request) error {
 			_, _ = io.WriteString(w, path+"|"+Rest(r))
 			return nil
 		})
@@ -96,11 +96,11 @@ func TestRouterErrors(t *testing.T) {
 	rt := NewRouter()
 	var seen []string
 	rt.OnError = func(_ *http.Request, err error) { seen = append(seen, err.Error()) }
-	rt.Handle("/wrapped", func(http.ResponseWriter, *http.Request) error {
+	rt.Handle("/wrapped", Open("test"), func(http.ResponseWriter, *http.Request) error {
 		return errors.Join(errors.New("outer"), Conflict("taken %d", 5))
 	})
-	rt.Handle("/plain", func(http.ResponseWriter, *http.Request) error { return errors.New("disk on fire") })
-	rt.Handle("/unauthorized", func(http.ResponseWriter, *http.Request) error { return Unauthorized("mesos-master-readonly") })
+	rt.Handle("/plain", Open("test"), func(http.ResponseWriter, *http.Request) error { return errors.New("disk on fire") })
+	rt.Handle("/unauthorized", Open("test"), func(http.ResponseWriter, *http.Request) error { return Unauthorized("mesos-master-readonly") })
 	if w := get(t, rt, http.MethodGet, "/wrapped"); w.Code != 409 || w.Body.String() != "taken 5" {
 		t.Errorf("wrapped error answers %d %q", w.Code, w.Body)
 	}
@@ -295,8 +295,8 @@ func TestDecodeCall(t *testing.T) {
 func TestWriteJSON(t *testing.T) {
 	small, large := []byte(`{"a":1}`), []byte(`{"a":"`+strings.Repeat("x", 2000)+`"}`)
 	rt := NewRouter()
-	rt.Handle("/small", func(w http.ResponseWriter, r *http.Request) error { return WriteJSON(w, r, small) })
-	rt.Handle("/large", func(w http.ResponseWriter, r *http.Request) error { return WriteJSON(w, r, large) })
+	rt.Handle("/small", Open("test"), func(w http.ResponseWriter, r *http.Request) error { return WriteJSON(w, r, small) })
+	rt.Handle("/large", Open("test"), func(w http.ResponseWriter, r *http.Request) error { return WriteJSON(w, r, large) })
 
 	w := get(t, rt, http.MethodGet, "/small?jsonp=angular.callbacks._0")
 	if got := w.Body.String(); got != `angular.callbacks._0({"a":1})` || w.Header().Get("Content-Type") != "text/javascript" {

@@ -20,26 +20,40 @@ type Handler func(w http.ResponseWriter, r *http.Request) error
 type Router struct {
 	// OnError, if set, is told every error a handler returned, to log it.
 	OnError func(r *http.Request, err error)
+	// OnAudit, if set, is told of every request that was to change something.
+	OnAudit func(r *http.Request, a Audited)
+	// Guards say who is let in.
+	Guards
 
 	prefixes []string
-	routes   map[string]Handler
+	routes   map[string]route
 	disabled map[string]bool
+}
+
+// route is a registered path.
+type route struct {
+	access Access
+	handle Handler
 }
 
 // NewRouter returns a router whose routes also answer below the prefixes, such
 // as "master". The first one is the name shown by `/help`.
 func NewRouter(prefixes ...string) *Router {
-	return &Router{prefixes: prefixes, routes: make(map[string]Handler), disabled: make(map[string]bool)}
+	return &Router{prefixes: prefixes, routes: make(map[string]route), disabled: make(map[string]bool)}
 }
 
 // Handle registers a handler for a path such as "/api/v1"; "/" is the handler
-// of exactly that path. Registering a path twice panics.
-func (rt *Router) Handle(path string, h Handler) {
+// of exactly that path. Registering a path twice panics, and so does an access that
+// says neither a realm nor why there is none.
+func (rt *Router) Handle(path string, a Access, h Handler) {
 	name := strings.Trim(path, "/")
+	if (a.Realm == "") == (a.Open == "") {
+		panic(fmt.Sprintf("httpapi: route %q must have a realm, or a reason to be open", path))
+	}
 	if _, ok := rt.routes[name]; ok {
 		panic(fmt.Sprintf("httpapi: route %q registered twice", path))
 	}
-	rt.routes[name] = h
+	rt.routes[name] = route{a, h}
 }
 
 // Disable makes exact paths answer 403 before anything else is looked at
@@ -80,28 +94,44 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 			break
 		}
 	}
-	h, rest := rt.lookup(name)
-	if h == nil {
+	found, rest, ok := rt.lookup(name)
+	if !ok {
 		return StatusError(http.StatusNotFound)
 	}
-	r.SetPathValue("rest", rest)
-	return h(w, r)
+	to := rt.routes[found]
+	r, err := rt.admit(r, found, to.access)
+	if err == nil {
+		r.SetPathValue("rest", rest)
+		err = to.handle(w, r)
+	}
+	rt.report(r, err)
+	return err
 }
 
-// lookup shortens name until it is registered.
-func (rt *Router) lookup(name string) (Handler, string) {
+// Routes lists the registered paths and what they demand.
+func (rt *Router) Routes() map[string]Access {
+	all := make(map[string]Access, len(rt.routes))
+	for name, r := range rt.routes {
+		all["/"+name] = r.access
+	}
+	return all
+}
+
+// lookup shortens name until it is registered, and returns that and what follows.
+func (rt *Router) lookup(name string) (found, rest string, ok bool) {
 	for prefix := name; ; {
-		if h, ok := rt.routes[prefix]; ok {
-			return h, strings.TrimLeft(name[len(prefix):], "/")
+		rest := strings.TrimLeft(name[len(prefix):], "/")
+		if _, ok := rt.routes[prefix]; ok {
+			return prefix, rest, true
 		}
 		if twin, ok := strings.CutSuffix(prefix, ".json"); ok {
-			if h, ok := rt.routes[twin]; ok && twin != "" {
-				return h, strings.TrimLeft(name[len(prefix):], "/")
+			if _, ok := rt.routes[twin]; ok && twin != "" {
+				return twin, rest, true
 			}
 		}
 		i := strings.LastIndexByte(prefix, '/')
 		if i <= 0 {
-			return nil, ""
+			return "", "", false
 		}
 		prefix = strings.TrimRight(prefix[:i], "/")
 	}

@@ -12,6 +12,7 @@ import (
 	"clusterd/allocator/resources"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 )
 
 // agent is what the core knows of an admitted agent that has registered with it.
@@ -54,7 +55,7 @@ type link struct {
 // registration is a RegisterAgent that is being worked on.
 type registration struct {
 	link      LinkID
-	principal *Principal
+	principal *authz.Principal
 	msg       *clusterdv1.RegisterAgent
 	total     resources.Resources
 

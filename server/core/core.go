@@ -295,6 +295,8 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.committed(in)
 	case Whitelist:
 		c.alloc.SetWhitelist(in.Hostnames)
+	case Policy:
+		c.cfg.Policy = in.ACLs
 	case Tick:
 	}
 	c.runTimers()

@@ -8,6 +8,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 )
 
 // Input is one thing that happens to the leading master. The shell hands inputs
@@ -21,20 +22,13 @@ type RequestID uint64
 // LinkID names one connection of an agent; the shell makes it, and never twice.
 type LinkID uint64
 
-// Principal is who an authenticated request comes from. Nil means that no
-// authentication took place.
-type Principal struct {
-	Value  string
-	Claims map[string]string
-}
-
 // Subscribe is a SUBSCRIBE call that has passed the checks of the front
 // (steps 1 to 10 of the order in mesos.md 3.1). StreamID is a fresh random UUID:
 // if the core accepts, it answers OpenStream and the stream lives under that id.
 type Subscribe struct {
 	Request   RequestID
 	StreamID  string
-	Principal *Principal
+	Principal *authz.Principal
 	Call      *scheduler.Call
 }
 
@@ -43,7 +37,7 @@ type Subscribe struct {
 type Call struct {
 	Request   RequestID
 	StreamID  string
-	Principal *Principal
+	Principal *authz.Principal
 	Call      *scheduler.Call
 }
 
@@ -51,7 +45,7 @@ type Call struct {
 // checked that it has a type and the member of that type.
 type Operate struct {
 	Request   RequestID
-	Principal *Principal
+	Principal *authz.Principal
 	Call      *master.Call
 }
 
@@ -63,7 +57,7 @@ type StreamClosed struct{ StreamID string }
 // RegisterAgent.
 type AgentMessage struct {
 	Link      LinkID
-	Principal *Principal
+	Principal *authz.Principal
 	Message   *clusterdv1.AgentMessage
 }
 
@@ -83,6 +77,9 @@ type Committed struct {
 // Whitelist replaces the agent whitelist; nil lifts it.
 type Whitelist struct{ Hostnames []string }
 
+// Policy replaces the rules of who may do what; nil permits everything.
+type Policy struct{ ACLs *authz.ACLs }
+
 // Tick says that the time of Core.NextWake has come.
 type Tick struct{}
 
@@ -94,6 +91,7 @@ func (AgentMessage) input() {}
 func (LinkClosed) input()   {}
 func (Committed) input()    {}
 func (Whitelist) input()    {}
+func (Policy) input()       {}
 func (Tick) input()         {}
 
 // Effect is something that the shell must do. Effects are performed in order. The
@@ -144,6 +142,10 @@ type Propose struct {
 	Commands []*clusterdv1.Command
 }
 
+// Announce tells those who watch the cluster of an event. See [View.Events] for how
+// events and views go together.
+type Announce struct{ Event *Event }
+
 // Stop ends this master: an invariant would break if it went on.
 type Stop struct{ Reason string }
 
@@ -179,6 +181,7 @@ func (CloseStream) effect() {}
 func (SendAgent) effect()   {}
 func (CloseLink) effect()   {}
 func (Propose) effect()     {}
+func (Announce) effect()    {}
 func (Stop) effect()        {}
 func (Log) effect()         {}
 func (Count) effect()       {}
@@ -191,6 +194,8 @@ type Config struct {
 	ClusterID string
 	// Seed of the core's own random choices.
 	Seed uint64
+	// Policy says who may do what; a Policy input replaces it. Nil permits everything.
+	Policy *authz.ACLs
 
 	AllocationInterval      time.Duration // --allocation_interval
 	OfferTimeout            time.Duration // --offer_timeout; 0: none

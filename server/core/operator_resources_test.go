@@ -16,6 +16,7 @@ import (
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authz"
 )
 
 // audited is a harness whose books are compared with the allocator's by checkBooks.
@@ -401,7 +402,7 @@ func TestOperatorPrincipal(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.request++
-		h.feed(Operate{Request: h.request, Principal: &Principal{Value: principal}, Call: m})
+		h.feed(Operate{Request: h.request, Principal: &authz.Principal{Value: principal}, Call: m})
 		return h.answers[h.request]
 	}
 	named := strings.Replace(reservedJSON("cpus", "1", "eng"), `"role":"eng"`, `"role":"eng","principal":"p"`, 1)

@@ -2,6 +2,7 @@ package core
 
 import (
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 )
 
 // ValidateCall checks what can be known of a scheduler call from itself alone:
@@ -30,7 +31,7 @@ func ValidateCall(call *scheduler.Call) error {
 // ValidatePrincipal checks that the principal in a SUBSCRIBE is the one that was
 // authenticated. The front calls it right after [ValidateCall], and treats its
 // error alike.
-func ValidatePrincipal(call *scheduler.Call, principal *Principal) error {
+func ValidatePrincipal(call *scheduler.Call, principal *authz.Principal) error {
 	info := call.GetSubscribe().GetFrameworkInfo()
 	if call.GetType() != scheduler.Call_SUBSCRIBE || principal == nil || info == nil || info.Principal == nil {
 		return nil

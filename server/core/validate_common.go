@@ -235,7 +235,8 @@ func validateHealthCheck(h *mesos.HealthCheck) error {
 	}
 	return validateSeconds(
 		[]string{"delay_seconds", "grace_period_seconds", "interval_seconds", "timeout_seconds"},
-		h.DelaySeconds, h.GracePeriodSeconds, h.IntervalSeconds, h.TimeoutSeconds)
+		h.DelaySeconds, h.GracePeriodSeconds, h.IntervalSeconds, h.TimeoutSeconds,
+	)
 }
 
 func validateCheck(c *mesos.CheckInfo) error {
@@ -270,5 +271,6 @@ func validateCheck(c *mesos.CheckInfo) error {
 	}
 	return validateSeconds(
 		[]string{"delay_seconds", "interval_seconds", "timeout_seconds"},
-		c.DelaySeconds, c.IntervalSeconds, c.TimeoutSeconds)
+		c.DelaySeconds, c.IntervalSeconds, c.TimeoutSeconds,
+	)
 }

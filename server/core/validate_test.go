@@ -11,6 +11,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authz"
 )
 
 // fixture is a framework on an agent with an executor "e" and a task "taken".
@@ -398,6 +399,6 @@ func TestValidateCall(t *testing.T) {
 		})
 	}
 	call := parse[scheduler.Call](t, `{"type":"SUBSCRIBE","subscribe":{"framework_info":{"user":"u","name":"f","principal":"other"}}}`)
-	wantError(t, ValidatePrincipal(call, &Principal{Value: "foo"}), "Authenticated principal 'foo' does not match principal 'other' set in `FrameworkInfo`")
+	wantError(t, ValidatePrincipal(call, &authz.Principal{Value: "foo"}), "Authenticated principal 'foo' does not match principal 'other' set in `FrameworkInfo`")
 	wantError(t, ValidatePrincipal(call, nil), "")
 }

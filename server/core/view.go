@@ -22,6 +22,9 @@ import (
 type View struct {
 	// Serial grows whenever a view differs from the one before it.
 	Serial uint64
+	// Events is the serial of the last event that was announced before the view was
+	// taken: the view and the events after it are all that there is to know.
+	Events uint64
 	// Taken is the time of the last input that the view includes.
 	Taken time.Time
 	// Master is this master.

@@ -8,28 +8,21 @@ import (
 	"unicode/utf8"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 )
 
-// Principal extracts the authenticated principal of a request; nil means that
-// nobody is authenticated.
-type Principal func(*http.Request) string
-
-// Register adds the `/files/` endpoints to a router.
-func (f *Files) Register(rt *httpapi.Router, principal Principal) {
-	h := handlers{f, principal}
-	if h.who == nil {
-		h.who = func(*http.Request) string { return "" }
-	}
-	rt.Handle("/files/browse", h.browse)
-	rt.Handle("/files/read", h.read)
-	rt.Handle("/files/download", h.download)
-	rt.Handle("/files/debug", h.debug)
+// Register adds the `/files/` endpoints to a router, in a realm.
+func (f *Files) Register(rt *httpapi.Router, realm authn.Realm) {
+	h := handlers{f}
+	rt.Handle("/files/browse", httpapi.In(realm), h.browse)
+	rt.Handle("/files/read", httpapi.In(realm), h.read)
+	rt.Handle("/files/download", httpapi.In(realm), h.download)
+	rt.Handle("/files/debug", httpapi.Access{Realm: realm, Endpoint: true}, h.debug)
 }
 
 type handlers struct {
 	files *Files
-	who   Principal
 }
 
 func queryPath(r *http.Request) (string, error) {
@@ -44,7 +37,7 @@ func (h handlers) browse(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := h.files.Browse(r.Context(), path, h.who(r))
+	list, err := h.files.Browse(r.Context(), path, httpapi.PrincipalOf(r))
 	if err != nil {
 		return err
 	}
@@ -139,7 +132,7 @@ func (h handlers) read(w http.ResponseWriter, r *http.Request) error {
 	if sizeOnly {
 		offset, length = 0, new(uint64(0))
 	}
-	size, data, err := h.files.Read(r.Context(), path, uint64(offset), length, h.who(r))
+	size, data, err := h.files.Read(r.Context(), path, uint64(offset), length, httpapi.PrincipalOf(r))
 	if err != nil {
 		return err
 	}
@@ -195,7 +188,7 @@ func (h handlers) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	file, info, err := h.files.open(r.Context(), path, h.who(r), "download")
+	file, info, err := h.files.open(r.Context(), path, httpapi.PrincipalOf(r), "download")
 	if err != nil {
 		if e, ok := err.(*httpapi.Error); ok && e.Status == http.StatusNotFound { //nolint:errorlint // as returned by open
 			return httpapi.StatusError(http.StatusNotFound)

@@ -31,6 +31,7 @@ import (
 	"syscall"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 )
 
@@ -40,9 +41,8 @@ const MaxRead = 16 * 4096
 // MaxEntries is the largest directory that is listed.
 const MaxEntries = 100_000
 
-// Authorizer decides whether a principal (empty: none) may see what is below
-// an attached path.
-type Authorizer func(ctx context.Context, principal string) (bool, error)
+// Authorizer decides whether a principal may see what is below an attached path.
+type Authorizer func(principal *authz.Principal) bool
 
 type attachment struct {
 	real      string
@@ -115,9 +115,9 @@ func (l location) real() string { return filepath.Join(l.base, l.rel) }
 
 // resolve finds the longest attached prefix of a virtual path, checks that the
 // principal may see it and follows links below it.
-func (f *Files) resolve(ctx context.Context, virtual, principal string) (location, error) {
+func (f *Files) resolve(ctx context.Context, virtual string, principal *authz.Principal) (location, error) {
 	virtual = clean(virtual)
-	if err := f.authorized(ctx, virtual, principal); err != nil {
+	if err := f.authorized(virtual, principal); err != nil {
 		return location{}, err
 	}
 	a, suffix, ok := f.lookup(virtual)
@@ -157,7 +157,7 @@ func notFoundOr(err error, path string) error {
 }
 
 // authorized asks the authorizer nearest above the path, if there is one.
-func (f *Files) authorized(ctx context.Context, virtual, principal string) error {
+func (f *Files) authorized(virtual string, principal *authz.Principal) error {
 	f.mu.RLock()
 	var authorize Authorizer
 	for p := virtual; ; p = filepath.Dir(p) {
@@ -170,14 +170,7 @@ func (f *Files) authorized(ctx context.Context, virtual, principal string) error
 		}
 	}
 	f.mu.RUnlock()
-	if authorize == nil {
-		return nil
-	}
-	allowed, err := authorize(ctx, principal)
-	if err != nil {
-		return fmt.Errorf("authorize access to %q: %w", virtual, err)
-	}
-	if !allowed {
+	if authorize != nil && !authorize(principal) {
 		return httpapi.Forbidden("")
 	}
 	return nil
@@ -200,7 +193,7 @@ func (f *Files) lookup(virtual string) (a attachment, suffix string, ok bool) {
 // Browse lists a directory, sorted by name. A path that is a file has an empty
 // listing, as in Mesos; so have entries that cannot be looked at, such as links
 // that lead nowhere or outside, no place in the listing.
-func (f *Files) Browse(ctx context.Context, virtual, principal string) ([]*mesos.FileInfo, error) {
+func (f *Files) Browse(ctx context.Context, virtual string, principal *authz.Principal) ([]*mesos.FileInfo, error) {
 	l, err := f.resolve(ctx, virtual, principal)
 	if err != nil {
 		return nil, err
@@ -305,7 +298,7 @@ func (o owners) group(id uint32) string {
 }
 
 // open opens a regular file; what says which verb the error text uses.
-func (f *Files) open(ctx context.Context, virtual, principal, what string) (*os.File, os.FileInfo, error) {
+func (f *Files) open(ctx context.Context, virtual string, principal *authz.Principal, what string) (*os.File, os.FileInfo, error) {
 	l, err := f.resolve(ctx, virtual, principal)
 	if err != nil {
 		return nil, nil, err
@@ -348,7 +341,7 @@ func (f *Files) open(ctx context.Context, virtual, principal, what string) (*os.
 // Read returns the size of a file and up to length bytes from offset, at most
 // [MaxRead]; a nil length means as much as that. Behind the end, and for length
 // zero, there is no data.
-func (f *Files) Read(ctx context.Context, virtual string, offset uint64, length *uint64, principal string) (size uint64, data []byte, err error) {
+func (f *Files) Read(ctx context.Context, virtual string, offset uint64, length *uint64, principal *authz.Principal) (size uint64, data []byte, err error) {
 	file, info, err := f.open(ctx, virtual, principal, "read")
 	if err != nil {
 		return 0, nil, err
