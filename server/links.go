@@ -73,6 +73,10 @@ func (a *agentLink) message(m *clusterdv1.AgentMessage) core.AgentMessage {
 // Routes that need a leader answer 307 with its address, or 503 when there is
 // none. The Location has no scheme: clients keep theirs.
 func (s *Server) leading(r *http.Request) (*term, error) {
+	if httpapi.PrincipalOf(r).OnlyClaims() {
+		return nil, httpapi.Forbidden("The request's authenticated principal contains claims, but no value string. " +
+			"The master currently requires that principals have a value")
+	}
 	if t := s.term.Load(); t != nil && t.lead.Holds() {
 		return t, nil
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"net/http"
 
 	mesos "clusterd/api/mesos/v1"
@@ -79,6 +80,9 @@ func (s *Server) operateBody(w http.ResponseWriter, r *http.Request, methods []s
 		return err
 	}
 	call, err := read(body)
+	if e, ok := errors.AsType[*httpapi.Error](err); ok {
+		return e
+	}
 	if err != nil {
 		return httpapi.BadRequest("%v", err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 	"clusterd/server/core"
@@ -39,6 +40,10 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 	case master.Call_UNKNOWN:
 		return httpapi.StatusError(http.StatusNotImplemented)
 	case master.Call_SET_LOGGING_LEVEL:
+		auditOperator(r, call)
+		if err := s.permit(r, authz.SetLogLevel); err != nil {
+			return err
+		}
 		set := call.GetSetLoggingLevel()
 		if err := s.opts.Verbosity.Set(int(set.GetLevel()), time.Duration(set.GetDuration().GetNanoseconds())); err != nil {
 			return err
@@ -46,7 +51,15 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 		httpapi.WriteStatus(w, http.StatusOK)
 		return nil
 	case master.Call_LIST_FILES, master.Call_READ_FILE:
-		return httpapi.NotFound("") // see fileRoutes
+		resp, err := s.fileCall(r, call)
+		if err != nil {
+			return err
+		}
+		return httpapi.WriteMessage(w, r, media, resp)
+	case master.Call_GET_FLAGS:
+		if err := s.permit(r, authz.ViewFlags); err != nil {
+			return err
+		}
 	default:
 	}
 	if resp := s.ownResponse(call); resp != nil {
@@ -56,6 +69,15 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 		return s.operate(t, w, r, call)
 	}
 	return s.readCall(t, w, r, call, media)
+}
+
+// permit answers 403 unless the principal of a request may do what is asked, whatever it is
+// done to.
+func (s *Server) permit(r *http.Request, action authz.Action) error {
+	if s.policy.Load().Approver(httpapi.PrincipalOf(r), action).Allows("") {
+		return nil
+	}
+	return httpapi.StatusError(http.StatusForbidden)
 }
 
 // changesSomething says whether a call is for the core to carry out.
@@ -86,6 +108,7 @@ func (s *Server) operate(t *term, w http.ResponseWriter, r *http.Request, call *
 
 // carryOut hands a call that changes something to the core and waits for its answer.
 func (s *Server) carryOut(t *term, r *http.Request, call *master.Call) (answer, error) {
+	auditOperator(r, call)
 	return t.ask(r.Context(), &request{answer: make(chan answer, 1)}, core.Operate{
 		Request:   core.RequestID(s.request.Add(1)),
 		Principal: httpapi.PrincipalOf(r),

@@ -93,6 +93,9 @@ type Options struct {
 	Flags []flags.Pair
 	// LogDir (--log_dir) is shown by /state.
 	LogDir string
+	// LogFile is the file of the log that /files shows as /master/log (--external_log_file,
+	// or that of --log_dir); empty: none.
+	LogFile string
 	// Logger takes what this master has to say.
 	Logger zerolog.Logger
 	// Verbosity is switched by /logging/toggle; nil: one that switches nothing.

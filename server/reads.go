@@ -53,7 +53,8 @@ func (s *Server) routes() *httpapi.Router {
 	}))
 	s.maintenanceRoutes(rt)
 	s.shareRoutes(rt)
-	s.fileRoutes(rt)
+	s.formRoutes(rt)
+	s.files.Register(rt, authn.MasterReadonly)
 	s.registryRoutes(rt)
 	return rt
 }
@@ -137,32 +138,4 @@ func taskQuery(r *http.Request) render.TaskQuery {
 		Offset:      number("offset", 0),
 		Ascending:   query.Get("order") == "asc",
 	}
-}
-
-// fileRoutes serves /files, of which a master has nothing to show: it logs to
-// its standard error. Requests are checked as if it had.
-func (s *Server) fileRoutes(rt *httpapi.Router) {
-	none := func(_ http.ResponseWriter, r *http.Request) error {
-		if r.URL.Query().Get("path") == "" {
-			return httpapi.BadRequest("Expecting 'path=value' in query.\n")
-		}
-		return httpapi.NotFound("")
-	}
-	rt.Handle("/files/browse", httpapi.In(authn.MasterReadonly), none)
-	rt.Handle("/files/download", httpapi.In(authn.MasterReadonly), none)
-	rt.Handle("/files/read", httpapi.In(authn.MasterReadonly), func(w http.ResponseWriter, r *http.Request) error {
-		query := r.URL.Query()
-		for _, name := range []string{"offset", "length"} {
-			if !query.Has("path") || !query.Has(name) {
-				continue
-			}
-			if _, err := httpapi.Numify(query.Get(name)); err != nil {
-				return httpapi.BadRequest("Failed to parse %s: %v.\n", name, err)
-			}
-		}
-		return none(w, r)
-	})
-	rt.Handle("/files/debug", httpapi.Access{Realm: authn.MasterReadonly, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
-		return httpapi.WriteJSON(w, r, []byte("{}"))
-	})
 }

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,11 +168,10 @@ func (s *Server) changeMembers(change func(ctx context.Context, c registryapi.Ch
 		if err := dec.Decode(&c); err != nil {
 			return httpapi.BadRequest("Failed to parse the change: %v", err)
 		}
+		httpapi.Audit(r, "REGISTRY_"+strings.ToUpper(path.Base(r.URL.Path)), "id", c.ID, "address", c.Address, "force", strconv.FormatBool(forced(r)))
 		if err := change(r.Context(), c, forced(r)); err != nil {
 			return s.registryError(r, err)
 		}
-		s.log.Info().Str("change", r.URL.Path).Str("id", c.ID).Str("address", c.Address).Str("remote", r.RemoteAddr).
-			Msg("an operator has changed the masters")
 		st, err := s.registryStatus()
 		if err != nil {
 			return unavailable(err)
@@ -362,8 +362,8 @@ func (s *Server) restoreSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if own := s.registry.State().ClusterID(); restored.ClusterID() != own && !forced(r) {
 		return httpapi.Conflict("the snapshot is of cluster %q, and this is cluster %q; ?force=true restores it all the same", restored.ClusterID(), own)
 	}
-	s.log.Warn().Str("remote", r.RemoteAddr).Str("cluster_id", restored.ClusterID()).Int("agents", restored.AgentCount()).
-		Msg("an operator restores a snapshot of the registry")
+	httpapi.Audit(r, "REGISTRY_RESTORE", "cluster_id", restored.ClusterID(), "agents", strconv.Itoa(restored.AgentCount()),
+		"force", strconv.FormatBool(forced(r)))
 	if err := s.registry.Restore(r.Context(), bytes.NewReader(body), forced(r)); err != nil {
 		return s.registryError(r, err)
 	}

@@ -53,6 +53,7 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	auditScheduler(r, call)
 	if call.GetType() == scheduler.Call_SUBSCRIBE {
 		return s.subscribe(t, w, r, call, principal, media)
 	}
@@ -149,6 +150,7 @@ func (s *Server) subscribe(t *term, w http.ResponseWriter, r *http.Request, call
 	if !a.open {
 		return a.write(w)
 	}
+	s.router.Report(r, nil) // not when the stream ends
 	h := w.Header()
 	h.Set("Content-Type", m.String())
 	h.Set(streamIDHeader, id)

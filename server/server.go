@@ -18,6 +18,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authz"
+	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/metrics"
@@ -44,6 +45,7 @@ type Server struct {
 	http    *http.Server
 	links   *link.Server
 	router  *httpapi.Router
+	files   *files.Files
 	reads   singleflight.Group
 	request atomic.Uint64 // the last core.RequestID
 	linkID  atomic.Uint64 // the last core.LinkID
@@ -103,6 +105,9 @@ func New(opts Options) (*Server, error) {
 	opts.Links.Decode = core.DecodeAgentMessage
 	s.links = link.NewServer(opts.Links, s.serveLink)
 	s.policy.Store(opts.ACLs)
+	if err := s.openFiles(); err != nil {
+		return nil, errors.Join(err, s.listener.Close())
+	}
 	s.router = s.routes()
 	s.publishMetrics()
 	return s, nil

@@ -112,12 +112,15 @@ func Audit(r *http.Request, action string, fields ...string) {
 	}
 }
 
-// report tells of an audited request what came of it.
-func (rt *Router) report(r *http.Request, err error) {
+// Report tells of an audited request what came of it, once. The router does so when a
+// handler returns; one that goes on for long does it itself.
+func (rt *Router) Report(r *http.Request, err error) {
 	req := of(r)
 	if req == nil || req.audit == nil || rt.OnAudit == nil {
 		return
 	}
-	req.audit.Principal, req.audit.Err = req.principal, err
-	rt.OnAudit(r, *req.audit)
+	a := req.audit
+	req.audit = nil
+	a.Principal, a.Err = req.principal, err
+	rt.OnAudit(r, *a)
 }

@@ -104,7 +104,7 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 		r.SetPathValue("rest", rest)
 		err = to.handle(w, r)
 	}
-	rt.report(r, err)
+	rt.Report(r, err)
 	return err
 }
 

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+
+	"clusterd/api/mesos/v1/master"
+	"clusterd/internal/authz"
+	"clusterd/internal/files"
+	"clusterd/internal/httpapi"
+)
+
+// logPath is where `/files` shows the log of a master (src/master/master.cpp).
+const logPath = "/master/log"
+
+// openFiles attaches what a master has to show: its log, if it writes one.
+func (s *Server) openFiles() error {
+	s.files = files.New()
+	if s.opts.LogFile == "" {
+		return nil
+	}
+	return s.files.AttachAuthorized(s.opts.LogFile, logPath, func(p *authz.Principal) bool {
+		return s.policy.Load().Approver(p, authz.AccessMesosLogs).Allows("")
+	})
+}
+
+// fileCall answers LIST_FILES and READ_FILE, which any master answers for itself.
+func (s *Server) fileCall(r *http.Request, call *master.Call) (*master.Response, error) {
+	p := httpapi.PrincipalOf(r)
+	if call.GetType() == master.Call_LIST_FILES {
+		infos, err := s.files.Browse(r.Context(), call.GetListFiles().GetPath(), p)
+		return &master.Response{
+			Type:      master.Response_LIST_FILES.Enum(),
+			ListFiles: &master.Response_ListFiles{FileInfos: infos},
+		}, withoutBody(err)
+	}
+	read := call.GetReadFile()
+	size, data, err := s.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, p)
+	if data == nil {
+		data = []byte{} // required
+	}
+	return &master.Response{
+		Type:     master.Response_READ_FILE.Enum(),
+		ReadFile: &master.Response_ReadFile{Size: new(size), Data: data},
+	}, withoutBody(err)
+}
+
+// withoutBody keeps an error's status: these calls say no more than that something is not there.
+func withoutBody(err error) error {
+	if e, ok := errors.AsType[*httpapi.Error](err); ok && e.Status == http.StatusNotFound {
+		return httpapi.NotFound("")
+	}
+	return err
+}
