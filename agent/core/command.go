@@ -215,13 +215,20 @@ func (c *Core) limits(e *executorRun) map[string]*mesos.Value_Scalar {
 	return out
 }
 
+// Owner is whose an executor is, with all that it runs and writes: the user of its
+// command, else that of its framework. (Whether it runs as that user is another
+// question: --switch_user.)
+func Owner(fw *mesos.FrameworkInfo, info *mesos.ExecutorInfo) string {
+	if cmd := info.GetCommand(); cmd != nil && cmd.User != nil {
+		return cmd.GetUser()
+	}
+	return fw.GetUser()
+}
+
 // userOf is who runs the executor.
 func (c *Core) userOf(fw *framework, info *mesos.ExecutorInfo) string {
 	if !c.cfg.SwitchUser {
 		return ""
 	}
-	if cmd := info.GetCommand(); cmd != nil && cmd.User != nil {
-		return cmd.GetUser()
-	}
-	return fw.info.GetUser()
+	return Owner(fw.info, info)
 }

@@ -8,8 +8,8 @@ import (
 
 // find is what every executor's call begins with (Http::executor in
 // src/slave/http.cpp, from the lookup of the framework on). If there is no such
-// executor it answers the call.
-func (c *Core) find(req RequestID, call *executor.Call) *executorRun {
+// executor, or somebody else calls, it answers the call.
+func (c *Core) find(req RequestID, call *executor.Call, from *Caller) *executorRun {
 	if !c.recovery.reconnect {
 		c.emit(Respond{req, statusServiceUnavailable, "Agent has not finished recovery"})
 		return nil
@@ -24,14 +24,41 @@ func (c *Core) find(req RequestID, call *executor.Call) *executorRun {
 		c.emit(Respond{req, statusBadRequest, "Executor cannot be found"})
 		return nil
 	}
+	if why := from.isNot(e); why != "" {
+		c.log(Warn, "executor_impersonated", "framework_id", fw.id, "executor_id", e.id, "reason", why)
+		c.emit(Respond{req, statusForbidden, why})
+		return nil
+	}
 	return e
+}
+
+// isNot says why the caller is not an executor; empty if it is, or may be
+// (verifyExecutorClaims in src/slave/http.cpp).
+func (from *Caller) isNot(e *executorRun) string {
+	if from == nil {
+		return ""
+	}
+	claims := func(name, value string) bool {
+		v, ok := from.Claims[name]
+		return ok && v == value
+	}
+	who := "Authenticated principal '" + from.Name + "' does not contain "
+	switch {
+	case !claims("fid", e.fw.id):
+		return who + "an 'fid' claim with the framework ID " + e.fw.id + ", which is set in the call"
+	case !claims("eid", e.id):
+		return who + "an 'eid' claim with the executor ID " + e.id + ", which is set in the call"
+	case !claims("cid", e.containerID.GetValue()):
+		return who + "a 'cid' claim with the correct active ContainerID"
+	}
+	return ""
 }
 
 // call takes UPDATE and MESSAGE. Unlike Mesos, which answers 503 until it has
 // waited for all executors to come back, updates are taken as soon as their
 // executor has subscribed: they need no master, only the disk.
 func (c *Core) call(in Call) {
-	e := c.find(in.Request, in.Call)
+	e := c.find(in.Request, in.Call, in.Caller)
 	if e == nil {
 		return
 	}
@@ -66,7 +93,7 @@ func (c *Core) executorMessage(e *executorRun, data []byte) {
 
 // subscribe connects an executor, for the first time or again (Slave::subscribe).
 func (c *Core) subscribe(in Subscribe) {
-	e := c.find(in.Request, in.Call)
+	e := c.find(in.Request, in.Call, in.Caller)
 	if e == nil {
 		return
 	}

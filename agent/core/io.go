@@ -51,6 +51,9 @@ type LinkUp struct {
 type LinkDown struct {
 	Link   LinkID
 	Reason string
+	// Refused says that a master was found that does not let this agent in: who it
+	// is, or what it may do, must be changed by an operator.
+	Refused bool
 }
 
 // LeaderKnown says which leadership is the newest that gossip has heard of; zero
@@ -69,12 +72,24 @@ type Subscribe struct {
 	Request RequestID
 	Stream  StreamID
 	Call    *executor.Call
+	// Caller sent it; nil if nobody had to authenticate.
+	Caller *Caller
 }
 
 // Call is any other executor's call but HEARTBEAT.
 type Call struct {
 	Request RequestID
 	Call    *executor.Call
+	// Caller sent it; nil if nobody had to authenticate.
+	Caller *Caller
+}
+
+// Caller is who has authenticated as an executor.
+type Caller struct {
+	// Name is for messages.
+	Name string
+	// Claims are those of the executor's token: fid, eid and cid.
+	Claims map[string]string
 }
 
 // StreamClosed says that an executor's stream ended.
@@ -210,7 +225,9 @@ type LaunchContainer struct {
 	Container *mesos.ContainerInfo
 	Directory string
 	// Virtual are the paths under which /files shows the directory.
-	Virtual     []string
+	Virtual []string
+	// Owner is whose sandbox the directory is, for who wants to look into it.
+	Owner       string
 	User        string
 	Environment map[string]string
 	Resources   []*mesos.Resource
@@ -236,8 +253,9 @@ type WatchContainer struct{ ContainerID *mesos.ContainerID }
 // RemoveContainer forgets an ended container: how it ended is recorded.
 type RemoveContainer struct{ ContainerID *mesos.ContainerID }
 
-// AttachFiles makes a real path visible under a virtual one to /files.
-type AttachFiles struct{ Virtual, Real string }
+// AttachFiles makes a real path visible under a virtual one to /files. Owner is
+// whose sandbox it is.
+type AttachFiles struct{ Virtual, Real, Owner string }
 
 // CollectSandbox hands the sandbox of an ended executor to the garbage
 // collector, which detaches it from /files when it is gone.

@@ -112,6 +112,9 @@ func (c *Core) linkDown(in LinkDown) {
 		if c.leaderEpoch != 0 {
 			limit = gossipRetryMax
 		}
+		if in.Refused {
+			limit = refusedRetryMax
+		}
 	case in.Link != 0 && in.Link == c.link:
 		c.link, c.linkEpoch = 0, 0
 	default:
@@ -132,7 +135,11 @@ func (c *Core) linkDown(in LinkDown) {
 	if c.refusals > 0 && in.Link != 0 {
 		wait = c.backoff(c.refusals-1, refusedRetryMax)
 	}
-	c.log(Info, "registration_scheduled", "in", wait.String(), "reason", in.Reason)
+	level := Info
+	if in.Refused {
+		level = Error
+	}
+	c.log(level, "registration_scheduled", "in", wait.String(), "reason", in.Reason)
 	c.connectIn(wait)
 }
 

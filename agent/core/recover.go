@@ -179,7 +179,7 @@ func (c *Core) Containers() []LaunchContainer {
 			out = append(out, LaunchContainer{
 				ContainerID: e.containerID, FrameworkID: fw.info.GetId(), ExecutorID: e.info.GetExecutorId(),
 				CommandExecutor: e.commandTask, Command: e.info.GetCommand(), Container: e.info.GetContainer(),
-				Directory: e.directory, User: e.user, Environment: c.environment(e),
+				Directory: e.directory, Owner: Owner(fw.info, e.info), User: e.user, Environment: c.environment(e),
 				Resources: e.given.Proto(), Limits: c.limits(e),
 			})
 		}
@@ -217,7 +217,7 @@ func (c *Core) recovered(in Recovered) {
 	for fw := range c.frameworks.values() {
 		for e := range fw.executors.values() {
 			for _, v := range c.virtualPaths(e) {
-				c.emit(AttachFiles{Virtual: v, Real: e.directory})
+				c.emit(AttachFiles{Virtual: v, Real: e.directory, Owner: Owner(fw.info, e.info)})
 			}
 			if e.state == execTerminated {
 				c.emit(RemoveContainer{ContainerID: e.containerID})

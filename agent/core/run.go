@@ -317,7 +317,7 @@ func (c *Core) launchContainer(e *executorRun) {
 	c.emit(LaunchContainer{
 		Task: task, ContainerID: e.containerID, FrameworkID: e.fw.info.GetId(), ExecutorID: info.GetExecutorId(),
 		CommandExecutor: e.commandTask, Command: info.GetCommand(), Container: container,
-		Directory: e.directory, Virtual: c.virtualPaths(e), User: e.user, Environment: c.environment(e),
+		Directory: e.directory, Virtual: c.virtualPaths(e), Owner: Owner(e.fw.info, e.info), User: e.user, Environment: c.environment(e),
 		Resources: given.Proto(), Limits: c.limits(e),
 	})
 	e.registerTimer = c.after(c.cfg.ExecutorRegistrationTimeout, func() { c.registrationTimeout(e) })
