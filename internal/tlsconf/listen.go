@@ -1,0 +1,243 @@
+package tlsconf
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errInClear says that a caller does not speak TLS.
+var errInClear = errors.New("the caller does not speak TLS")
+
+// recordHandshake is the first byte of TLS.
+const recordHandshake = 0x16
+
+// inClear answers callers who speak HTTP in clear, which is what most do that do not
+// speak TLS.
+const inClear = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n" +
+	"This port speaks TLS: use https.\n"
+
+// Listen wraps a listener; with downgrade permitted it takes connections in clear
+// too. What its Accept returns has shaken hands: a [*tls.Conn], or the connection
+// in clear as it came. Handshakes go on beside each other, and each has a limited
+// time, so that nobody who is slow holds others up. How many there may be at once is
+// for the listener below to limit.
+func (i *Identity) Listen(l net.Listener) net.Listener {
+	if i == nil {
+		return l
+	}
+	return &listener{
+		Listener: l, id: i, config: i.Server(), accepted: make(chan accepted), done: make(chan struct{}),
+		open: make(map[net.Conn]struct{}),
+	}
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+type listener struct {
+	net.Listener
+	id     *Identity
+	config *tls.Config
+
+	start    sync.Once // of the loop, at the first Accept
+	stop     sync.Once
+	wg       sync.WaitGroup
+	accepted chan accepted
+	done     chan struct{} // closed by Close
+
+	mu sync.Mutex
+	// mu guards what follows.
+	open   map[net.Conn]struct{} // that shake hands
+	closed bool
+}
+
+// Accept returns the next caller who has shaken hands.
+func (l *listener) Accept() (net.Conn, error) {
+	l.start.Do(func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if !l.closed {
+			l.wg.Go(l.loop)
+		}
+	})
+	select {
+	case a := <-l.accepted:
+		return a.conn, a.err
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close ends the listener and the handshakes under way.
+func (l *listener) Close() error {
+	err := net.ErrClosed
+	l.stop.Do(func() {
+		err = l.Listener.Close()
+		close(l.done)
+		l.mu.Lock()
+		l.closed = true
+		for c := range l.open {
+			_ = c.Close() // it had no answer yet
+		}
+		l.mu.Unlock()
+		l.wg.Wait()
+	})
+	return err
+}
+
+func (l *listener) loop() {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			// Errors that pass, such as too many open files, are for who accepts to wait
+			// out; the send waits for that.
+			if !l.hand(accepted{err: err}) || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue
+		}
+		if !l.track(c) {
+			_ = c.Close() // the listener is closed
+			return
+		}
+		l.wg.Go(func() { l.serve(c) })
+	}
+}
+
+func (l *listener) hand(a accepted) bool {
+	select {
+	case l.accepted <- a:
+		return true
+	case <-l.done:
+		return false
+	}
+}
+
+func (l *listener) track(c net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.open[c] = struct{}{}
+	return true
+}
+
+func (l *listener) serve(c net.Conn) {
+	conn, err := l.shake(c)
+	if err == nil && !l.hand(accepted{conn: conn}) {
+		err = net.ErrClosed
+	}
+	l.mu.Lock()
+	delete(l.open, c)
+	l.mu.Unlock()
+	if err == nil {
+		return
+	}
+	_ = c.Close() // refused
+	if tell := l.id.opts.OnRefused; tell != nil && !errors.Is(err, net.ErrClosed) {
+		tell(c.RemoteAddr(), err)
+	}
+}
+
+// shake makes of a connection one that may be served.
+func (l *listener) shake(c net.Conn) (net.Conn, error) {
+	end := time.Now().Add(l.id.opts.HandshakeTimeout)
+	if err := c.SetDeadline(end); err != nil {
+		return nil, err
+	}
+	first, whole, err := peek(c)
+	if err != nil {
+		return nil, fmt.Errorf("nothing came: %w", err)
+	}
+	if first != recordHandshake {
+		return l.clear(whole)
+	}
+	conn := tls.Server(whole, l.config)
+	ctx, cancel := context.WithDeadline(context.Background(), end)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return conn, c.SetDeadline(time.Time{})
+}
+
+func (l *listener) clear(c net.Conn) (net.Conn, error) {
+	if l.id.opts.Downgrade {
+		return c, c.SetDeadline(time.Time{})
+	}
+	_, _ = io.WriteString(c, inClear) // for whom it may help
+	if t, ok := c.(interface{ CloseWrite() error }); ok && t.CloseWrite() == nil {
+		// A close with unread bytes would throw the answer away.
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, io.LimitReader(c, 64<<10))
+	}
+	return nil, errInClear
+}
+
+// peek looks at the first byte. The connection that it returns has all of them; it
+// is the same one where the kernel can be asked.
+func peek(c net.Conn) (byte, net.Conn, error) {
+	if sock, ok := c.(syscall.Conn); ok {
+		if raw, err := sock.SyscallConn(); err == nil {
+			b, err := peekSocket(raw)
+			return b, c, err
+		}
+	}
+	var b [1]byte
+	if _, err := io.ReadFull(c, b[:]); err != nil {
+		return 0, nil, err
+	}
+	return b[0], &prefixed{Conn: c, first: b[0], full: true}, nil
+}
+
+func peekSocket(raw syscall.RawConn) (byte, error) {
+	var b [1]byte
+	var n int
+	var err error
+	outer := raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, err = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK)
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
+	})
+	switch {
+	case outer != nil:
+		return 0, outer
+	case err != nil:
+		return 0, err
+	case n <= 0:
+		return 0, io.EOF
+	}
+	return b[0], nil
+}
+
+// prefixed is a connection of which one byte was read.
+type prefixed struct {
+	net.Conn
+	first byte
+	full  bool
+}
+
+// Read returns the byte first.
+func (p *prefixed) Read(b []byte) (int, error) {
+	if p.full && len(b) > 0 {
+		p.full = false
+		b[0] = p.first
+		return 1, nil
+	}
+	return p.Conn.Read(b)
+}
