@@ -23,7 +23,8 @@ type Common struct {
 	Flags []flags.Pair
 	// Version is shown by `/version`.
 	Version *mesos.VersionInfo
-	// Metrics are shown by `/metrics/snapshot` and `/metrics/prometheus`.
+	// Metrics are shown by `/metrics/snapshot`, and to Prometheus by `/metrics` (or
+	// `/metrics/prometheus`, as it was called before).
 	Metrics *metrics.Registry
 	// Verbosity is switched by `/logging/toggle`.
 	Verbosity *Verbosity
@@ -31,8 +32,7 @@ type Common struct {
 	Readonly, Readwrite authn.Realm
 }
 
-// Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`,
-// `/metrics/prometheus`, `/system/stats.json`, `/logging/toggle` and `/help`.
+// Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`, `/metrics`, `/system/stats.json`, `/logging/toggle` and `/help`.
 func (c Common) Register(rt *Router) {
 	rt.Handle("/health", Open("probes have no credentials"), func(w http.ResponseWriter, _ *http.Request) error {
 		WriteStatus(w, http.StatusOK)
@@ -43,10 +43,15 @@ func (c Common) Register(rt *Router) {
 	rt.Handle("/system/stats.json", In(c.Readonly), systemStats)
 	rt.Handle("/metrics/snapshot", Access{Realm: c.Readonly, Endpoint: true}, c.snapshot)
 	prometheus := c.Metrics.Handler()
-	rt.Handle("/metrics/prometheus", In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
-		prometheus.ServeHTTP(w, r)
-		return nil
-	})
+	for _, path := range []string{"/metrics", "/metrics/prometheus"} {
+		rt.Handle(path, In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
+			if rest := Rest(r); rest != "" {
+				return StatusError(http.StatusNotFound) // not below /metrics
+			}
+			prometheus.ServeHTTP(w, r)
+			return nil
+		})
+	}
 	rt.Handle("/logging/toggle", Access{Realm: c.Readwrite, Endpoint: true}, c.Verbosity.toggle)
 	rt.Handle("/help", Open("lists endpoints, no data"), rt.help)
 }
@@ -112,6 +117,9 @@ func (c Common) snapshot(w http.ResponseWriter, r *http.Request) error {
 		var err error
 		if timeout, err = units.ParseDuration(text); err != nil {
 			return BadRequest("Invalid timeout '%s': %v.\n", text, err)
+		}
+		if timeout <= 0 {
+			timeout = metrics.Immediately // as in Mesos, where none would be for ever
 		}
 	}
 	return WriteJSON(w, r, metrics.AppendJSON(nil, c.Metrics.Snapshot(timeout)))

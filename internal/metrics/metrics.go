@@ -1,10 +1,12 @@
 // Package metrics holds the values that a master or an agent publishes, under
 // the names that Mesos gives them, and renders them in two ways: as the flat
-// JSON of `/metrics/snapshot` and as Prometheus text.
+// JSON of `/metrics/snapshot`, and for Prometheus, with proper names, labels and
+// units (names.go says how one becomes the other), and with the histograms that
+// Mesos does not have.
 //
 // The main type is [Registry]. Counters and gauges are single atomics, cheap
 // enough for any path; everything may be used from several goroutines. Imported
-// by server, agent and internal/httpapi; nothing here is global.
+// by server, agent, internal/httpapi and internal/logs; nothing here is global.
 package metrics
 
 import (
@@ -16,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Kind says how Prometheus should treat a value.
@@ -65,12 +68,6 @@ func (g *Gauge) Add(d float64) {
 	}
 }
 
-// pull is a function that is asked for values when somebody looks.
-type pull struct {
-	collect func(emit func(Sample))
-	running atomic.Bool
-}
-
 // Registry is a set of named values.
 type Registry struct {
 	now func() time.Time
@@ -80,17 +77,21 @@ type Registry struct {
 	gauges   map[string]*Gauge
 	timers   map[string]*Timer
 	pulls    map[string]*pull
+
+	prom promRegistry
 }
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{
+	r := &Registry{
 		now:      time.Now,
 		counters: make(map[string]*Counter),
 		gauges:   make(map[string]*Gauge),
 		timers:   make(map[string]*Timer),
 		pulls:    make(map[string]*pull),
 	}
+	r.prom.init(r)
+	return r
 }
 
 // Counter returns the counter of that name, which it creates at the first call.
@@ -135,17 +136,19 @@ func (r *Registry) GaugeFunc(name string, f func() float64) {
 func (r *Registry) Collect(id string, f func(emit func(Sample))) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.pulls[id] = &pull{collect: f}
+	r.pulls[id] = &pull{collect: f, now: r.now}
 }
 
 // Timer returns the timer of that name, which it creates at the first call;
-// its values appear under name + "_ms", with percentiles over the window.
+// its values appear under name + "_ms", with percentiles over the window, and for
+// Prometheus as a histogram.
 func (r *Registry) Timer(name string, window time.Duration) *Timer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t, ok := r.timers[name]
 	if !ok {
-		t = &Timer{now: r.now, window: window}
+		metric := timerMetric(name)
+		t = &Timer{now: r.now, window: window, histogram: r.Histogram(metric, helpOf(metric))}
 		r.timers[name] = t
 	}
 	return t
@@ -161,71 +164,43 @@ func (r *Registry) Remove(name string) {
 	delete(r.pulls, name)
 }
 
+// Immediately, as the timeout of [Registry.Snapshot], asks for what is at hand.
+const Immediately time.Duration = -1
+
 // Snapshot returns every value, sorted by name. With a timeout above zero,
 // functions that have not answered by then are left out, as Mesos leaves out
 // slow gauges; without, the call waits for all of them. NaN and infinities,
 // which JSON cannot hold, are left out always.
+//
+// However many ask at once, each function is called by one of them at a time, and
+// never for an answer that is older than the question: many pollers cost as much as
+// two. (Mesos delays all of them beyond two a second.)
 func (r *Registry) Snapshot(timeout time.Duration) []Sample {
 	r.mu.RLock()
-	samples := make([]Sample, 0, len(r.counters)+len(r.gauges)+len(r.pulls)+10*len(r.timers))
+	timers := make([]Sample, 0, 10*len(r.timers))
+	for name, t := range r.timers {
+		timers = t.append(timers, name+"_ms")
+	}
+	r.mu.RUnlock()
+	samples := append(r.values(timeout), timers...)
+	slices.SortStableFunc(samples, func(a, b Sample) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(samples, func(a, b Sample) bool { return a.Name == b.Name })
+}
+
+// values returns all but the timers: counters and gauges come before what functions
+// say of the same name.
+func (r *Registry) values(timeout time.Duration) []Sample {
+	r.mu.RLock()
+	samples := make([]Sample, 0, len(r.counters)+len(r.gauges)+len(r.pulls))
 	for name, c := range r.counters {
 		samples = append(samples, Sample{name, float64(c.Value()), KindCounter})
 	}
 	for name, g := range r.gauges {
 		samples = append(samples, Sample{name, g.Value(), KindGauge})
 	}
-	for name, t := range r.timers {
-		samples = t.append(samples, name+"_ms")
-	}
 	r.mu.RUnlock()
 	samples = append(samples, r.collect(timeout)...)
-	samples = slices.DeleteFunc(samples, func(s Sample) bool { return math.IsNaN(s.Value) || math.IsInf(s.Value, 0) })
-	slices.SortStableFunc(samples, func(a, b Sample) int { return cmp.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(samples, func(a, b Sample) bool { return a.Name == b.Name })
-}
-
-// collect asks the functions.
-func (r *Registry) collect(timeout time.Duration) []Sample {
-	r.mu.RLock()
-	pulls := make([]*pull, 0, len(r.pulls))
-	for _, p := range r.pulls {
-		pulls = append(pulls, p)
-	}
-	r.mu.RUnlock()
-	var out []Sample
-	if timeout <= 0 {
-		for _, p := range pulls {
-			p.collect(func(s Sample) { out = append(out, s) })
-		}
-		return out
-	}
-	answers := make(chan []Sample, len(pulls)) // room for all: late ones must not block
-	waiting := 0
-	for _, p := range pulls {
-		// A function that still hangs since an earlier request is not called
-		// again, so at most one goroutine per function can be left behind.
-		if !p.running.CompareAndSwap(false, true) {
-			continue
-		}
-		waiting++
-		go func() {
-			defer p.running.Store(false)
-			var got []Sample
-			p.collect(func(s Sample) { got = append(got, s) })
-			answers <- got
-		}()
-	}
-	deadline := time.NewTimer(timeout)
-	defer deadline.Stop()
-	for ; waiting > 0; waiting-- {
-		select {
-		case got := <-answers:
-			out = append(out, got...)
-		case <-deadline.C:
-			return out
-		}
-	}
-	return out
+	return slices.DeleteFunc(samples, func(s Sample) bool { return math.IsNaN(s.Value) || math.IsInf(s.Value, 0) })
 }
 
 // AppendJSON appends the samples as one flat JSON object of numbers.
@@ -245,6 +220,9 @@ func AppendJSON(dst []byte, samples []Sample) []byte {
 // appendKey quotes a name; names hold framework and role names, hence anything.
 func appendKey(dst []byte, s string) []byte {
 	dst = append(dst, '"')
+	if plain(s) {
+		return append(append(dst, s...), '"')
+	}
 	for _, c := range s {
 		switch {
 		case c == '"' || c == '\\':
@@ -256,6 +234,16 @@ func appendKey(dst []byte, s string) []byte {
 		}
 	}
 	return append(dst, '"')
+}
+
+// plain says that a string needs no escapes.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // appendDouble writes a double as Mesos does: always with a point or an exponent.

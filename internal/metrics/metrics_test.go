@@ -2,13 +2,9 @@ package metrics
 
 import (
 	"encoding/json"
-	"maps"
 	"math"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -214,117 +210,6 @@ func TestReadSystem(t *testing.T) {
 	// And the machine the test runs on.
 	if s, err := ReadSystem(); err != nil || s.CPUs < 1 || s.MemTotalBytes < s.MemFreeBytes {
 		t.Errorf("this machine: %+v, %v", s, err)
-	}
-}
-
-func TestPrometheusName(t *testing.T) {
-	tests := []struct {
-		mesos, name string
-		labels      map[string]string
-	}{
-		{"master/slaves_active", "clusterd_master_slaves_active", nil},
-		{"master/frameworks/a%20b/f-1/calls/accept", "clusterd_master_framework_calls_accept", map[string]string{"framework_name": "a%20b", "framework_id": "f-1"}},
-		{"master/frameworks//f-1/subscribed", "clusterd_master_framework_subscribed", map[string]string{"framework_name": "", "framework_id": "f-1"}},
-		{"master/frameworks/a/f-1/roles/eng/web/suppressed", "clusterd_master_framework_role_suppressed", map[string]string{"framework_name": "a", "framework_id": "f-1", "role": "eng/web"}},
-		{"master/frameworks_active", "clusterd_master_frameworks_active", nil},
-		{"frameworks/alice/messages_received", "clusterd_framework_messages_received", map[string]string{"principal": "alice"}},
-		{"master/task_lost/source_master/reason_slave_removed", "clusterd_master_tasks_by_reason", map[string]string{"state": "task_lost", "source": "source_master", "reason": "reason_slave_removed"}},
-		{"allocator/mesos/quota/roles/a/b/resources/cpus/consumed", "clusterd_allocator_quota_consumed", map[string]string{"role": "a/b", "resource": "cpus"}},
-		{"allocator/mesos/quota/roles//resources/cpus/limit", "clusterd_allocator_quota_limit", map[string]string{"role": "", "resource": "cpus"}},
-		{"allocator/mesos/offer_filters/roles/a/active", "clusterd_allocator_offer_filters_active", map[string]string{"role": "a"}},
-		{"allocator/mesos/roles/a/shares/dominant", "clusterd_allocator_role_shares_dominant", map[string]string{"role": "a"}},
-	}
-	for _, tt := range tests {
-		name, labels, values := prometheusName(tt.mesos)
-		var got map[string]string
-		if labels != nil {
-			got = make(map[string]string)
-			for i := range labels {
-				got[labels[i]] = values[i]
-			}
-		}
-		if name != tt.name || !maps.Equal(got, tt.labels) {
-			t.Errorf("%s becomes %s%v, want %s%v", tt.mesos, name, got, tt.name, tt.labels)
-		}
-	}
-}
-
-func scrape(t *testing.T, r *Registry) string {
-	t.Helper()
-	w := httptest.NewRecorder()
-	r.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics/prometheus", nil))
-	if w.Code != http.StatusOK {
-		t.Fatalf("scrape answers %d %s", w.Code, w.Body)
-	}
-	return w.Body.String()
-}
-
-func TestPrometheus(t *testing.T) {
-	r := NewRegistry()
-	r.Counter("master/dropped_messages").Add(4)
-	r.Gauge("master/elected").Set(1)
-	r.Collect("frameworks", func(emit func(Sample)) {
-		emit(Sample{Name: "master/frameworks/x\xff/1/calls", Value: 3, Kind: KindCounter})
-		emit(Sample{Name: "master/frameworks/y/2/calls", Value: 5, Kind: KindCounter})
-	})
-	timer := r.Timer("registrar/state_store", time.Hour)
-	timer.Observe(time.Second)
-	timer.Observe(3 * time.Second)
-	text := scrape(t, r)
-	for _, want := range []string{
-		"# TYPE clusterd_master_dropped_messages_total counter\nclusterd_master_dropped_messages_total 4\n",
-		"# TYPE clusterd_master_elected gauge\nclusterd_master_elected 1\n",
-		"clusterd_master_framework_calls_total{framework_id=\"1\",framework_name=\"x\uFFFD\"} 3\n",
-		"clusterd_master_framework_calls_total{framework_id=\"2\",framework_name=\"y\"} 5\n",
-		"# TYPE clusterd_registrar_state_store_seconds summary\n",
-		"clusterd_registrar_state_store_seconds{quantile=\"0.5\"} 2\n",
-		"clusterd_registrar_state_store_seconds_sum 4\nclusterd_registrar_state_store_seconds_count 2\n",
-		"\ngo_goroutines ",
-		"\nprocess_start_time_seconds ",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("scrape lacks %q", want)
-		}
-	}
-	if strings.Contains(text, "clusterd_registrar_state_store_ms") {
-		t.Error("timers show twice")
-	}
-}
-
-// TestPrometheusOfMesos feeds every name that a real Mesos shows through the
-// exporter; client_golang refuses clashes and invalid names by failing the scrape.
-func TestPrometheusOfMesos(t *testing.T) {
-	r := NewRegistry()
-	names := 0
-	for _, who := range []string{"master", "agent"} {
-		data, err := os.ReadFile("../../../shared/golden/running/" + who + "/metrics_snapshot.json")
-		if err != nil {
-			t.Skipf("no recorded answers: %v", err)
-		}
-		var golden struct {
-			Response struct{ JSON map[string]float64 }
-		}
-		if err := json.Unmarshal(data, &golden); err != nil {
-			t.Fatal(err)
-		}
-		r.Collect(who, func(emit func(Sample)) {
-			for _, name := range slices.Sorted(maps.Keys(golden.Response.JSON)) {
-				emit(Sample{Name: name, Value: golden.Response.JSON[name]})
-			}
-		})
-	}
-	names = len(r.Snapshot(0))
-	if names < 250 {
-		t.Fatalf("only %d recorded metrics", names)
-	}
-	lines := 0
-	for line := range strings.SplitSeq(scrape(t, r), "\n") {
-		if strings.HasPrefix(line, "clusterd_") {
-			lines++
-		}
-	}
-	if lines != names {
-		t.Errorf("%d of %d metrics are shown", lines, names)
 	}
 }
 

@@ -1,126 +1,146 @@
 package metrics
 
 import (
-	"maps"
 	"net/http"
-	"regexp"
-	"slices"
-	"strings"
+	"runtime"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"clusterd/internal/version"
 )
 
-// labelled are the Mesos names that hold something variable: a framework, a
-// role, a reason. For Prometheus the variable parts become labels; the rest of
-// the name, joined by underscores, is the metric.
-var labelled = []struct {
-	prefix  string // cheap test before the expression
-	pattern *regexp.Regexp
-	name    string // the metric; $rest is appended
-	labels  []string
-}{
-	{"master/frameworks/", regexp.MustCompile(`^master/frameworks/([^/]*)/([^/]+)/roles/(.+)/suppressed()$`), "master_framework_role_suppressed", []string{"framework_name", "framework_id", "role"}},
-	{"master/frameworks/", regexp.MustCompile(`^master/frameworks/([^/]*)/([^/]+)/(.+)$`), "master_framework", []string{"framework_name", "framework_id"}},
-	{"frameworks/", regexp.MustCompile(`^frameworks/(.+)/(messages_received|messages_processed)$`), "framework", []string{"principal"}},
-	{"master/task_", regexp.MustCompile(`^master/(task_[a-z_]+)/(source_[a-z_]+)/(reason_[a-z_]+)()$`), "master_tasks_by_reason", []string{"state", "source", "reason"}},
-	{"allocator/mesos/quota/roles/", regexp.MustCompile(`^allocator/mesos/quota/roles/(.*)/resources/([^/]+)/([^/]+)$`), "allocator_quota", []string{"role", "resource"}},
-	{"allocator/mesos/offer_filters/roles/", regexp.MustCompile(`^allocator/mesos/offer_filters/roles/(.*)/(active)$`), "allocator_offer_filters", []string{"role"}},
-	{"allocator/mesos/roles/", regexp.MustCompile(`^allocator/mesos/roles/(.*)/(shares/dominant)$`), "allocator_role", []string{"role"}},
+const (
+	// scrapeTimeout is how long a scrape waits for slow values; Prometheus itself
+	// waits ten seconds unless it is told otherwise.
+	scrapeTimeout = 8 * time.Second
+	// maxScrapes may be answered at a time.
+	maxScrapes = 8
+)
+
+// buckets of the classic histograms, in seconds: from the run of an idle allocator to
+// the launch of a task with a large image.
+var buckets = []float64{
+	.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60,
 }
 
-// Handler serves the registry, and Go's own runtime and process metrics, as
-// Prometheus text.
+// Histogram counts durations, in native and in classic buckets.
+type Histogram struct{ h prometheus.Observer }
+
+// Observe counts one duration.
+func (h *Histogram) Observe(d time.Duration) { h.h.Observe(d.Seconds()) }
+
+// HistogramVec is a family of histograms that differ in their labels.
+type HistogramVec struct{ v *prometheus.HistogramVec }
+
+// Observe counts one duration under the values of the labels.
+func (v *HistogramVec) Observe(d time.Duration, values ...string) {
+	v.v.WithLabelValues(values...).Observe(d.Seconds())
+}
+
+// promRegistry is what only Prometheus sees.
+type promRegistry struct {
+	registry *prometheus.Registry
+
+	mu         sync.Mutex // mu guards the field below.
+	histograms map[string]*HistogramVec
+}
+
+func (p *promRegistry) init(r *Registry) {
+	p.registry = prometheus.NewRegistry()
+	p.histograms = make(map[string]*HistogramVec)
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "clusterd_build_info",
+		Help: "Always 1; the labels say which build this is.",
+		ConstLabels: prometheus.Labels{
+			"version": version.Clusterd, "mesos_version": version.Mesos, "goversion": runtime.Version(),
+		},
+	})
+	build.Set(1)
+	p.registry.MustRegister(
+		build, &exporter{r: r},
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler, collectors.MetricsGC)),
+	)
+}
+
+// Histogram returns the histogram of that name, such as "clusterd_offer_latency_seconds",
+// which it creates at the first call. Only Prometheus shows it.
+func (r *Registry) Histogram(name, help string) *Histogram {
+	return &Histogram{r.HistogramVec(name, help).v.WithLabelValues()}
+}
+
+// HistogramVec is [Registry.Histogram] for a family with labels.
+func (r *Registry) HistogramVec(name, help string, labels ...string) *HistogramVec {
+	r.prom.mu.Lock()
+	defer r.prom.mu.Unlock()
+	if v, ok := r.prom.histograms[name]; ok {
+		return v
+	}
+	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: name, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}, labels)
+	r.prom.registry.MustRegister(v)
+	r.prom.histograms[name] = &HistogramVec{v}
+	return r.prom.histograms[name]
+}
+
+// Gatherer gathers what [Registry.Handler] serves.
+func (r *Registry) Gatherer() prometheus.Gatherer { return r.prom.registry }
+
+// Handler serves the registry, and Go's own runtime and process metrics, to
+// Prometheus: as text, or as protobuf, which alone carries native histograms.
 func (r *Registry) Handler() http.Handler {
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(exporter{r}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+	return promhttp.HandlerFor(r.prom.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: maxScrapes,
+	})
 }
 
-// exporter is an unchecked collector: which metrics there are is known only
-// when they are collected.
-type exporter struct{ r *Registry }
+// exporter shows the values that have names of Mesos's. It is an unchecked collector:
+// which metrics there are is known only when they are collected.
+type exporter struct {
+	r *Registry
+
+	mu sync.Mutex // mu guards the field below.
+	// known holds what the names of the last scrape became, so that the next need not
+	// take them apart again.
+	known map[string]*metric
+}
 
 // Describe sends nothing, which makes the collector an unchecked one.
-func (exporter) Describe(chan<- *prometheus.Desc) {}
+func (*exporter) Describe(chan<- *prometheus.Desc) {}
 
-// Collect sends every value of the registry.
-func (e exporter) Collect(ch chan<- prometheus.Metric) {
-	e.r.mu.RLock()
-	timers := maps.Clone(e.r.timers)
-	e.r.mu.RUnlock()
-	skip := make(map[string]bool)
-	for _, name := range slices.Sorted(maps.Keys(timers)) {
-		s := timers[name].state()
-		for _, sample := range timers[name].append(nil, name+"_ms") {
-			skip[sample.Name] = true
+// Collect sends every value of the registry but timers, which are histograms here.
+func (e *exporter) Collect(ch chan<- prometheus.Metric) {
+	e.mu.Lock()
+	old := e.known
+	e.mu.Unlock()
+	known := make(map[string]*metric, len(old))
+	for _, s := range e.r.values(scrapeTimeout) {
+		if _, twice := known[s.Name]; twice {
+			continue // the first counts, see Snapshot
 		}
-		if !s.hasLast {
+		m, ok := old[s.Name]
+		if !ok {
+			m = translate(s.Name, s.Kind)
+		}
+		known[s.Name] = m
+		if m.hidden || (m.sparse && s.Value == 0) {
 			continue
 		}
-		values := make(map[float64]float64, len(quantiles))
-		for _, q := range quantiles {
-			if len(s.sorted) > 0 {
-				values[q.q] = percentile(s.sorted, q.q) / 1000
-			}
-		}
-		desc := prometheus.NewDesc(metricName(name+"_seconds"), "Mesos: "+name+"_ms", nil, nil)
-		if m, err := prometheus.NewConstSummary(desc, s.total, s.sum.Seconds(), values); err == nil {
-			ch <- m
-		}
-	}
-	for _, s := range e.r.Snapshot(0) {
-		if skip[s.Name] {
-			continue
-		}
-		name, labels, values := prometheusName(s.Name)
 		kind := prometheus.GaugeValue
 		if s.Kind == KindCounter {
 			kind = prometheus.CounterValue
-			if !strings.HasSuffix(name, "_total") {
-				name += "_total"
-			}
 		}
-		// One help text per metric, or the exposition would be inconsistent.
-		desc := prometheus.NewDesc(name, "Value of Mesos's /metrics/snapshot.", labels, nil)
-		if m, err := prometheus.NewConstMetric(desc, kind, s.Value, values...); err == nil {
-			ch <- m
+		if c, err := prometheus.NewConstMetric(m.desc, kind, s.Value*m.scale, m.values...); err == nil {
+			ch <- c
 		}
 	}
-}
-
-// prometheusName maps a Mesos name to a metric and its labels.
-func prometheusName(mesos string) (name string, labels, values []string) {
-	for _, l := range labelled {
-		if !strings.HasPrefix(mesos, l.prefix) {
-			continue
-		}
-		match := l.pattern.FindStringSubmatch(mesos)
-		if match == nil {
-			continue
-		}
-		n := len(l.labels)
-		values = make([]string, n)
-		for i := range values {
-			values[i] = strings.ToValidUTF8(match[i+1], "\uFFFD")
-		}
-		name = l.name
-		if rest := match[len(match)-1]; rest != "" {
-			name += "_" + rest
-		}
-		return metricName(name), l.labels, values
-	}
-	return metricName(mesos), nil, nil
-}
-
-// metricName makes a valid metric name of a Mesos name.
-func metricName(s string) string {
-	b := []byte("clusterd_" + s)
-	for i, c := range b {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			b[i] = '_'
-		}
-	}
-	return string(b)
+	e.mu.Lock()
+	e.known = known
+	e.mu.Unlock()
 }

@@ -16,14 +16,13 @@ const timerCapacity = 1000
 // milliseconds and, once there are two inside its window, their number, minimum,
 // maximum and percentiles.
 type Timer struct {
-	now    func() time.Time
-	window time.Duration
+	now       func() time.Time
+	window    time.Duration
+	histogram *Histogram // the same for Prometheus
 
 	mu      sync.Mutex // mu guards the fields below.
 	ring    []observation
 	next    int // position of the oldest observation once the ring is full
-	total   uint64
-	sum     time.Duration
 	last    time.Duration
 	hasLast bool
 }
@@ -35,6 +34,7 @@ type observation struct {
 
 // Observe records one duration.
 func (t *Timer) Observe(d time.Duration) {
+	t.histogram.Observe(d)
 	o := observation{at: t.now(), took: d}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,8 +44,6 @@ func (t *Timer) Observe(d time.Duration) {
 		t.ring[t.next] = o
 		t.next = (t.next + 1) % timerCapacity
 	}
-	t.total++
-	t.sum += d
 	t.last, t.hasLast = d, true
 }
 
@@ -57,8 +55,6 @@ func (t *Timer) Start() (stop func()) {
 
 // state is a copy of a timer for rendering.
 type state struct {
-	total   uint64
-	sum     time.Duration
 	last    time.Duration
 	hasLast bool
 	sorted  []float64 // milliseconds inside the window
@@ -66,7 +62,7 @@ type state struct {
 
 func (t *Timer) state() state {
 	t.mu.Lock()
-	s := state{total: t.total, sum: t.sum, last: t.last, hasLast: t.hasLast}
+	s := state{last: t.last, hasLast: t.hasLast}
 	oldest := t.now().Add(-t.window)
 	for _, o := range t.ring {
 		if t.window <= 0 || !o.at.Before(oldest) {
