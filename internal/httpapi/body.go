@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,6 +19,10 @@ import (
 // launches 10,000 tasks or a RECONCILE of 100,000 fits.
 const MaxBody = 32 << 20
 
+// bodyTimeout is how long a body may take to arrive: who sends one byte now and then
+// would hold its connection, and what has arrived, for ever.
+var bodyTimeout = 2 * time.Minute
+
 func tooLarge(limit int64) *Error {
 	return Errorf(http.StatusRequestEntityTooLarge, "Request body is larger than %d bytes", limit)
 }
@@ -28,6 +33,9 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every transport can
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	var body io.Reader = http.MaxBytesReader(w, r.Body, limit)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
@@ -109,20 +117,25 @@ func DecodeAgentCall(w http.ResponseWriter, r *http.Request, msg proto.Message) 
 	if err != nil {
 		return am, err
 	}
-	if am.Content == Protobuf {
+	return am, UnmarshalAgentCall(body, am.Content, msg)
+}
+
+// UnmarshalAgentCall is [UnmarshalCall] for the agent's operator API.
+func UnmarshalAgentCall(body []byte, media Media, msg proto.Message) error {
+	if media == Protobuf {
 		if err := proto.Unmarshal(body, msg); err != nil {
-			return am, BadRequest("Failed to parse body into a protobuf object")
+			return BadRequest("Failed to parse body into a protobuf object")
 		}
-		return am, nil
+		return nil
 	}
-	err = mesosjson.Unmarshal(body, msg)
+	err := mesosjson.Unmarshal(body, msg)
 	if err == nil {
-		return am, nil
+		return nil
 	}
 	if _, ok := errors.AsType[*mesosjson.SyntaxError](err); ok {
-		return am, BadRequest("Failed to parse body into JSON: %v", err)
+		return BadRequest("Failed to parse body into JSON: %v", err)
 	}
-	return am, BadRequest("%v", err)
+	return BadRequest("%v", err)
 }
 
 // Marshal encodes a message as JSON or protobuf.

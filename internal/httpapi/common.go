@@ -12,6 +12,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/flags"
 	"clusterd/internal/metrics"
 	"clusterd/internal/units"
@@ -38,7 +39,15 @@ func (c Common) Register(rt *Router) {
 		WriteStatus(w, http.StatusOK)
 		return nil
 	})
-	rt.Handle("/flags", In(c.Readonly), c.flags)
+	rt.Handle("/flags", In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
+		if err := RequireMethod(r, http.MethodGet); err != nil {
+			return err
+		}
+		if !rt.ACLs().Approver(PrincipalOf(r), authz.ViewFlags).Allows("") {
+			return StatusError(http.StatusForbidden)
+		}
+		return c.flags(w, r)
+	})
 	rt.Handle("/version", Open("says nothing but the version"), c.version)
 	rt.Handle("/system/stats.json", In(c.Readonly), systemStats)
 	rt.Handle("/metrics/snapshot", Access{Realm: c.Readonly, Endpoint: true}, c.snapshot)
@@ -57,9 +66,6 @@ func (c Common) Register(rt *Router) {
 }
 
 func (c Common) flags(w http.ResponseWriter, r *http.Request) error {
-	if err := RequireMethod(r, http.MethodGet); err != nil {
-		return err
-	}
 	return WriteJSON(w, r, append(AppendFlags([]byte(`{"flags":`), c.Flags), '}'))
 }
 
