@@ -30,8 +30,11 @@ type DialOptions struct {
 	Options
 	// Header is sent with the request, for authentication.
 	Header http.Header
-	// TLS is used for https addresses.
+	// TLS is used for https addresses, and makes those without a scheme such.
 	TLS *tls.Config
+	// Downgrade goes on in clear at an address without a scheme where nobody speaks
+	// TLS, for the time in which a cluster moves to it.
+	Downgrade bool
 	// DialContext opens the connection; the default is a net.Dialer.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Timeout bounds each connection attempt and each answer; 10 s.
@@ -54,7 +57,7 @@ func (e *RefusedError) Error() string {
 }
 
 // Dial opens a link to the leading master. The addresses, host:port or a URL of
-// scheme http or https, are tried in order, the next beside one that does not
+// scheme http or https (host:port means https with [DialOptions.TLS], else http), are tried in order, the next beside one that does not
 // answer soon; redirects to the leader are followed. When no address leads to a
 // link, the error joins all reasons.
 func Dial(ctx context.Context, addrs []string, opts DialOptions) (*AgentConn, error) {
@@ -127,12 +130,20 @@ func closeRest(n int, next func() *AgentConn) {
 
 // dialFollow dials one address and follows its redirects.
 func dialFollow(ctx context.Context, addr string, opts *DialOptions) (*AgentConn, error) {
-	u, err := parseAddr(addr)
+	scheme := "http"
+	if opts.TLS != nil {
+		scheme = "https"
+	}
+	u, err := parseAddr(addr, scheme)
 	if err != nil {
 		return nil, err
 	}
+	downgrade := opts.Downgrade && !strings.Contains(addr, "://")
 	for range maxRedirects {
 		c, next, err := dialOnce(ctx, u, opts)
+		if downgrade && u.Scheme == "https" && inClear(err) {
+			next, err = &url.URL{Scheme: "http", Host: u.Host, Path: u.Path}, nil
+		}
 		if c != nil || err != nil {
 			return c, err
 		}
@@ -141,9 +152,15 @@ func dialFollow(ctx context.Context, addr string, opts *DialOptions) (*AgentConn
 	return nil, fmt.Errorf("master %s: more than %d redirects", addr, maxRedirects)
 }
 
-func parseAddr(addr string) (*url.URL, error) {
+// inClear says whether an error is that of a peer who does not speak TLS.
+func inClear(err error) bool {
+	_, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok
+}
+
+func parseAddr(addr, scheme string) (*url.URL, error) {
 	if !strings.Contains(addr, "://") {
-		addr = "http://" + addr
+		addr = scheme + "://" + addr
 	}
 	u, err := url.Parse(addr)
 	if err != nil {
@@ -253,7 +270,7 @@ func exchange(nc net.Conn, u *url.URL, opts *DialOptions) (*AgentConn, *url.URL,
 		if next.Scheme != u.Scheme && u.Scheme == "https" {
 			return nil, nil, fmt.Errorf("redirect from https to %s is not followed", next.Scheme)
 		}
-		to, err := parseAddr(next.Scheme + "://" + next.Host)
+		to, err := parseAddr(next.Scheme+"://"+next.Host, next.Scheme)
 		return nil, to, err
 	default:
 		body, _ := io.ReadAll(io.LimitReader(res.Body, maxReason)) // as much of it as there is
