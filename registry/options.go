@@ -47,6 +47,9 @@ type Options struct {
 	// presented by whoever dials and whoever is dialled, and should ask for
 	// certificates (ClientAuth).
 	TLS *tls.Config
+	// ClientTLS, if set, is asked before each dial instead of TLS, so that those who
+	// are trusted may change.
+	ClientTLS func() *tls.Config
 
 	// StoreTimeout is how long a write may take before the registry gives up for
 	// good (--registry_store_timeout); 20 s if zero.

@@ -30,6 +30,7 @@ type streamLayer struct {
 	identity  *identity
 	advertise net.Addr
 	tls       *tls.Config // nil: without
+	clientTLS func() *tls.Config
 	dial      func(ctx context.Context, addr string) (net.Conn, error)
 	ctx       context.Context // ends with closeAll, and with it a dial under way
 	cancel    context.CancelFunc
@@ -140,7 +141,7 @@ func (s *streamLayer) connect(ctx context.Context, id, addr string) (net.Conn, e
 	}
 	var conn net.Conn = c
 	if s.tls != nil {
-		conn = tls.Client(c, clientTLS(s.tls, addr))
+		conn = tls.Client(c, clientTLS(s.clientTLS(), addr))
 	}
 	deadline, _ := ctx.Deadline() // Dial has set it
 	if limit := time.Now().Add(handshakeTimeout); limit.Before(deadline) {
@@ -162,7 +163,7 @@ func (s *streamLayer) connect(ctx context.Context, id, addr string) (net.Conn, e
 
 // clientTLS names the server whose certificate is expected.
 func clientTLS(c *tls.Config, addr string) *tls.Config {
-	if c.ServerName != "" || c.InsecureSkipVerify {
+	if c.ServerName != "" {
 		return c
 	}
 	host, _, err := net.SplitHostPort(addr)
@@ -237,7 +238,11 @@ func openTransport(ctx context.Context, o *Options, who *identity) (innerTranspo
 		return nil, nil, "", fmt.Errorf("raft address: %w", err)
 	}
 	layer := &streamLayer{
-		Listener: ln, identity: who, advertise: advertise, tls: o.TLS, dial: o.dial, conns: make(map[net.Conn]struct{}),
+		Listener: ln, identity: who, advertise: advertise, tls: o.TLS, clientTLS: o.ClientTLS, dial: o.dial,
+		conns: make(map[net.Conn]struct{}),
+	}
+	if layer.clientTLS == nil {
+		layer.clientTLS = func() *tls.Config { return o.TLS }
 	}
 	if layer.dial == nil {
 		layer.dial = dialTCP
