@@ -36,6 +36,7 @@ func (a *ACLs) AllowsContainer(p *Principal, action Action, c Container) bool {
 		if c.User == nil && c.ID != "" {
 			return a.Approver(p, action).Allows(c.ID)
 		}
+	default:
 	}
 	return a.Approver(p, action).allowsUser(c.User)
 }
@@ -63,6 +64,7 @@ func (p *Principal) claimed(action Action, c Container) bool {
 		RemoveStandaloneContainers, ViewStandaloneContainers:
 		prefix, ok := p.Claims["cid_prefix"]
 		return ok && strings.HasPrefix(c.ID, prefix)
+	default:
+		return false
 	}
-	return false
 }

@@ -155,6 +155,7 @@ func (p *parser) checkObjects(k kind, place string, n *node, e entity) {
 				p.problem(fmt.Sprintf("%s.values[%d]", place, i), "%q is not a path that can be guarded: these are %s", path, known(endpoints))
 			}
 		}
+	default:
 	}
 }
 
