@@ -143,7 +143,7 @@ func (t *term) feed(in core.Input) {
 func (t *term) perform(e core.Effect) (look bool) {
 	w := t.m.w
 	switch e.(type) {
-	case core.Log, core.Count:
+	case core.Log, core.Count, core.Announce:
 		return false
 	default:
 		w.acts(t)

@@ -27,7 +27,7 @@ func (c *Core) adopt(ag *agent, reg *registration, from origin) []*clusterdv1.Re
 	}
 	var away []taskRef
 	if from == unreachable || from == stranger {
-		away = c.forgetUnreachable(ag.id)
+		away = c.forgetUnreachable(ag.id, reg.reported)
 	}
 	for i := range reg.tasks {
 		c.adoptTask(ag, reg.tasks[i].Task, from)
@@ -106,7 +106,7 @@ func accountFor(fw *framework, id string) *clusterdv1.ReconcileTask {
 // forgetUnreachable drops the tasks that were held for unreachable with their
 // agent: those that live are reported. It returns those that no framework has been told
 // the end of.
-func (c *Core) forgetUnreachable(agentID string) []taskRef {
+func (c *Core) forgetUnreachable(agentID string, reported map[taskRef]bool) []taskRef {
 	var open []taskRef
 	for _, ref := range c.unreachableTasks[agentID] {
 		fw := c.framework(ref.framework)
@@ -118,6 +118,9 @@ func (c *Core) forgetUnreachable(agentID string) []taskRef {
 				open = append(open, ref)
 			}
 			c.dropUnreachable(fw, ref.task)
+			if !reported[ref] {
+				c.announceForgotten(fw, rec)
+			}
 		}
 	}
 	delete(c.unreachableTasks, agentID)
@@ -148,6 +151,7 @@ func (c *Core) adoptTask(ag *agent, rec *Task, from origin) {
 			ended := cl.rec.clone()
 			ended.State = rec.State
 			c.setTask(cl, ended)
+			c.announceTask(TaskUpdated, fw, ended, c.reported(rec))
 		}
 		if cl.rec.State == mesos.TaskState_TASK_UNREACHABLE {
 			c.reappear(cl, rec)
@@ -178,6 +182,15 @@ func (c *Core) reappear(cl *cell, reported *Task) {
 	s := c.reappeared(reported, "Agent reregistered")
 	c.applyStatus(cl, s, reported.State)
 	c.sendStatus(cl.fw, s)
+}
+
+// reported is the status by which those who watch learn of a state that an agent reports
+// ahead of the update that brings it.
+func (c *Core) reported(rec *Task) *mesos.TaskStatus {
+	if last := rec.Latest(); last != nil && last.State == rec.State {
+		return last.Proto(rec)
+	}
+	return c.reappeared(rec, "Agent reregistered")
 }
 
 // reappeared is what a framework hears of a task that it believes to be lost.

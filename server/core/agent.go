@@ -42,6 +42,7 @@ type agent struct {
 	drainSaving                       bool // the registry is being told that it is drained
 	removing                          bool // its being marked unreachable is scheduled
 	removeReason                      string
+	news                              news
 	doubles                           []taskRef // tasks to kill: they live elsewhere by the same id
 }
 
@@ -397,6 +398,10 @@ func (c *Core) join(reg *registration, from origin) {
 	c.unexpect(id)
 	c.unreachable.Delete(id)
 	c.publish.departures = true
+	if ag.drain != nil {
+		ag.drainStart = c.now
+	}
+	c.announceAgent(ag)
 
 	reconcile := c.adopt(ag, reg, from)
 	c.alloc.AddAgent(id, ag.allocation(), ag.usedBy())
@@ -441,7 +446,6 @@ func (c *Core) detach(ag *agent) {
 // briefAgent tells an agent that joins what it missed.
 func (c *Core) briefAgent(ag *agent, reg *registration) {
 	if ag.drain != nil {
-		ag.drainStart = c.now
 		c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Drain{Drain: &clusterdv1.Drain{Config: ag.drain.GetConfig()}}})
 	}
 	for _, known := range reg.frameworks {
@@ -492,6 +496,7 @@ func (c *Core) updateAgent(ag *agent, m *clusterdv1.UpdateAgent) {
 	ag.total = total
 	c.alloc.UpdateAgent(ag.id, ag.allocation())
 	c.touchAgent(ag)
+	c.agentChanged(ag)
 }
 
 // executorMessage passes a message of an executor on. It is unreliable.

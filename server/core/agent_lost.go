@@ -33,6 +33,7 @@ func (c *Core) disconnect(ag *agent) {
 	c.timers.add(c.now.Add(c.cfg.AgentReregisterTimeout), timer{kind: reregisterTimer, id: ag.id, gen: ag.disconnectGen})
 	c.startGrace(ag)
 	c.touchAgent(ag)
+	c.agentChanged(ag)
 }
 
 // endTask ends a task that an agent will say nothing about any more, and tells
@@ -218,6 +219,7 @@ func (c *Core) loseAgent(ag *agent, unreachable bool, how func(*framework) updat
 		delete(c.addresses, agentPID(ag.ip, ag.info.GetPort()))
 	}
 	c.touchAgent(ag)
+	c.announceAgentRemoved(ag.id)
 	c.agentLost(ag.id)
 }
 

@@ -294,6 +294,9 @@ func (c *Core) removeFramework(fw *framework, why string, then func()) {
 	c.frameworks.Delete(fw.id)
 	c.removed[fw.id] = c.now
 	c.publish.complete(c, fw)
+	if fw.news.announced {
+		c.announce(&Event{Type: FrameworkRemoved, FrameworkInfo: fw.info, Framework: fw.face()})
+	}
 	c.proposeRemoval(fw, then)
 }
 

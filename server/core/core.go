@@ -87,6 +87,7 @@ type Core struct {
 	recoveryRest             int  // so many may be missing when it ends
 
 	publish publisher
+	events  announcer
 	wire    wireReader
 }
 
@@ -196,6 +197,10 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		fw.deadlineSaved = !f.Deadline.IsZero()
 		c.setDeadline(fw, c.takeoverDeadline(f))
 	}
+	for _, fw := range c.events.frameworks {
+		fw.news = news{announced: true} // they are in the first view
+	}
+	c.events.frameworks = nil
 	c.inherited = c.recovered.Len()
 	c.startRecovery()
 	if c.recovered.Len() > 0 {
@@ -307,6 +312,7 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 	} else {
 		c.allocate()
 	}
+	c.tellChanges()
 	out := c.out
 	c.out = nil
 	return out

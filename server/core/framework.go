@@ -33,6 +33,7 @@ type framework struct {
 	deadlineGen                  uint64
 	deadlineSaved                bool // the registry has a deadline
 
+	news             news
 	cells            map[string]*cell
 	tasks            btree.Map[string, *Task] // the records of cells
 	unreachable      btree.Map[string, *Task]
@@ -139,6 +140,7 @@ func (c *Core) addFramework(fw *framework) {
 	c.frameworks.Set(fw.id, fw)
 	c.alloc.AddFramework(fw.id, fw.allocation(), nil)
 	c.touchFramework(fw)
+	c.frameworkChanged(fw)
 }
 
 // recoverFramework makes a framework known that has not subscribed to this
@@ -258,6 +260,7 @@ func (c *Core) resubscribe(in Subscribe, fw *framework, info *mesos.FrameworkInf
 		c.failover(fw)
 	}
 	c.clearDeadline(fw)
+	c.frameworkChanged(fw)
 	if !fw.active {
 		fw.active = true
 		c.alloc.ActivateFramework(fw.id)
@@ -284,6 +287,7 @@ func (c *Core) connect(fw *framework, in Subscribe) {
 	fw.stream = in.StreamID
 	c.streams[in.StreamID] = fw
 	c.touchFramework(fw)
+	c.frameworkChanged(fw)
 	c.emit(OpenStream{Request: in.Request, StreamID: in.StreamID})
 	c.sendEvent(fw, &scheduler.Event{
 		Type: scheduler.Event_SUBSCRIBED.Enum(),
@@ -329,6 +333,7 @@ func (c *Core) updateFramework(fw *framework, info *mesos.FrameworkInfo, want wi
 		}
 	}
 	c.touchFramework(fw)
+	c.frameworkChanged(fw)
 }
 
 // saveFramework brings the registry up to date.
@@ -391,6 +396,7 @@ func (c *Core) deactivate(fw *framework) {
 	}
 	c.discardOffers(fw, true)
 	c.touchFramework(fw)
+	c.frameworkChanged(fw)
 }
 
 // setDeadline has a framework removed unless it is connected by then.

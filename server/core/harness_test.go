@@ -44,6 +44,10 @@ type harness struct {
 	cut     map[LinkID]bool
 	answers map[RequestID]Respond
 	log     []*clusterdv1.Command
+	// mirror hears the events of the core that it is a mirror of, announced has them.
+	mirror    *Mirror
+	mirrored  *Core
+	announced []*Event
 	// registry is the real one; it must not refuse anything.
 	registry *state.State
 }
@@ -102,6 +106,9 @@ func (h *harness) feed(in Input) {
 	if h.record != nil {
 		h.record(in)
 	}
+	if h.mirrored != h.core {
+		h.mirror, h.mirrored, h.announced = NewMirror(h.core.View()), h.core, nil
+	}
 	h.perform(h.core.Handle(h.now, in))
 	if _, tick := in.(Tick); h.core.allocation == allocationDue && !tick {
 		h.feed(Tick{}) // as the shell does when nothing else waits
@@ -129,6 +136,11 @@ func (h *harness) perform(effects []Effect) {
 			h.links[e.Link] = append(h.links[e.Link], e.Message)
 		case CloseLink:
 			h.cut[e.Link] = true
+		case Announce:
+			h.announced = append(h.announced, e.Event)
+			if err := h.mirror.Hear(e.Event); err != nil {
+				h.t.Fatalf("%v", err)
+			}
 		case Propose:
 			h.log = append(h.log, e.Commands...)
 			h.apply(e.Commands...)

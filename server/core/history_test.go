@@ -442,6 +442,12 @@ func (w *world) check(t failer) {
 	if err := w.h.core.audit(w.alloc); err != nil {
 		t.Fatalf("%v", err)
 	}
+	if w.h.mirrored != w.h.core {
+		return // it has had no input
+	}
+	if err := w.h.mirror.Differs(w.h.core.View()); err != nil {
+		t.Fatalf("whoever heard all events does not know what is:\n%v", err)
+	}
 }
 
 func pick[T any](t *rapid.T, what string, from []T, ok func(T) bool) (T, bool) {
@@ -885,6 +891,8 @@ func (w *world) replay() []string {
 			switch e := e.(type) {
 			case Log, Count:
 				fmt.Fprintf(&b, "%+v\n", e)
+			case Announce:
+				fmt.Fprintf(&b, "announce %s\n", eventText(e.Event))
 			case Propose:
 				for _, c := range e.Commands {
 					fmt.Fprintf(&b, "propose %d %x\n", e.Proposal, c.Payload)

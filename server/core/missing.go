@@ -103,6 +103,7 @@ func (c *Core) markMissing(id string) {
 		c.count("master/recovery_slave_removals")
 		c.unexpect(id)
 		c.unreachable.Set(id, at)
+		c.announceAgentRemoved(id)
 		c.agentLost(id)
 		c.settle(id)
 	}, command(clusterdv1.Command_MARK_AGENT_UNREACHABLE, &clusterdv1.MarkAgentUnreachable{

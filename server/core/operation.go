@@ -207,6 +207,7 @@ func (a *acceptance) apply(op *mesos.Offer_Operation, conversions []resources.Co
 	}
 	a.ag.total = total
 	c.touchAgent(a.ag)
+	c.agentChanged(a.ag)
 	for _, cv := range conversions {
 		c.alloc.UpdateAllocation(a.fw.id, a.ag.id, cv.Consumed, cv.Converted)
 	}
@@ -380,6 +381,8 @@ func (c *Core) convertHeld(op *operation, latest *mesos.OperationStatus) {
 	op.ag.total = op.ag.total.Sub(op.Consumed.Unallocate()).Add(converted)
 	held := converted.Allocate(role)
 	op.ag.used = op.ag.used.Sub(op.Consumed).Add(held)
+	c.touchAgent(op.ag)
+	c.agentChanged(op.ag)
 	c.alloc.UpdateAllocation(op.FrameworkID, op.AgentID, op.Consumed, held)
 	rec := *op.Operation
 	rec.Consumed = held

@@ -76,6 +76,7 @@ func (c *Core) deactivateAgent(ag *agent) {
 	c.alloc.DeactivateAgent(ag.id)
 	c.rescindAgent(ag)
 	c.touchAgent(ag)
+	c.agentChanged(ag)
 }
 
 // reactivateCall lets offers flow again (Mesos: Master::Http::_reactivateAgent). Of an
@@ -106,6 +107,7 @@ func (c *Core) reactivateCall(in Operate) {
 					c.alloc.ActivateAgent(id)
 				}
 				c.touchAgent(ag)
+				c.agentChanged(ag)
 			}
 			c.log(Info, "agent_reactivated", "agent_id", id)
 			c.answer(in.Request, 200, "")
@@ -168,6 +170,7 @@ func (c *Core) drain(id string, info *mesos.DrainInfo, then func()) {
 			ag.drainSaving = false
 			ag.obey(c.wills[id])
 			c.touchAgent(ag)
+			c.agentChanged(ag)
 			c.noteDrain(ag)
 		}
 		then()
@@ -247,6 +250,7 @@ func (c *Core) markGone(id string, then func()) {
 			c.loseAgent(ag, false, func(fw *framework) update { return fw.goneUpdate(why) })
 		case wasRecovered:
 			c.unexpect(id)
+			c.announceAgentRemoved(id)
 			c.agentLost(id)
 		case wasUnreachable:
 			c.unreachable.Delete(id)
@@ -289,6 +293,7 @@ func (c *Core) loseUnreachable(id, why string) {
 		ended.Statuses = rec.withStatus(compactStatus(s))
 		c.dropUnreachable(fw, rec.ID)
 		c.addCompleted(fw, ended)
+		c.announceTask(TaskUpdated, fw, ended, s)
 		c.countTask(fw, s)
 		c.sendStatus(fw, s)
 	}

@@ -143,6 +143,7 @@ func (c *Core) schedule(s *maintenance.Schedule) {
 	}
 	c.windows = s.GetWindows()
 	c.publish.changed = true
+	c.announceMaintenance()
 	c.heedMachines()
 }
 
@@ -212,6 +213,7 @@ func (c *Core) changeMode(in Operate, ids []*mesos.MachineID, from mesos.Machine
 		c.propose(maintenanceKey, func() {
 			apply()
 			c.publish.changed = true
+			c.announceMaintenance()
 			for _, id := range ids {
 				c.log(Info, "machine_mode", "machine", machineName(id), "mode", to.String())
 			}

@@ -81,6 +81,7 @@ func (c *Core) commitQuotas(in Operate, configs []*quota.QuotaConfig, done func(
 				"limits", resources.LimitsFromProto(q.Limits).String())
 		}
 		c.publish.changed = true
+		c.announce(&Event{Type: QuotasUpdated, Quotas: configs})
 		c.rescindForQuotas(configs)
 		c.answer(in.Request, 200, "")
 		done()

@@ -154,6 +154,7 @@ func (c *Core) applyForOperator(ag *agent, op *mesos.Offer_Operation, conversion
 	}
 	ag.total = total
 	c.touchAgent(ag)
+	c.agentChanged(ag)
 	c.startOperation(nil, ag, op, resources.Resources{})
 	return nil
 }

@@ -31,6 +31,7 @@ func (c *Core) updateWeights(in Operate) {
 			c.weights.Set(w.GetRole(), w.GetWeight())
 		}
 		c.publish.changed = true
+		c.announce(&Event{Type: WeightsUpdated, Weights: infos})
 		c.alloc.UpdateWeights(weights)
 		c.rescindForWeights(infos)
 		c.log(Info, "weights_updated", "roles", strings.Join(sortedKeys(weights), ","))

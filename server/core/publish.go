@@ -125,7 +125,7 @@ func (p *publisher) complete(c *Core, fw *framework) {
 // the last call, and returns the same view when nothing has.
 func (c *Core) View() *View {
 	p := &c.publish
-	if !p.changed && !p.departures && p.last != nil {
+	if !p.changed && !p.departures && p.last != nil && p.last.Events == c.events.serial {
 		return p.last
 	}
 	for ag := range p.dirtyAgents {
@@ -154,6 +154,7 @@ func (c *Core) View() *View {
 	maps.Copy(counts.Tasks, p.tasks)
 	p.last = &View{
 		Serial:              p.serial,
+		Events:              c.events.serial,
 		Taken:               c.now,
 		Master:              c.cfg.MasterInfo,
 		Agents:              Map[*Agent]{p.agents.Copy()},

@@ -38,7 +38,7 @@ func (c *Core) collectRegistry() {
 			// An agent that came back meanwhile is not in the list any more.
 			if c.registering[id.GetValue()] == nil {
 				c.unreachable.Delete(id.GetValue())
-				c.forgetUnreachable(id.GetValue())
+				c.forgetUnreachable(id.GetValue(), nil)
 				c.setWill(id.GetValue(), will{})
 			}
 		}

@@ -22,6 +22,7 @@ func (c *Core) addTask(rec *Task, fw *framework, ag *agent, held bool) {
 		c.touchAgent(ag)
 	}
 	c.touchFramework(fw)
+	c.announceTask(TaskAdded, fw, rec, nil)
 }
 
 // setTask replaces the record of a task.
@@ -98,7 +99,10 @@ func (c *Core) addUnreachable(fw *framework, rec *Task) {
 	for fw.unreachable.Len() > c.cfg.MaxUnreachableTasks {
 		oldest := fw.unreachableOrder[0]
 		fw.unreachableOrder = fw.unreachableOrder[1:]
-		c.dropUnreachable(fw, oldest)
+		if forgotten, ok := fw.unreachable.Get(oldest); ok {
+			c.dropUnreachable(fw, oldest)
+			c.announceForgotten(fw, forgotten)
+		}
 	}
 	c.compactUnreachable(fw)
 	c.touchFramework(fw)
@@ -221,6 +225,9 @@ func (c *Core) applyStatus(cl *cell, s *mesos.TaskStatus, latest mesos.TaskState
 	}
 	rec.Statuses = old.withStatus(compactStatus(s))
 	c.setTask(cl, rec)
+	if newsworthy(old, rec, s) {
+		c.announceTask(TaskUpdated, cl.fw, rec, s)
+	}
 	if !removable(old.State) && removable(latest) {
 		c.release(cl)
 		c.countTask(cl.fw, s)
