@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"maps"
@@ -60,7 +61,10 @@ func (f Format) Unmarshal(data []byte, m proto.Message) error {
 }
 
 // Credential is a principal and its secret, sent by HTTP basic authentication.
-// It goes to every address given and to the leader they name.
+// It goes to every address given and to the leader they name, as a token does: who
+// redirects is a master that was given, and it was asked by TLS if the leader is to
+// be. Over TLS nobody else can name a leader, and the leader must have a certificate
+// that is trusted; from TLS into the clear no redirect is followed.
 type Credential struct {
 	Principal string
 	Secret    string
@@ -70,6 +74,9 @@ type Credential struct {
 type Options struct {
 	// Format is how messages travel; the default is Protobuf.
 	Format Format
+	// TLS is how servers are checked, and what they are shown. With it, addresses
+	// without a scheme mean https. It has no effect on an HTTPClient that is given.
+	TLS *tls.Config
 	// HTTPClient sends the requests; the default is NewHTTPClient(nil). It must
 	// have no Timeout, which would cut event streams off; redirects are followed
 	// here and never by the client itself.
@@ -104,7 +111,11 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // NewHTTPClient returns a client for the APIs: without a proxy, since masters
 // and agents are asked directly, without compression, which streams must not have,
 // and without an overall timeout. A nil dial means a net.Dialer with keep-alive.
-func NewHTTPClient(dial DialFunc) *http.Client {
+func NewHTTPClient(dial DialFunc) *http.Client { return NewTLSClient(dial, nil) }
+
+// NewTLSClient is [NewHTTPClient] with a configuration for https addresses; nil means
+// Go's.
+func NewTLSClient(dial DialFunc, conf *tls.Config) *http.Client {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext
 	}
@@ -114,6 +125,7 @@ func NewHTTPClient(dial DialFunc) *http.Client {
 		MaxIdleConnsPerHost: 8,
 		IdleConnTimeout:     90 * time.Second,
 		TLSHandshakeTimeout: 10 * time.Second,
+		TLSClientConfig:     conf.Clone(),
 	}}
 }
 
@@ -128,11 +140,19 @@ func New(opts Options) *Client {
 	opts.CallTimeout = cmp.Or(opts.CallTimeout, DefaultCallTimeout)
 	hc := opts.HTTPClient
 	if hc == nil {
-		hc = NewHTTPClient(nil)
+		hc = NewTLSClient(nil, opts.TLS)
 	}
 	c := *hc // a copy: the caller's client keeps its own way with redirects
 	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return &Client{opts: opts, http: &c}
+}
+
+// ParseAddress is [ParseAddress], but that host:port means https with [Options.TLS].
+func (c *Client) ParseAddress(address string) (*url.URL, error) {
+	if c.opts.TLS != nil {
+		return parseAddress(address, "https")
+	}
+	return ParseAddress(address)
 }
 
 // CloseIdle closes the connections that are kept for reuse.

@@ -36,7 +36,7 @@ func NewMasters(c *Client, addresses []string, path string) (*Masters, error) {
 	}
 	m := &Masters{client: c}
 	for _, a := range addresses {
-		u, err := ParseAddress(a)
+		u, err := c.ParseAddress(a)
 		if err != nil {
 			return nil, err
 		}
@@ -45,11 +45,13 @@ func NewMasters(c *Client, addresses []string, path string) (*Masters, error) {
 	return m, nil
 }
 
-// ParseAddress turns host:port or an http or https URL into a URL.
-func ParseAddress(address string) (*url.URL, error) {
+// ParseAddress turns host:port, which means http, or an http or https URL into a URL.
+func ParseAddress(address string) (*url.URL, error) { return parseAddress(address, "http") }
+
+func parseAddress(address, scheme string) (*url.URL, error) {
 	full := address
 	if !strings.Contains(full, "://") {
-		full = "http://" + full
+		full = scheme + "://" + full
 	}
 	u, err := url.Parse(full)
 	if err != nil {

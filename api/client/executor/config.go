@@ -1,6 +1,8 @@
 package executor
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -30,6 +32,19 @@ type Config struct {
 	ShutdownGracePeriod time.Duration
 	// Token authenticates the executor, if not empty.
 	Token string
+	// TLS is where an agent that speaks TLS is checked by, and who the executor is to
+	// it: Mesos's LIBPROCESS_SSL_* variables.
+	TLS TLSFiles
+}
+
+// TLSFiles are files in PEM; empty ones are not read.
+type TLSFiles struct {
+	// CA holds the authorities that are trusted; empty: the system's are.
+	CA string
+	// Cert and Key are what the agent is shown.
+	Cert, Key string
+	// Insecure has the agent not checked.
+	Insecure bool
 }
 
 const (
@@ -82,7 +97,53 @@ func ParseEnvironment(getenv func(string) string) (Config, error) {
 	if c.URL, err = agentURL(getenv); err != nil {
 		errs = append(errs, err)
 	}
+	if c.URL != nil && c.URL.Scheme == "https" {
+		c.TLS = tlsFiles(getenv)
+	}
 	return c, errors.Join(errs...)
+}
+
+// tlsFiles reads the variables of libprocess (3rdparty/libprocess/src/openssl.cpp).
+func tlsFiles(getenv func(string) string) TLSFiles {
+	get := func(names ...string) string {
+		for _, n := range names {
+			for _, prefix := range []string{"LIBPROCESS_SSL_", "SSL_"} {
+				if v := getenv(prefix + n); v != "" {
+					return v
+				}
+			}
+		}
+		return ""
+	}
+	f := TLSFiles{CA: get("CA_FILE"), Cert: get("CERT_FILE"), Key: get("KEY_FILE")}
+	switch get("VERIFY_SERVER_CERT", "VERIFY_CERT") {
+	case "0", "false": // Mesos's default, but a token goes to whom is asked
+		f.Insecure = true
+	}
+	return f
+}
+
+// Config reads the files.
+func (f TLSFiles) Config() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: f.Insecure}
+	if f.CA != "" {
+		data, err := os.ReadFile(f.CA)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s: no certificate (PEM) in it", f.CA)
+		}
+	}
+	if f.Cert != "" && f.Key != "" {
+		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{cert}
+	}
+	return c, nil
 }
 
 // agentURL makes the URL from MESOS_SLAVE_PID, "slave(1)@10.0.0.1:5051", or from
@@ -99,6 +160,9 @@ func agentURL(getenv func(string) string) (*url.URL, error) {
 		return nil, errors.New("neither MESOS_AGENT_ENDPOINT nor MESOS_SLAVE_PID says where the agent is")
 	}
 	u := &url.URL{Scheme: "http", Host: host}
+	if getenv("MESOS_DOMAIN_SOCKET") != "" {
+		return u.JoinPath(id, Path), nil // which is in clear, TLS or not
+	}
 	for _, name := range []string{"LIBPROCESS_SSL_ENABLED", "SSL_ENABLED"} {
 		if v := getenv(name); v == "1" || v == "true" {
 			u.Scheme = "https"

@@ -137,6 +137,12 @@ func New(config Config, opts Options) (*Client, error) {
 			return d.DialContext(ctx, "unix", path)
 		})
 	}
+	if config.URL.Scheme == "https" && opts.HTTP.HTTPClient == nil && opts.HTTP.TLS == nil {
+		var err error
+		if opts.HTTP.TLS, err = config.TLS.Config(); err != nil {
+			return nil, fmt.Errorf("TLS of the agent: %w", err)
+		}
+	}
 	return &Client{config: config, opts: opts, http: client.New(opts.HTTP)}, nil
 }
 

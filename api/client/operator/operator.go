@@ -141,11 +141,12 @@ type Agent struct {
 
 // NewAgent returns a client of the agent at the address, host:port or a URL.
 func NewAgent(address string, opts Options) (*Agent, error) {
-	u, err := client.ParseAddress(address)
+	c := client.New(opts.Options)
+	u, err := c.ParseAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	return &Agent{client: client.New(opts.Options), url: u.JoinPath(Path)}, nil
+	return &Agent{client: c, url: u.JoinPath(Path)}, nil
 }
 
 // Call sends a call to the agent and returns its answer, nil when it has no body. A
