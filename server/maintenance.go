@@ -9,6 +9,7 @@ import (
 	"clusterd/api/mesos/v1/master"
 	"clusterd/api/mesosjson"
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 	"clusterd/server/render"
@@ -17,7 +18,7 @@ import (
 // maintenanceRoutes are the endpoints about maintenance that came before the operator
 // API (src/master/http.cpp, from Master::Http::maintenanceSchedule on).
 func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
-	schedule := s.read("maintenance/schedule", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
+	schedule := s.read("maintenance/schedule", func(v *core.View, _ *render.Master, _ *authz.Viewer, _ *http.Request) render.Body {
 		return render.MaintenanceSchedule(v)
 	})
 	rt.Handle("/maintenance/schedule", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
@@ -32,8 +33,8 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 			}, mesosjson.Unmarshal(body, m)
 		})
 	})
-	status := s.read("maintenance/status", func(v *core.View, _ *render.Master, _ *http.Request) render.Body {
-		return render.MaintenanceStatus(v)
+	status := s.read("maintenance/status", func(v *core.View, _ *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.MaintenanceStatus(v, who)
 	})
 	rt.Handle("/maintenance/status", httpapi.In(authn.MasterReadonly), func(w http.ResponseWriter, r *http.Request) error {
 		if _, err := s.leading(r); err != nil {

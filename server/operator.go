@@ -128,9 +128,10 @@ func (s *Server) readCall(t *term, w http.ResponseWriter, r *http.Request, call 
 	}
 	known := true
 	key := call.GetType().String() + "/" + media.String() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
-	body := s.once(key, func() render.Body {
+	who := s.viewer(r)
+	body := s.once(key+who.Key(), func() render.Body {
 		var body render.Body
-		body, known, err = render.Operator(format, v, t.describe(), call.GetType())
+		body, known, err = render.Operator(format, v, t.describe(), call.GetType(), who)
 		return body
 	})
 	switch {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/version"
@@ -33,23 +34,23 @@ func (s *Server) routes() *httpapi.Router {
 	rt.Handle(link.Path, httpapi.In(authn.MasterAgent), s.openLink)
 	rt.Handle("/redirect", httpapi.Open("says only who leads"), s.redirect)
 
-	rt.Handle("/state", httpapi.In(authn.MasterReadonly), s.read("state", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
-		return render.State(v, m)
+	rt.Handle("/state", httpapi.In(authn.MasterReadonly), s.read("state", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.State(v, m, who)
 	}))
-	rt.Handle("/state-summary", httpapi.In(authn.MasterReadonly), s.read("state-summary", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
-		return render.Summary(v, m)
+	rt.Handle("/state-summary", httpapi.In(authn.MasterReadonly), s.read("state-summary", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.Summary(v, m, who)
 	}))
-	rt.Handle("/slaves", httpapi.In(authn.MasterReadonly), s.read("slaves", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
-		return render.Agents(v, r.URL.Query().Get("slave_id"))
+	rt.Handle("/slaves", httpapi.In(authn.MasterReadonly), s.read("slaves", func(v *core.View, _ *render.Master, who *authz.Viewer, r *http.Request) render.Body {
+		return render.Agents(v, r.URL.Query().Get("slave_id"), who)
 	}))
-	rt.Handle("/frameworks", httpapi.In(authn.MasterReadonly), s.read("frameworks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
-		return render.Frameworks(v, r.URL.Query().Get("framework_id"))
+	rt.Handle("/frameworks", httpapi.In(authn.MasterReadonly), s.read("frameworks", func(v *core.View, _ *render.Master, who *authz.Viewer, r *http.Request) render.Body {
+		return render.Frameworks(v, r.URL.Query().Get("framework_id"), who)
 	}))
-	rt.Handle("/tasks", httpapi.In(authn.MasterReadonly), s.read("tasks", func(v *core.View, _ *render.Master, r *http.Request) render.Body {
-		return render.Tasks(v, taskQuery(r))
+	rt.Handle("/tasks", httpapi.In(authn.MasterReadonly), s.read("tasks", func(v *core.View, _ *render.Master, who *authz.Viewer, r *http.Request) render.Body {
+		return render.Tasks(v, taskQuery(r), who)
 	}))
-	rt.Handle("/roles", httpapi.In(authn.MasterReadonly), s.read("roles", func(v *core.View, m *render.Master, _ *http.Request) render.Body {
-		return render.Roles(v, m.RoleWhitelist)
+	rt.Handle("/roles", httpapi.In(authn.MasterReadonly), s.read("roles", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.Roles(v, m.RoleWhitelist, who)
 	}))
 	s.maintenanceRoutes(rt)
 	s.shareRoutes(rt)
@@ -69,7 +70,7 @@ func (s *Server) redirect(_ http.ResponseWriter, r *http.Request) error {
 }
 
 // renderer writes the answer to a read.
-type renderer func(v *core.View, m *render.Master, r *http.Request) render.Body
+type renderer func(v *core.View, m *render.Master, who *authz.Viewer, r *http.Request) render.Body
 
 // read answers from the core's view. Requests for the same at the same time are
 // answered by one rendering.
@@ -86,9 +87,15 @@ func (s *Server) read(name string, f renderer) httpapi.Handler {
 		query := r.URL.Query()
 		query.Del("jsonp") // wraps the answer, does not change it
 		key := name + "?" + query.Encode() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
-		body := s.once(key, func() render.Body { return f(v, t.describe(), r) })
+		who := s.viewer(r)
+		body := s.once(key+who.Key(), func() render.Body { return f(v, t.describe(), who, r) })
 		return httpapi.WriteJSONParts(w, r, body...)
 	}
+}
+
+// viewer is what the one who sends a request sees.
+func (s *Server) viewer(r *http.Request) *authz.Viewer {
+	return s.policy.Load().Viewer(httpapi.PrincipalOf(r))
 }
 
 // once renders for the first of those who ask for the same at once. The others

@@ -9,6 +9,7 @@ import (
 	"clusterd/api/mesos/v1/quota"
 	"clusterd/api/mesosjson"
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 	"clusterd/server/render"
@@ -17,7 +18,9 @@ import (
 // shareRoutes are the endpoints about weights and quotas that came before the operator
 // API (src/master/weights_handler.cpp, src/master/quota_handler.cpp).
 func (s *Server) shareRoutes(rt *httpapi.Router) {
-	weights := s.read("weights", func(v *core.View, _ *render.Master, _ *http.Request) render.Body { return render.Weights(v) })
+	weights := s.read("weights", func(v *core.View, _ *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.Weights(v, who)
+	})
 	rt.Handle("/weights", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
 			return weights(w, r)
@@ -33,7 +36,9 @@ func (s *Server) shareRoutes(rt *httpapi.Router) {
 			}, nil
 		})
 	})
-	quotas := s.read("quota", func(v *core.View, _ *render.Master, _ *http.Request) render.Body { return render.Quota(v) })
+	quotas := s.read("quota", func(v *core.View, _ *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.Quota(v, who)
+	})
 	rt.Handle("/quota", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		switch r.Method {
 		case http.MethodGet, http.MethodHead:

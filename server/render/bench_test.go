@@ -100,14 +100,14 @@ func TestLargeStateIsValid(t *testing.T) {
 			Completed []json.RawMessage `json:"completed_tasks"`
 		}
 	}
-	if err := json.Unmarshal(State(v, m).Bytes(), &state); err != nil {
+	if err := json.Unmarshal(State(v, m, nil).Bytes(), &state); err != nil {
 		t.Fatal(err)
 	}
 	if len(state.Slaves) != 50 || len(state.Frameworks) != 5 || len(state.Frameworks[0].Tasks) != 2400 || len(state.Frameworks[4].Completed) != 1800 {
 		t.Errorf("got %d agents, %d frameworks", len(state.Slaves), len(state.Frameworks))
 	}
 	for _, f := range []Format{JSON, Protobuf} {
-		body, _, err := Operator(f, v, m, master.Call_GET_STATE)
+		body, _, err := Operator(f, v, m, master.Call_GET_STATE, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,9 +126,9 @@ func TestLargeStateIsValid(t *testing.T) {
 // completed tasks, on two cores.
 func BenchmarkState(b *testing.B) {
 	v, m := largeView(10_000, 100_000, 100_000)
-	b.SetBytes(int64(State(v, m).Len()))
+	b.SetBytes(int64(State(v, m, nil).Len()))
 	for b.Loop() {
-		State(v, m)
+		State(v, m, nil)
 	}
 }
 
@@ -145,9 +145,9 @@ func BenchmarkStateBareTasks(b *testing.B) {
 			bare(t)
 		}
 	}
-	b.SetBytes(int64(State(v, m).Len()))
+	b.SetBytes(int64(State(v, m, nil).Len()))
 	for b.Loop() {
-		State(v, m)
+		State(v, m, nil)
 	}
 }
 
@@ -156,7 +156,7 @@ func BenchmarkGetState(b *testing.B) {
 	for _, f := range []Format{JSON, Protobuf} {
 		b.Run([]string{"json", "protobuf"}[f], func(b *testing.B) {
 			for b.Loop() {
-				body, _, _ := Operator(f, v, m, master.Call_GET_STATE)
+				body, _, _ := Operator(f, v, m, master.Call_GET_STATE, nil)
 				b.SetBytes(int64(body.Len()))
 			}
 		})

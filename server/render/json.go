@@ -182,8 +182,6 @@ func appendEscaped(dst []byte, s string) []byte {
 type object struct {
 	buf   []byte
 	comma bool
-	// out takes what is finished of a large body; nil: all stays in buf.
-	out *Body
 }
 
 func open(dst []byte) object { return object{buf: append(dst, '{')} }

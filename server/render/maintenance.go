@@ -9,6 +9,7 @@ import (
 	"clusterd/api/mesos/v1/allocator"
 	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authz"
 	"clusterd/server/core"
 )
 
@@ -16,7 +17,9 @@ import (
 func MaintenanceSchedule(v *core.View) Body { return messageBody(v.Schedule) }
 
 // MaintenanceStatus is /maintenance/status.
-func MaintenanceStatus(v *core.View) Body { return messageBody(maintenanceStatus(v)) }
+func MaintenanceStatus(v *core.View, viewer *authz.Viewer) Body {
+	return messageBody(maintenanceStatus(v, sight{viewer}))
+}
 
 func messageBody(m proto.Message) Body {
 	b, err := mesosjson.Marshal(m)
@@ -30,12 +33,16 @@ func messageBody(m proto.Message) Body {
 
 // maintenanceStatus lists the machines of the schedule by what is made of them, and
 // for those that drain how frameworks answered (Mesos: Http::_getMaintenanceStatus).
-func maintenanceStatus(v *core.View) *maintenance.ClusterStatus {
+func maintenanceStatus(v *core.View, who sight) *maintenance.ClusterStatus {
 	answers := make(map[string][]*allocator.InverseOfferStatus)
 	for a := range v.Agents.Values() {
 		if len(a.InverseOfferStatuses) > 0 {
 			k := core.MachineKey(a.Info.GetHostname(), a.IP)
-			answers[k] = append(answers[k], a.InverseOfferStatuses...)
+			for _, s := range a.InverseOfferStatuses {
+				if who.frameworkID(v, s.GetFrameworkId().GetValue()) {
+					answers[k] = append(answers[k], s)
+				}
+			}
 		}
 	}
 	s := &maintenance.ClusterStatus{}

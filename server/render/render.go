@@ -4,8 +4,11 @@
 //
 // Its functions are pure: a [core.View], which is immutable, and [Master], what
 // the master knows of itself, go in, bytes or messages come out. They append to
-// a buffer instead of building trees of maps, since /state of a large cluster is
-// a hundred megabytes. Any number may run at once. It is imported by server only.
+// pieces of memory instead of building trees of maps, since /state of a large cluster
+// is a hundred megabytes. Any number may run at once. It is imported by server only.
+//
+// All of them take who asks, an authz.Viewer, and leave out what that one does not
+// see. What is rendered may be shared by viewers with the same key.
 //
 // Members, their order and the form of numbers follow Mesos
 // (src/master/readonly_handler.cpp, src/common/http.cpp).
@@ -28,9 +31,10 @@ type Master struct {
 	Info, Leader *mesos.MasterInfo
 	Start        time.Time
 	Elected      time.Time
-	// Cluster is --cluster, LogDir --log_dir; empty: not shown.
-	Cluster, LogDir string
-	Flags           []flags.Pair
+	// Cluster is --cluster, LogDir --log_dir, ExternalLogFile --external_log_file;
+	// empty: not shown.
+	Cluster, LogDir, ExternalLogFile string
+	Flags                            []flags.Pair
 	// RoleWhitelist is --roles; nil: any.
 	RoleWhitelist []string
 }

@@ -6,6 +6,7 @@ import (
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 	"clusterd/server/core"
 )
 
@@ -25,7 +26,7 @@ type role struct {
 // reservation, a weight or a quota, and their ancestors; or those of the
 // whitelist and their ancestors (Mesos: Master::knownRoles). What a role holds
 // includes what the roles below it hold.
-func roles(v *core.View, whitelist []string) []*role {
+func roles(v *core.View, whitelist []string, who sight) []*role {
 	byName := make(map[string]*role)
 	add := func(name string) {
 		for _, n := range append([]string{name}, resources.Ancestors(name)...) {
@@ -55,8 +56,9 @@ func roles(v *core.View, whitelist []string) []*role {
 		}
 	}
 	for f := range v.Frameworks.Values() {
+		seen := who.framework(f)
 		for _, name := range tracked(f) {
-			if r := byName[name]; r != nil {
+			if r := byName[name]; r != nil && seen {
 				r.frameworks = append(r.frameworks, f.ID)
 			}
 		}
@@ -80,6 +82,9 @@ func roles(v *core.View, whitelist []string) []*role {
 	}
 	out := make([]*role, 0, len(byName))
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		if !who.role(name) {
+			continue
+		}
 		out = append(out, byName[name])
 	}
 	return out
@@ -139,11 +144,11 @@ func (q quantities) plus(that quantities) quantities {
 }
 
 // Roles writes /roles.
-func Roles(v *core.View, whitelist []string) Body {
+func Roles(v *core.View, whitelist []string, viewer *authz.Viewer) Body {
 	o := open(nil)
 	o.key("roles")
 	o.buf = append(o.buf, '[')
-	for i, r := range roles(v, whitelist) {
+	for i, r := range roles(v, whitelist, sight{viewer}) {
 		if i > 0 {
 			o.buf = append(o.buf, ',')
 		}
@@ -203,7 +208,7 @@ type RoleUse struct {
 func Use(v *core.View, whitelist []string) []RoleUse {
 	root := RoleUse{Weight: 1, Held: map[string]float64{}, Consumed: map[string]float64{}}
 	uses := []RoleUse{root}
-	for _, r := range roles(v, whitelist) {
+	for _, r := range roles(v, whitelist, sight{}) {
 		u := RoleUse{Role: r.name, Weight: r.weight, Held: amounts(r.allocated.plus(r.offered)), Consumed: amounts(r.allocated.plus(r.idle))}
 		uses = append(uses, u)
 		if len(resources.Ancestors(r.name)) > 0 {

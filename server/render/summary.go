@@ -1,13 +1,12 @@
 package render
 
 import (
-	"cmp"
 	"maps"
 	"slices"
-	"sort"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 	"clusterd/server/core"
 )
 
@@ -29,51 +28,65 @@ var summaryStates = [...]mesos.TaskState{
 	mesos.TaskState_TASK_UNREACHABLE,
 }
 
-// tally counts tasks by state and remembers the other side of each task: the
-// frameworks of an agent, or the agents of a framework.
+// summaryIndex is where a state stands in summaryStates, plus one.
+var summaryIndex = func() (index [32]uint8) {
+	for i, s := range summaryStates {
+		index[s] = uint8(i + 1)
+	}
+	return index
+}()
+
+// tally counts tasks by state and collects the other side of each task: the frameworks
+// of an agent, or the agents of a framework.
 type tally struct {
 	states [len(summaryStates)]int64
-	peers  map[string]bool
+	peers  []string
+	// last is the framework that was counted last on an agent.
+	last *tally
 }
 
-func (c *tally) count(s mesos.TaskState, peer string) {
-	if i := slices.Index(summaryStates[:], s); i >= 0 {
-		c.states[i]++
+func (c *tally) count(s mesos.TaskState) {
+	if s < 0 || int(s) >= len(summaryIndex) {
+		return
 	}
-	if !c.peers[peer] {
-		if c.peers == nil {
-			c.peers = make(map[string]bool)
-		}
-		c.peers[peer] = true
+	if i := summaryIndex[s]; i > 0 {
+		c.states[i-1]++
 	}
 }
 
 func (o *object) tally(c *tally, peers string) {
-	var none tally
-	if c == nil {
-		c = &none
-	}
 	for i, s := range summaryStates {
 		o.integer(stateName(s), c.states[i])
 	}
-	o.strings(peers, sortedKeys(c.peers))
+	o.strings(peers, c.peers)
 }
 
-// Summary writes /state-summary. Tasks of completed frameworks do not count.
-func Summary(v *core.View, m *Master) Body {
-	byAgent := make(map[string]*tally, v.Agents.Len())
-	byFramework := make(map[string]*tally, v.Frameworks.Len())
+// tallies are those of all agents and frameworks, by id.
+type tallies struct{ agents, frameworks map[string]*tally }
+
+// tallyAll counts the tasks of all running frameworks. Those that are hidden count too:
+// as numbers, not as peers.
+func tallyAll(v *core.View, who sight) tallies {
+	all := tallies{make(map[string]*tally, v.Agents.Len()), make(map[string]*tally, v.Frameworks.Len())}
 	for f := range v.Frameworks.Values() {
-		own := &tally{}
-		byFramework[f.ID] = own
+		own, seen := new(tally), who.framework(f)
+		all.frameworks[f.ID] = own
 		count := func(t *core.Task) {
-			own.count(t.State, t.AgentID)
-			a := byAgent[t.AgentID]
+			own.count(t.State)
+			a := all.agents[t.AgentID]
 			if a == nil {
-				a = &tally{}
-				byAgent[t.AgentID] = a
+				a = new(tally)
+				all.agents[t.AgentID] = a
 			}
-			a.count(t.State, f.ID)
+			a.count(t.State)
+			if a.last == own {
+				return
+			}
+			a.last = own
+			own.peers = append(own.peers, t.AgentID)
+			if seen {
+				a.peers = append(a.peers, f.ID) // sorted, as frameworks are
+			}
 		}
 		for t := range f.Tasks.Values() {
 			count(t)
@@ -84,75 +97,96 @@ func Summary(v *core.View, m *Master) Body {
 		for _, t := range f.CompletedTasks {
 			count(t)
 		}
+		slices.Sort(own.peers)
 	}
+	return all
+}
 
-	var body Body
-	o := open(nil)
-	o.out = &body
-	o.str("hostname", m.Info.GetHostname())
-	if m.Cluster != "" {
-		o.str("cluster", m.Cluster)
+// agent is the tally of an agent, of zeros if it has none.
+func (t tallies) agent(id string) *tally {
+	if c := t.agents[id]; c != nil {
+		return c
 	}
-	o.agents(v, func(in *object, a *core.Agent) { in.tally(byAgent[a.ID], "framework_ids") })
-	o.key("frameworks")
-	o.buf = append(o.buf, '[')
-	first := true
+	return new(tally)
+}
+
+// Summary writes /state-summary. Tasks of completed frameworks do not count.
+func Summary(v *core.View, m *Master, viewer *authz.Viewer) Body {
+	who := sight{viewer}
+	all := tallyAll(v, who)
+	var frameworks []*core.Framework
 	for f := range v.Frameworks.Values() {
-		if !first {
-			o.buf = append(o.buf, ',')
+		if who.framework(f) {
+			frameworks = append(frameworks, f)
 		}
-		first = false
-		in := open(o.buf)
-		in.frameworkSummary(f)
-		in.tally(byFramework[f.ID], "slave_ids")
-		o.buf = in.close()
 	}
-	o.buf = append(o.buf, ']')
-	return append(body, o.close())
+	var p plan
+	p.text("{")
+	p.object(1, func(o *object) {
+		o.str("hostname", m.Info.GetHostname())
+		if m.Cluster != "" {
+			o.str("cluster", m.Cluster)
+		}
+	})
+	p.text(",")
+	p.agents(v, func(o *object, a *core.Agent) {
+		o.agent(a, who)
+		o.tally(all.agent(a.ID), "framework_ids")
+	})
+	p.text(`,"frameworks":[`)
+	list(&p, frameworks, func(dst []byte, f *core.Framework) []byte {
+		o := open(dst)
+		o.frameworkSummary(f)
+		o.tally(all.frameworks[f.ID], "slave_ids")
+		return o.close()
+	})
+	p.text("]}")
+	return p.write()
 }
 
 // Agents writes /slaves; an id selects one.
-func Agents(v *core.View, id string) Body {
-	var body Body
-	o := open(nil)
-	o.out = &body
-	if id != "" {
-		o.oneAgent(v, id)
+func Agents(v *core.View, id string, viewer *authz.Viewer) Body {
+	who := sight{viewer}
+	write := func(o *object, a *core.Agent) {
+		o.agent(a, who)
+		o.agentFull(a, who)
+	}
+	var p plan
+	p.text("{")
+	if id == "" {
+		p.agents(v, write)
 	} else {
-		o.agents(v, (*object).agentFull)
+		var one []*core.Agent
+		if a, ok := v.Agents.Get(id); ok {
+			one = append(one, a)
+		}
+		p.agentList(one, write)
 	}
-	o.recovered(v, id)
-	return append(body, o.close())
-}
-
-func (o *object) oneAgent(v *core.View, id string) {
-	o.key("slaves")
-	o.buf = append(o.buf, '[')
-	if a, ok := v.Agents.Get(id); ok {
-		in := open(o.buf)
-		in.agent(a)
-		in.agentFull(a)
-		o.buf = in.close()
-	}
-	o.buf = append(o.buf, ']')
+	p.text(",")
+	p.recovered(v, id)
+	p.text("}")
+	return p.write()
 }
 
 // agentFull writes what /slaves shows beyond /state: the resources unabridged,
 // with the "role" that older readers look at.
-func (o *object) agentFull(a *core.Agent) {
+func (o *object) agentFull(a *core.Agent, who sight) {
 	o.key("reserved_resources_full")
 	in := open(o.buf)
 	for _, r := range a.Total.Reservations() {
+		if !who.role(r.Role) {
+			continue
+		}
 		in.name(r.Role)
-		in.buf = appendFull(in.buf, r.Resources)
+		in.buf = appendFull(in.buf, who.resources(r.Resources))
 	}
 	o.buf = in.close()
 	o.key("unreserved_resources_full")
-	o.buf = appendFull(o.buf, a.Total.Unreserved())
+	o.buf = appendFull(o.buf, who.resources(a.Total.Unreserved()))
 	o.key("used_resources_full")
-	o.buf = appendFull(o.buf, a.Used)
+	o.buf = appendFull(o.buf, who.resources(a.Used))
 	o.key("offered_resources_full")
-	o.buf = appendFull(o.buf, a.Offered)
+	o.buf = appendFull(o.buf, who.resources(a.Offered))
 }
 
 func appendFull(dst []byte, r resources.Resources) []byte {
@@ -174,85 +208,4 @@ func endpoint(r resources.Resources) []*mesos.Resource {
 		resources.ToEndpoint(p)
 	}
 	return list
-}
-
-// TaskQuery selects tasks for /tasks; empty ids select all.
-type TaskQuery struct {
-	FrameworkID, TaskID string
-	Limit, Offset       int // a negative one means no end
-	Ascending           bool
-}
-
-// DefaultTaskLimit is how many tasks /tasks shows when nobody says.
-const DefaultTaskLimit = 100
-
-// Tasks writes /tasks: running, unreachable and completed tasks of running and
-// completed frameworks, by the time of their first status.
-func Tasks(v *core.View, q TaskQuery) Body {
-	var list []*core.Task
-	take := func(t *core.Task) {
-		if q.TaskID == "" || q.TaskID == t.ID {
-			list = append(list, t)
-		}
-	}
-	each := func(f *core.Framework) {
-		if q.FrameworkID != "" && q.FrameworkID != f.ID {
-			return
-		}
-		for t := range f.Tasks.Values() {
-			take(t)
-		}
-		for t := range f.UnreachableTasks.Values() {
-			take(t)
-		}
-		for _, t := range f.CompletedTasks {
-			take(t)
-		}
-	}
-	for f := range v.Frameworks.Values() {
-		each(f)
-	}
-	for _, f := range v.CompletedFrameworks {
-		each(f)
-	}
-	sort.Stable(byFirstStatus{list, q.Ascending})
-
-	// Mesos counts in size_t, where -1 is endless.
-	from := len(list)
-	if q.Offset >= 0 {
-		from = min(q.Offset, len(list))
-	}
-	to := len(list)
-	if q.Limit >= 0 && q.Limit < len(list)-from {
-		to = from + q.Limit
-	}
-	var body Body
-	o := open(nil)
-	o.out = &body
-	o.tasks("tasks", list[from:to])
-	return append(body, o.close())
-}
-
-// byFirstStatus orders tasks by their first status; those without one come
-// first when ascending, last when descending.
-type byFirstStatus struct {
-	tasks     []*core.Task
-	ascending bool
-}
-
-func (b byFirstStatus) Len() int      { return len(b.tasks) }
-func (b byFirstStatus) Swap(i, j int) { b.tasks[i], b.tasks[j] = b.tasks[j], b.tasks[i] }
-func (b byFirstStatus) Less(i, j int) bool {
-	c := cmp.Compare(firstTimestamp(b.tasks[i]), firstTimestamp(b.tasks[j]))
-	if b.ascending {
-		return c < 0
-	}
-	return c > 0
-}
-
-func firstTimestamp(t *core.Task) float64 {
-	if len(t.Statuses) == 0 {
-		return -1
-	}
-	return t.Statuses[0].Timestamp
 }

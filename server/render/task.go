@@ -320,3 +320,6 @@ func appendPartial(dst []byte, p proto.Message) []byte {
 	}
 	return out
 }
+
+// TaskProto is a task as GET_TASKS shows it.
+func TaskProto(t *core.Task) *mesos.Task { return t.Proto() }
