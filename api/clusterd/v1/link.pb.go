@@ -802,6 +802,7 @@ type MasterMessage struct {
 	//	*MasterMessage_Ping
 	//	*MasterMessage_Drain
 	//	*MasterMessage_Masters
+	//	*MasterMessage_CancelDrain
 	Message       isMasterMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -970,6 +971,15 @@ func (x *MasterMessage) GetMasters() *Masters {
 	return nil
 }
 
+func (x *MasterMessage) GetCancelDrain() *CancelDrain {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_CancelDrain); ok {
+			return x.CancelDrain
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Message interface {
 	isMasterMessage_Message()
 }
@@ -1030,6 +1040,10 @@ type MasterMessage_Masters struct {
 	Masters *Masters `protobuf:"bytes,14,opt,name=masters,oneof"`
 }
 
+type MasterMessage_CancelDrain struct {
+	CancelDrain *CancelDrain `protobuf:"bytes,15,opt,name=cancel_drain,json=cancelDrain,oneof"`
+}
+
 func (*MasterMessage_Registered) isMasterMessage_Message() {}
 
 func (*MasterMessage_Refused) isMasterMessage_Message() {}
@@ -1057,6 +1071,8 @@ func (*MasterMessage_Ping) isMasterMessage_Message() {}
 func (*MasterMessage_Drain) isMasterMessage_Message() {}
 
 func (*MasterMessage_Masters) isMasterMessage_Message() {}
+
+func (*MasterMessage_CancelDrain) isMasterMessage_Message() {}
 
 // Answer to RegisterAgent: the agent is admitted.
 type Registered struct {
@@ -1889,6 +1905,44 @@ func (x *Drain) GetConfig() *v1.DrainConfig {
 	return nil
 }
 
+// The agent is not to drain any more, and takes tasks again. What it kills already it
+// goes on to kill. It is sent also when the agent may not drain at all.
+type CancelDrain struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelDrain) Reset() {
+	*x = CancelDrain{}
+	mi := &file_clusterd_v1_link_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelDrain) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelDrain) ProtoMessage() {}
+
+func (x *CancelDrain) ProtoReflect() protoreflect.Message {
+	mi := &file_clusterd_v1_link_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelDrain.ProtoReflect.Descriptor instead.
+func (*CancelDrain) Descriptor() ([]byte, []int) {
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{25}
+}
+
 var File_clusterd_v1_link_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_link_proto_rawDesc = "" +
@@ -1955,7 +2009,7 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\vUpdateAgent\x12;\n" +
 	"\x0ftotal_resources\x18\x01 \x03(\v2\x12.mesos.v1.ResourceR\x0etotalResources\"\x06\n" +
 	"\x04Pong\"\x11\n" +
-	"\x0fUnregisterAgent\"\x9e\a\n" +
+	"\x0fUnregisterAgent\"\xdd\a\n" +
 	"\rMasterMessage\x129\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x17.clusterd.v1.RegisteredH\x00R\n" +
@@ -1973,7 +2027,8 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\x15acknowledge_operation\x18\v \x01(\v2!.clusterd.v1.AcknowledgeOperationH\x00R\x14acknowledgeOperation\x12'\n" +
 	"\x04ping\x18\f \x01(\v2\x11.clusterd.v1.PingH\x00R\x04ping\x12*\n" +
 	"\x05drain\x18\r \x01(\v2\x12.clusterd.v1.DrainH\x00R\x05drain\x120\n" +
-	"\amasters\x18\x0e \x01(\v2\x14.clusterd.v1.MastersH\x00R\amastersB\t\n" +
+	"\amasters\x18\x0e \x01(\v2\x14.clusterd.v1.MastersH\x00R\amasters\x12=\n" +
+	"\fcancel_drain\x18\x0f \x01(\v2\x18.clusterd.v1.CancelDrainH\x00R\vcancelDrainB\t\n" +
 	"\amessage\"\xc0\x02\n" +
 	"\n" +
 	"Registered\x12,\n" +
@@ -2030,7 +2085,8 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\x04Ping\x12\x1c\n" +
 	"\tconnected\x18\x01 \x02(\bR\tconnected\"6\n" +
 	"\x05Drain\x12-\n" +
-	"\x06config\x18\x01 \x02(\v2\x15.mesos.v1.DrainConfigR\x06configB%Z#clusterd/api/clusterd/v1;clusterdv1"
+	"\x06config\x18\x01 \x02(\v2\x15.mesos.v1.DrainConfigR\x06config\"\r\n" +
+	"\vCancelDrainB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
 var (
 	file_clusterd_v1_link_proto_rawDescOnce sync.Once
@@ -2044,7 +2100,7 @@ func file_clusterd_v1_link_proto_rawDescGZIP() []byte {
 	return file_clusterd_v1_link_proto_rawDescData
 }
 
-var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_clusterd_v1_link_proto_goTypes = []any{
 	(*AgentMessage)(nil),            // 0: clusterd.v1.AgentMessage
 	(*RegisterAgent)(nil),           // 1: clusterd.v1.RegisterAgent
@@ -2071,26 +2127,27 @@ var file_clusterd_v1_link_proto_goTypes = []any{
 	(*AcknowledgeOperation)(nil),    // 22: clusterd.v1.AcknowledgeOperation
 	(*Ping)(nil),                    // 23: clusterd.v1.Ping
 	(*Drain)(nil),                   // 24: clusterd.v1.Drain
-	(*v1.AgentInfo)(nil),            // 25: mesos.v1.AgentInfo
-	(*v1.AgentInfo_Capability)(nil), // 26: mesos.v1.AgentInfo.Capability
-	(*v1.Resource)(nil),             // 27: mesos.v1.Resource
-	(*v1.FrameworkInfo)(nil),        // 28: mesos.v1.FrameworkInfo
-	(*v1.Task)(nil),                 // 29: mesos.v1.Task
-	(*v1.Operation)(nil),            // 30: mesos.v1.Operation
-	(*v1.DrainConfig)(nil),          // 31: mesos.v1.DrainConfig
-	(*v1.FrameworkID)(nil),          // 32: mesos.v1.FrameworkID
-	(*v1.ExecutorInfo)(nil),         // 33: mesos.v1.ExecutorInfo
-	(*v1.ExecutorID)(nil),           // 34: mesos.v1.ExecutorID
-	(*v1.TaskStatus)(nil),           // 35: mesos.v1.TaskStatus
-	(v1.TaskState)(0),               // 36: mesos.v1.TaskState
-	(*v1.OperationStatus)(nil),      // 37: mesos.v1.OperationStatus
-	(*v1.AgentID)(nil),              // 38: mesos.v1.AgentID
-	(*v1.MasterInfo)(nil),           // 39: mesos.v1.MasterInfo
-	(*v1.DurationInfo)(nil),         // 40: mesos.v1.DurationInfo
-	(*v1.TaskID)(nil),               // 41: mesos.v1.TaskID
-	(*v1.TaskInfo)(nil),             // 42: mesos.v1.TaskInfo
-	(*v1.KillPolicy)(nil),           // 43: mesos.v1.KillPolicy
-	(*v1.Offer_Operation)(nil),      // 44: mesos.v1.Offer.Operation
+	(*CancelDrain)(nil),             // 25: clusterd.v1.CancelDrain
+	(*v1.AgentInfo)(nil),            // 26: mesos.v1.AgentInfo
+	(*v1.AgentInfo_Capability)(nil), // 27: mesos.v1.AgentInfo.Capability
+	(*v1.Resource)(nil),             // 28: mesos.v1.Resource
+	(*v1.FrameworkInfo)(nil),        // 29: mesos.v1.FrameworkInfo
+	(*v1.Task)(nil),                 // 30: mesos.v1.Task
+	(*v1.Operation)(nil),            // 31: mesos.v1.Operation
+	(*v1.DrainConfig)(nil),          // 32: mesos.v1.DrainConfig
+	(*v1.FrameworkID)(nil),          // 33: mesos.v1.FrameworkID
+	(*v1.ExecutorInfo)(nil),         // 34: mesos.v1.ExecutorInfo
+	(*v1.ExecutorID)(nil),           // 35: mesos.v1.ExecutorID
+	(*v1.TaskStatus)(nil),           // 36: mesos.v1.TaskStatus
+	(v1.TaskState)(0),               // 37: mesos.v1.TaskState
+	(*v1.OperationStatus)(nil),      // 38: mesos.v1.OperationStatus
+	(*v1.AgentID)(nil),              // 39: mesos.v1.AgentID
+	(*v1.MasterInfo)(nil),           // 40: mesos.v1.MasterInfo
+	(*v1.DurationInfo)(nil),         // 41: mesos.v1.DurationInfo
+	(*v1.TaskID)(nil),               // 42: mesos.v1.TaskID
+	(*v1.TaskInfo)(nil),             // 43: mesos.v1.TaskInfo
+	(*v1.KillPolicy)(nil),           // 44: mesos.v1.KillPolicy
+	(*v1.Offer_Operation)(nil),      // 45: mesos.v1.Offer.Operation
 }
 var file_clusterd_v1_link_proto_depIdxs = []int32{
 	1,  // 0: clusterd.v1.AgentMessage.register:type_name -> clusterd.v1.RegisterAgent
@@ -2101,28 +2158,28 @@ var file_clusterd_v1_link_proto_depIdxs = []int32{
 	7,  // 5: clusterd.v1.AgentMessage.update_agent:type_name -> clusterd.v1.UpdateAgent
 	8,  // 6: clusterd.v1.AgentMessage.pong:type_name -> clusterd.v1.Pong
 	9,  // 7: clusterd.v1.AgentMessage.unregister:type_name -> clusterd.v1.UnregisterAgent
-	25, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
-	26, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
-	27, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
-	28, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
+	26, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
+	27, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
+	28, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
+	29, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
 	2,  // 12: clusterd.v1.RegisterAgent.executors:type_name -> clusterd.v1.AgentExecutor
-	29, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
-	30, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
-	31, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
-	32, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	33, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
-	32, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
-	34, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
-	35, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
-	36, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
-	32, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	37, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
-	37, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
-	32, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
-	34, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
-	32, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	34, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	27, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
+	30, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
+	31, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
+	32, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
+	33, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	34, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
+	33, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
+	35, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
+	36, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
+	37, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
+	33, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	38, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
+	38, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
+	33, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
+	35, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
+	33, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	35, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	28, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
 	11, // 30: clusterd.v1.MasterMessage.registered:type_name -> clusterd.v1.Registered
 	14, // 31: clusterd.v1.MasterMessage.refused:type_name -> clusterd.v1.Refused
 	15, // 32: clusterd.v1.MasterMessage.run_tasks:type_name -> clusterd.v1.RunTasks
@@ -2137,33 +2194,34 @@ var file_clusterd_v1_link_proto_depIdxs = []int32{
 	23, // 41: clusterd.v1.MasterMessage.ping:type_name -> clusterd.v1.Ping
 	24, // 42: clusterd.v1.MasterMessage.drain:type_name -> clusterd.v1.Drain
 	12, // 43: clusterd.v1.MasterMessage.masters:type_name -> clusterd.v1.Masters
-	38, // 44: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
-	39, // 45: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
-	40, // 46: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
-	13, // 47: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
-	32, // 48: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
-	41, // 49: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
-	28, // 50: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
-	33, // 51: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
-	42, // 52: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
-	32, // 53: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
-	41, // 54: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
-	43, // 55: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
-	32, // 56: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	34, // 57: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	32, // 58: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
-	28, // 59: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
-	32, // 60: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
-	41, // 61: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
-	32, // 62: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	44, // 63: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
-	32, // 64: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	31, // 65: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
-	66, // [66:66] is the sub-list for method output_type
-	66, // [66:66] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	25, // 44: clusterd.v1.MasterMessage.cancel_drain:type_name -> clusterd.v1.CancelDrain
+	39, // 45: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
+	40, // 46: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
+	41, // 47: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
+	13, // 48: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
+	33, // 49: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
+	42, // 50: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
+	29, // 51: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
+	34, // 52: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
+	43, // 53: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
+	33, // 54: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
+	42, // 55: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
+	44, // 56: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
+	33, // 57: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	35, // 58: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	33, // 59: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
+	29, // 60: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
+	33, // 61: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
+	42, // 62: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
+	33, // 63: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	45, // 64: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
+	33, // 65: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	32, // 66: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
+	67, // [67:67] is the sub-list for method output_type
+	67, // [67:67] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_clusterd_v1_link_proto_init() }
@@ -2196,6 +2254,7 @@ func file_clusterd_v1_link_proto_init() {
 		(*MasterMessage_Ping)(nil),
 		(*MasterMessage_Drain)(nil),
 		(*MasterMessage_Masters)(nil),
+		(*MasterMessage_CancelDrain)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2203,7 +2262,7 @@ func file_clusterd_v1_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clusterd_v1_link_proto_rawDesc), len(file_clusterd_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
