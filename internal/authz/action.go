@@ -153,8 +153,11 @@ func Actions() []Action {
 	return all
 }
 
-// endpoints are the paths that get_endpoints may name (src/common/authorization.cpp).
+// endpoints are the paths that get_endpoints may name (src/common/authorization.cpp),
+// and ours below /debug.
 var endpoints = map[string]bool{
+	"/debug/flight":        true,
+	"/debug/pprof":         true,
 	"/containers":          true,
 	"/containerizer/debug": true,
 	"/files/debug":         true,

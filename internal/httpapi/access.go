@@ -76,6 +76,7 @@ func refused(err error) error {
 type request struct {
 	principal *authz.Principal
 	audit     *Audited
+	stream    bool // see Stream
 }
 
 type requestKey struct{}

@@ -27,18 +27,18 @@ type Common struct {
 	// Metrics are shown by `/metrics/snapshot`, and to Prometheus by `/metrics` (or
 	// `/metrics/prometheus`, as it was called before).
 	Metrics *metrics.Registry
+	// Health says how the process is, for `/health`. It must not wait. Nil: always well.
+	Health func() []Check
 	// Verbosity is switched by `/logging/toggle`.
 	Verbosity *Verbosity
 	// Readonly is the realm of what only reads, Readwrite that of the rest.
 	Readonly, Readwrite authn.Realm
 }
 
-// Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`, `/metrics`, `/system/stats.json`, `/logging/toggle` and `/help`.
+// Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`, `/metrics`,
+// `/system/stats.json`, `/logging/toggle` and `/help`.
 func (c Common) Register(rt *Router) {
-	rt.Handle("/health", Open("probes have no credentials"), func(w http.ResponseWriter, _ *http.Request) error {
-		WriteStatus(w, http.StatusOK)
-		return nil
-	})
+	rt.Handle("/health", Open("probes have no credentials"), c.health)
 	rt.Handle("/flags", In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
 		if err := RequireMethod(r, http.MethodGet); err != nil {
 			return err
@@ -56,6 +56,10 @@ func (c Common) Register(rt *Router) {
 		rt.Handle(path, In(c.Readonly), func(w http.ResponseWriter, r *http.Request) error {
 			if rest := Rest(r); rest != "" {
 				return StatusError(http.StatusNotFound) // not below /metrics
+			}
+			// The same values as those of /metrics/snapshot, hence the same permission.
+			if !rt.ACLs().Approver(PrincipalOf(r), authz.GetEndpoints).Allows("/metrics/snapshot") {
+				return StatusError(http.StatusForbidden)
 			}
 			prometheus.ServeHTTP(w, r)
 			return nil

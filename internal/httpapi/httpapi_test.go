@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,8 +81,13 @@ func TestRouter(t *testing.T) {
 func TestRouterDisabled(t *testing.T) {
 	rt := NewRouter("master")
 	common().Register(rt)
-	rt.Disable("/master/flags", "/metrics/snapshot")
-	for path, want := range map[string]int{"/flags": 403, "/master/flags": 403, "/metrics/snapshot": 403, "/health": 200} {
+	if unknown := rt.Disable("/master/flags", "/metrics/snapshot", "/nosuch", "/flags/x"); !slices.Equal(unknown, []string{"/nosuch", "/flags/x"}) {
+		t.Errorf("unknown are %q", unknown)
+	}
+	for path, want := range map[string]int{
+		"/flags": 403, "/master/flags": 403, "/metrics/snapshot": 403, "/health": 200,
+		"/flags/": 403, "//flags": 403, "/master//flags": 403, "/flags.json": 403, "/flags/x": 403, "/metrics/snapshot.json": 403,
+	} {
 		w := get(t, rt, http.MethodGet, path)
 		if w.Code != want {
 			t.Errorf("GET %s answers %d, want %d", path, w.Code, want)

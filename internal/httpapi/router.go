@@ -6,6 +6,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
+
+	"clusterd/internal/metrics"
 )
 
 // Handler answers a request, or returns an error: an [Error] is written as it
@@ -27,7 +30,9 @@ type Router struct {
 
 	prefixes []string
 	routes   map[string]route
-	disabled map[string]bool
+	disabled map[string]bool // by registered path
+	// durations of requests; nil until Measure.
+	durations *metrics.HistogramVec
 }
 
 // route is a registered path.
@@ -56,13 +61,31 @@ func (rt *Router) Handle(path string, a Access, h Handler) {
 	rt.routes[name] = route{a, h}
 }
 
-// Disable makes exact paths answer 403 before anything else is looked at
-// (`--firewall_rules`). Like Mesos's rules they name the full path; a path
-// without the prefix is compared as if it had it.
-func (rt *Router) Disable(paths ...string) {
+// Disable makes endpoints answer 403 before anything else is looked at
+// (`--firewall_rules`). Where Mesos compares the path of a request with the rule, letter by
+// letter, here no other spelling of the path leads around the rule: with or without the
+// prefix, a slash at the end, or `.json`. It returns those paths that are none.
+func (rt *Router) Disable(paths ...string) (unknown []string) {
 	for _, p := range paths {
-		rt.disabled[p] = true
+		found, rest, ok := rt.lookup(rt.trim(p))
+		if !ok || rest != "" {
+			unknown = append(unknown, p)
+			continue
+		}
+		rt.disabled[found] = true
 	}
+	return unknown
+}
+
+// trim takes the prefix of the main process and the slashes around it off a path.
+func (rt *Router) trim(path string) string {
+	name := strings.Trim(path, "/")
+	for _, prefix := range rt.prefixes {
+		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/') {
+			return strings.Trim(rest, "/")
+		}
+	}
+	return name
 }
 
 // Rest returns what followed the registered path: "a/b" for `/quota/a/b` when
@@ -84,27 +107,21 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 	if strings.Contains(path, "/..") {
 		return StatusError(http.StatusNotFound)
 	}
-	if len(rt.disabled) > 0 && (rt.disabled[path] || (len(rt.prefixes) > 0 && rt.disabled["/"+rt.prefixes[0]+path])) {
-		return Forbidden("Endpoint '%s' is disabled", path)
-	}
-	name := strings.Trim(path, "/")
-	for _, prefix := range rt.prefixes {
-		if rest, ok := strings.CutPrefix(name, prefix); ok && (rest == "" || rest[0] == '/') {
-			name = strings.Trim(rest, "/")
-			break
-		}
-	}
-	found, rest, ok := rt.lookup(name)
+	found, rest, ok := rt.lookup(rt.trim(path))
 	if !ok {
 		return StatusError(http.StatusNotFound)
 	}
-	to := rt.routes[found]
+	if rt.disabled[found] {
+		return Forbidden("Endpoint '%s' is disabled", path)
+	}
+	to, began := rt.routes[found], time.Now()
 	r, err := rt.admit(r, found, to.access)
 	if err == nil {
 		r.SetPathValue("rest", rest)
 		err = to.handle(w, r)
 	}
 	rt.Report(r, err)
+	rt.served(r, found, began, err)
 	return err
 }
 
