@@ -33,6 +33,18 @@ func (c *Core) drainAgent(config *mesos.DrainConfig) {
 	c.killForDrain()
 }
 
+// cancelDrain takes the master's word that the agent is to go on. What is being killed
+// goes on to end, and says no more that draining was the reason; the grace periods stay
+// as short as they were.
+func (c *Core) cancelDrain() {
+	if c.draining.config == nil {
+		return
+	}
+	c.log(Info, "drain_cancelled")
+	c.draining = draining{}
+	c.persist(PutDrain{})
+}
+
 // killForDrain kills every task. One whose executor is away hears of it when its
 // executor is back.
 func (c *Core) killForDrain() {

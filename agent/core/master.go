@@ -227,6 +227,8 @@ func (c *Core) masterMessage(in MasterMessage) {
 		c.acknowledgeOperation(m.AcknowledgeOperation)
 	case *clusterdv1.MasterMessage_Drain:
 		c.drainAgent(m.Drain.GetConfig())
+	case *clusterdv1.MasterMessage_CancelDrain:
+		c.cancelDrain()
 	default:
 		// A member younger than this agent.
 		c.log(Warn, "ignored_message_of_master", "type", typeName(in.Message))

@@ -183,6 +183,9 @@ func (h *history) step() {
 		h.crash()
 	case p < 97:
 		h.play("drain grace=%ds", h.rng.IntN(3))
+		if h.rng.IntN(2) == 0 {
+			h.play("cancel-drain")
+		}
 	case p < 98:
 		h.epoch = h.rng.IntN(5)
 		h.play("leader epoch=%d", h.epoch)

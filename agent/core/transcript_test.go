@@ -477,6 +477,8 @@ func (w *world) message(cmd string, a args) *clusterdv1.MasterMessage {
 		return w.runTasks(a)
 	case "kill":
 		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_KillTask{KillTask: &clusterdv1.KillTask{FrameworkId: fw, TaskId: taskID(a["task"])}}}
+	case "cancel-drain":
+		return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_CancelDrain{CancelDrain: &clusterdv1.CancelDrain{}}}
 	case "drain":
 		config := &mesos.DrainConfig{MarkGone: new(a.has("gone"))}
 		if d, err := time.ParseDuration(a["grace"]); err == nil {
