@@ -84,6 +84,9 @@ type Agent struct {
 
 	policy atomic.Pointer[authz.ACLs] // who may do what
 
+	measured lastMeasured
+	pending  pendingOperations
+
 	inputs chan core.Input
 	views  chan chan *core.View
 
@@ -191,7 +194,9 @@ func (a *Agent) open() error {
 	if err := a.openContainerizer(rebooted); err != nil {
 		return err
 	}
-	a.files = files.New()
+	if err := a.openFiles(); err != nil {
+		return err
+	}
 	a.fetch = a.newFetcher()
 	a.gc = newCollector(a)
 	a.boot = bootID

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -76,6 +77,7 @@ func (a *Agent) launch(e core.LaunchContainer) {
 	s.cancel = cancel
 	a.chain(e.ContainerID, func() {
 		defer cancel()
+		defer a.pending.add("launch", e.ContainerID)()
 		status, err := a.launchNow(ctx, &e)
 		if a.ctx.Err() != nil {
 			return // the next run takes it up
@@ -104,7 +106,7 @@ func (a *Agent) launchNow(ctx context.Context, e *core.LaunchContainer) (*mesos.
 		return nil, err
 	}
 	for _, v := range e.Virtual {
-		a.attach(e.Directory, v)
+		a.attach(e.Directory, v, e.Owner)
 	}
 	if uris := e.Command.GetUris(); len(uris) > 0 {
 		fetching, stop := context.WithCancel(ctx)
@@ -116,7 +118,11 @@ func (a *Agent) launchNow(ctx context.Context, e *core.LaunchContainer) (*mesos.
 		}
 		a.metrics.Counter("containerizer/fetcher/task_fetches_succeeded").Inc()
 	}
-	if err := a.runner.Launch(ctx, containerConfig(e)); err != nil {
+	config, err := a.withToken(containerConfig(e))
+	if err != nil {
+		return nil, err
+	}
+	if err := a.runner.Launch(ctx, config); err != nil {
 		return nil, err
 	}
 	status, err := a.runner.Status(a.ctx, e.ContainerID)
@@ -125,6 +131,30 @@ func (a *Agent) launchNow(ctx context.Context, e *core.LaunchContainer) (*mesos.
 		status = &mesos.ContainerStatus{ContainerId: e.ContainerID}
 	}
 	return status, nil
+}
+
+// tokenVariable tells an executor how to authenticate.
+const tokenVariable = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN"
+
+// withToken gives the container's executor its token (Slave::generateSecret). It is made
+// for this one launch and kept nowhere but in the container's environment: an agent that
+// restarts knows it by its signature.
+func (a *Agent) withToken(c *isolation.ContainerConfig) (*isolation.ContainerConfig, error) {
+	if a.opts.ExecutorTokens == nil {
+		return c, nil
+	}
+	token, err := a.opts.ExecutorTokens.New(c.FrameworkID.GetValue(), c.ExecutorID.GetValue(), c.ID.GetValue())
+	if err != nil {
+		return nil, fmt.Errorf("make the executor's token: %w", err)
+	}
+	// The map is the core's.
+	env := maps.Clone(c.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	env[tokenVariable] = token
+	c.Env = env
+	return c, nil
 }
 
 // makeSandbox makes the directory, gives it to its user and points `latest` at
@@ -204,6 +234,7 @@ func (a *Agent) wait(id *mesos.ContainerID) {
 
 func (a *Agent) updateContainer(e core.UpdateContainer) {
 	a.chain(e.ContainerID, func() {
+		defer a.pending.add("update", e.ContainerID)()
 		err := a.runner.Update(a.ctx, e.ContainerID, e.Resources, e.Limits)
 		if errors.Is(err, isolation.ErrUnknownContainer) {
 			err = nil // it has ended: there is nothing to shrink
@@ -227,6 +258,7 @@ func (a *Agent) destroy(id *mesos.ContainerID) {
 }
 
 func (a *Agent) destroyNow(id *mesos.ContainerID) {
+	defer a.pending.add("destroy", id)()
 	err := a.runner.Destroy(a.ctx, id)
 	if err == nil || errors.Is(err, isolation.ErrUnknownContainer) || a.ctx.Err() != nil {
 		return

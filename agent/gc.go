@@ -72,7 +72,7 @@ func (g *collector) scan(live []core.LaunchContainer) {
 		if err != nil || !st.IsDir() || keep[dir] {
 			continue
 		}
-		g.a.attach(dir, dir)
+		g.a.attachForeign(dir)
 		g.schedule(dir, []string{dir}, st.ModTime())
 	}
 }

@@ -2,10 +2,14 @@ package agent
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"log" //nolint:depguard // http.Server takes no other logger
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -13,7 +17,9 @@ import (
 	"clusterd/agent/core"
 	mesos "clusterd/api/mesos/v1"
 	agentv1 "clusterd/api/mesos/v1/agent"
+	"clusterd/api/recordio"
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 )
@@ -39,14 +45,16 @@ func (a *Agent) newServer() *http.Server {
 		a.opts.Verbosity = httpapi.NewVerbosity(0)
 	}
 	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
+	rt.OnAudit = a.opts.OnAudit
 	a.files.Register(rt, authn.AgentReadonly)
 	rt.Handle("/api/v1/executor", httpapi.In(authn.AgentExecutor), a.executorAPI)
 	rt.Handle("/api/v1", httpapi.In(authn.AgentReadwrite), a.operatorAPI)
 	rt.Handle("/state", httpapi.In(authn.AgentReadonly), a.state)
 	rt.Handle("/containers", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.containersEndpoint)
 	rt.Handle("/monitor/statistics", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.statistics)
-	rt.Handle("/containerizer/debug", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
-		return httpapi.WriteJSON(w, r, []byte(`{"pending":[]}`))
+	rt.Handle("/containerizer/debug", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.containerizerDebug)
+	rt.Handle("/api/v1/resource_provider", httpapi.In(authn.AgentResourceProvider), func(http.ResponseWriter, *http.Request) error {
+		return httpapi.Errorf(http.StatusNotImplemented, "Resource providers are not supported by this agent yet")
 	})
 	return &http.Server{
 		Handler:           rt,
@@ -75,7 +83,21 @@ func (a *Agent) state(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return httpapi.WriteJSON(w, r, a.renderState(v))
+	x := a.access(r)
+	return httpapi.WriteJSON(w, r, a.renderState(v, x.acls.Viewer(x.who)))
+}
+
+// keeper says which executors' containers are wanted; nil: all.
+type keeper func(*core.FrameworkView, *core.ExecutorView) bool
+
+// seenContainers are those that somebody may see.
+func seenContainers(by *authz.Viewer) keeper {
+	if by == nil {
+		return nil
+	}
+	return func(fw *core.FrameworkView, e *core.ExecutorView) bool {
+		return by.Containers.Allows(core.Owner(fw.Info, e.Info))
+	}
 }
 
 // measured is an executor with what its container uses.
@@ -87,7 +109,7 @@ type measured struct {
 }
 
 // measure asks the containerizer for the executors that keep wants.
-func (a *Agent) measure(r *http.Request, v *core.View, keep func(*core.FrameworkView, *core.ExecutorView) bool) []measured {
+func (a *Agent) measure(ctx context.Context, v *core.View, keep keeper) []measured {
 	var out []measured
 	for _, fw := range v.Frameworks {
 		for _, e := range fw.Executors {
@@ -103,8 +125,8 @@ func (a *Agent) measure(r *http.Request, v *core.View, keep func(*core.Framework
 			defer func() { <-slots; done <- struct{}{} }()
 			m := &out[i]
 			// A container that just ended, or is only being launched, has neither.
-			m.usage, _ = a.runner.Usage(r.Context(), m.e.ContainerID)
-			m.status, _ = a.runner.Status(r.Context(), m.e.ContainerID)
+			m.usage, _ = a.runner.Usage(ctx, m.e.ContainerID)
+			m.status, _ = a.runner.Status(ctx, m.e.ContainerID)
 		}()
 	}
 	for range out {
@@ -123,14 +145,20 @@ func (a *Agent) containersEndpoint(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	q := r.URL.Query()
+	container, fw, executor := q.Has("container_id"), q.Has("framework_id"), q.Has("executor_id")
+	if container && (fw || executor) || executor && !fw {
+		return httpapi.BadRequest("Supported query parameters are container_id only, framework_id only, or executor_id and framework_id only")
+	}
+	x := a.access(r)
+	seen := seenContainers(x.acls.Viewer(x.who))
 	keep := func(fw *core.FrameworkView, e *core.ExecutorView) bool {
-		return (!q.Has("container_id") || q.Get("container_id") == e.ContainerID.GetValue()) &&
+		return (seen == nil || seen(fw, e)) && (!q.Has("container_id") || q.Get("container_id") == e.ContainerID.GetValue()) &&
 			(!q.Has("framework_id") || q.Get("framework_id") == fw.Info.GetId().GetValue()) &&
 			(!q.Has("executor_id") || q.Get("executor_id") == e.Info.GetExecutorId().GetValue())
 	}
 	o := &object{}
 	o.begin('[')
-	for _, m := range a.measure(r, v, keep) {
+	for _, m := range a.measure(r.Context(), v, keep) {
 		o.next()
 		o.begin('{')
 		o.str("container_id", m.e.ContainerID.GetValue())
@@ -156,16 +184,22 @@ func (m *measured) identity(o *object) {
 	o.str("source", m.e.Info.GetSource())
 }
 
-// statistics is /monitor/statistics.
+// statistics is /monitor/statistics. (Mesos shows the containers there that it hides
+// everywhere else.)
 func (a *Agent) statistics(w http.ResponseWriter, r *http.Request) error {
-	v, err := a.read(r)
+	if err := httpapi.RequireMethod(r, http.MethodGet, http.MethodHead); err != nil {
+		return err
+	}
+	all, err := a.measureAll(r)
 	if err != nil {
 		return err
 	}
+	x := a.access(r)
+	seen := seenContainers(x.acls.Viewer(x.who))
 	o := &object{}
 	o.begin('[')
-	for _, m := range a.measure(r, v, nil) {
-		if m.usage == nil {
+	for _, m := range all {
+		if m.usage == nil || seen != nil && !seen(m.fw, m.e) {
 			continue
 		}
 		o.next()
@@ -179,18 +213,67 @@ func (a *Agent) statistics(w http.ResponseWriter, r *http.Request) error {
 	return httpapi.WriteJSON(w, r, o.b)
 }
 
+// statisticsInterval is how often the containers are measured for /monitor/statistics.
+// Mesos lets those wait who ask more often (statisticsLimiter in src/slave/http.hpp); we
+// tell them what was measured last.
+const statisticsInterval = 500 * time.Millisecond
+
+// lastMeasured is what the containers were last found to use.
+type lastMeasured struct {
+	mu  sync.Mutex // mu guards what follows, and is held while it is measured.
+	at  time.Time
+	all []measured
+}
+
+func (a *Agent) measureAll(r *http.Request) ([]measured, error) {
+	a.measured.mu.Lock()
+	defer a.measured.mu.Unlock()
+	if !a.measured.at.IsZero() && time.Since(a.measured.at) < statisticsInterval {
+		return a.measured.all, nil
+	}
+	v, err := a.read(r)
+	if err != nil {
+		return nil, err
+	}
+	// For others too, so that the end of this request must not end it.
+	all := a.measure(a.ctx, v, nil)
+	a.measured.at, a.measured.all = time.Now(), all
+	return all, nil
+}
+
 // operatorAPI serves the calls of /api/v1 (Http::api in src/slave/http.cpp).
 func (a *Agent) operatorAPI(w http.ResponseWriter, r *http.Request) error {
+	if !a.recovered.Load() {
+		return httpapi.Unavailable("Agent has not finished recovery")
+	}
 	call := &agentv1.Call{}
 	media, err := httpapi.DecodeAgentCall(w, r, call)
 	if err != nil {
 		return err
 	}
 	if media.Content == httpapi.RecordIO {
-		return httpapi.Errorf(http.StatusNotImplemented, "Streaming calls are not supported by this agent yet")
+		if err := firstCall(w, r, media.MessageContent, call); err != nil {
+			return err
+		}
 	}
 	if err := validateCall(call); err != nil {
 		return err
 	}
 	return a.serveCall(w, r, call, media)
 }
+
+// firstCall reads the first of a stream of calls.
+func firstCall(w http.ResponseWriter, r *http.Request, media httpapi.Media, call *agentv1.Call) error {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(firstCallTimeout))
+	rec, err := recordio.NewReader(r.Body, httpapi.MaxBody).Next()
+	if errors.Is(err, io.EOF) {
+		return httpapi.BadRequest("Received EOF while reading request body")
+	}
+	if err != nil {
+		return httpapi.BadRequest("Failed to read the request body: %v", err)
+	}
+	return httpapi.UnmarshalAgentCall(rec, media, call)
+}
+
+// firstCallTimeout is how long the first record of a stream of calls may take to arrive.
+const firstCallTimeout = 30 * time.Second

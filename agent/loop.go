@@ -10,6 +10,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"clusterd/agent/core"
+	"clusterd/internal/authz"
+	"clusterd/internal/files"
 )
 
 // maxBatch is how many inputs may share one transaction: enough to make the
@@ -161,7 +163,7 @@ func (a *Agent) do(e core.Effect) {
 	case core.RemoveContainer:
 		a.remove(e.ContainerID)
 	case core.AttachFiles:
-		a.attach(e.Real, e.Virtual)
+		a.attach(e.Real, e.Virtual, e.Owner)
 	case core.CollectSandbox:
 		a.gc.schedule(e.Directory, e.Virtual, time.Now())
 	case core.MakeVolume:
@@ -193,8 +195,23 @@ func (a *Agent) logEffect(e core.Log) {
 	ev.Msg(e.Event)
 }
 
-func (a *Agent) attach(directory, virtual string) {
-	if err := a.files.Attach(directory, virtual); err != nil {
+// attach shows a sandbox to those who may see those of its owner.
+func (a *Agent) attach(directory, virtual, owner string) {
+	may := func(p *authz.Principal) bool {
+		return a.policy.Load().Approver(p, authz.AccessSandboxes).Allows(owner)
+	}
+	a.attachFor(directory, virtual, may)
+}
+
+// attachForeign shows a sandbox that nobody knows the owner of to those who may see all.
+func (a *Agent) attachForeign(directory string) {
+	a.attachFor(directory, directory, func(p *authz.Principal) bool {
+		return a.policy.Load().Approver(p, authz.AccessSandboxes).Everything()
+	})
+}
+
+func (a *Agent) attachFor(directory, virtual string, may files.Authorizer) {
+	if err := a.files.AttachAuthorized(directory, virtual, may); err != nil {
 		a.log.Warn().Err(err).Str("path", virtual).Msg("cannot attach to /files")
 	}
 }

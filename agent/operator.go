@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -10,6 +12,7 @@ import (
 	"clusterd/agent/core"
 	mesos "clusterd/api/mesos/v1"
 	agentv1 "clusterd/api/mesos/v1/agent"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 	"clusterd/isolation"
@@ -46,18 +49,55 @@ func validateCall(c *agentv1.Call) error {
 	if c.Type == nil {
 		return bad("type")
 	}
-	if n, ok := needs[c.GetType()]; ok {
-		m := c.ProtoReflect()
-		if !m.Has(m.Descriptor().Fields().ByName(n)) {
-			return bad(n)
+	n, ok := needs[c.GetType()]
+	if !ok {
+		return nil
+	}
+	m := c.ProtoReflect()
+	if !m.Has(m.Descriptor().Fields().ByName(n)) {
+		return bad(n)
+	}
+	if c.GetType() == agentv1.Call_ATTACH_CONTAINER_INPUT {
+		switch in := c.GetAttachContainerInput(); {
+		case in.Type == nil:
+			return bad("attach_container_input.type")
+		case in.GetType() == agentv1.Call_AttachContainerInput_UNKNOWN:
+			return httpapi.BadRequest("Failed to validate agent::Call: 'attach_container_input.type' is unknown")
+		case in.GetType() != agentv1.Call_AttachContainerInput_CONTAINER_ID:
+			return nil
+		}
+	}
+	if cc := containerCallOf(c); cc != nil {
+		if why := validateContainerID(cc.id); why != "" || cc.id == nil {
+			if cc.id == nil {
+				why = "ID must not be empty"
+			}
+			return httpapi.BadRequest("Failed to validate agent::Call: '%s.container_id' is invalid: %s", n, why)
+		}
+		if strings.Contains(string(n), "_nested_") && cc.id.GetParent() == nil {
+			return bad(n + ".container_id.parent")
 		}
 	}
 	return nil
 }
 
-// serveCall answers the calls that read. Those that change something and are not
-// built yet answer 501.
+// serveCall answers a call. Those that are not built yet answer 501, to those who would
+// be permitted them.
 func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, media httpapi.AgentMedia) error {
+	if err := streamable(c, media); err != nil {
+		return err
+	}
+	if cc := containerCallOf(c); cc != nil {
+		return a.serveContainerCall(w, r, c, cc, media)
+	}
+	x := a.access(r)
+	if action, ok := unbuilt[c.GetType()]; ok {
+		httpapi.Audit(r, c.GetType().String())
+		if err := x.need(action, ""); err != nil {
+			return err
+		}
+		return notYet(c)
+	}
 	res := &agentv1.Response{}
 	switch c.GetType() {
 	case agentv1.Call_GET_HEALTH:
@@ -67,6 +107,9 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.Type = agentv1.Response_GET_VERSION.Enum()
 		res.GetVersion = &agentv1.Response_GetVersion{VersionInfo: version.Info()}
 	case agentv1.Call_GET_FLAGS:
+		if err := x.need(authz.ViewFlags, ""); err != nil {
+			return err
+		}
 		res.Type = agentv1.Response_GET_FLAGS.Enum()
 		res.GetFlags = &agentv1.Response_GetFlags{}
 		for _, f := range a.opts.Flags {
@@ -84,6 +127,10 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetLoggingLevel = &agentv1.Response_GetLoggingLevel{Level: new(uint32(a.opts.Verbosity.Level()))}
 	case agentv1.Call_SET_LOGGING_LEVEL:
 		set := c.GetSetLoggingLevel()
+		httpapi.Audit(r, c.GetType().String(), "level", strconv.FormatUint(uint64(set.GetLevel()), 10))
+		if err := x.need(authz.SetLogLevel, ""); err != nil {
+			return err
+		}
 		if err := a.opts.Verbosity.Set(int(set.GetLevel()), time.Duration(set.GetDuration().GetNanoseconds())); err != nil {
 			return err
 		}
@@ -107,8 +154,6 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		}
 		res.Type = agentv1.Response_READ_FILE.Enum()
 		res.ReadFile = &agentv1.Response_ReadFile{Size: new(size), Data: data}
-	case agentv1.Call_WAIT_CONTAINER:
-		return a.waitContainer(w, r, c.GetWaitContainer().GetContainerId(), media)
 	case agentv1.Call_UNKNOWN:
 		return httpapi.NotImplemented()
 	default:
@@ -128,18 +173,18 @@ func withoutBody(err error) error {
 }
 
 func writeResponse(w http.ResponseWriter, r *http.Request, media httpapi.AgentMedia, res *agentv1.Response) error {
-	if media.Accept == httpapi.RecordIO {
-		return httpapi.Errorf(http.StatusNotAcceptable, "Expecting 'Accept' to allow %s or %s", httpapi.JSON, httpapi.Protobuf)
-	}
 	return httpapi.WriteMessage(w, r, media.Accept, res)
 }
 
 // serveRead answers from a view of the core.
 func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Call, media httpapi.AgentMedia) error {
-	v, err := a.read(r)
+	all, err := a.read(r)
 	if err != nil {
 		return err
 	}
+	x := a.access(r)
+	by := x.acls.Viewer(x.who)
+	v := visible(all, by)
 	res := &agentv1.Response{}
 	switch c.GetType() {
 	case agentv1.Call_GET_STATE:
@@ -158,7 +203,7 @@ func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetOperations = &agentv1.Response_GetOperations{Operations: v.Operations}
 	case agentv1.Call_GET_AGENT:
 		res.Type = agentv1.Response_GET_AGENT.Enum()
-		res.GetAgent = &agentv1.Response_GetAgent{AgentInfo: v.Info, DrainConfig: v.DrainConfig}
+		res.GetAgent = &agentv1.Response_GetAgent{AgentInfo: visibleInfo(v.Info, by), DrainConfig: v.DrainConfig}
 		if v.DrainConfig != nil {
 			res.GetAgent.EstimatedDrainStartTime = &mesos.TimeInfo{Nanoseconds: new(v.DrainStart.UnixNano())}
 		}
@@ -168,14 +213,14 @@ func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 	case agentv1.Call_GET_CONTAINERS:
 		res.Type = agentv1.Response_GET_CONTAINERS.Enum()
 		res.GetContainers = &agentv1.Response_GetContainers{}
-		for _, m := range a.measure(r, v, nil) {
+		for _, m := range a.measure(r.Context(), all, seenContainers(by)) {
 			res.GetContainers.Containers = append(res.GetContainers.Containers, &agentv1.Response_GetContainers_Container{
 				FrameworkId: m.fw.Info.GetId(), ExecutorId: m.e.Info.GetExecutorId(), ExecutorName: strp(m.e.Info.GetName()),
 				ContainerId: m.e.ContainerID, ContainerStatus: m.status, ResourceStatistics: m.usage,
 			})
 		}
 	default:
-		return httpapi.Errorf(http.StatusNotImplemented, "Call %s is not supported by this agent yet", c.GetType())
+		return notYet(c)
 	}
 	if media.Accept == httpapi.JSON {
 		if b := stateJSON(res); b != nil {
@@ -296,21 +341,78 @@ func (o *object) getFrameworks(f *agentv1.Response_GetFrameworks) {
 	o.end('}')
 }
 
-// waitContainer answers WAIT_CONTAINER once the container has ended.
-func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.ContainerID, media httpapi.AgentMedia) error {
+// notYet is the answer to calls that are not built.
+func notYet(c *agentv1.Call) error {
+	return httpapi.Errorf(http.StatusNotImplemented, "Call %s is not supported by this agent yet", c.GetType())
+}
+
+// streamable checks that the call is one that streams, if the request or the answer is to
+// be a stream (Http::_api in src/slave/http.cpp).
+func streamable(c *agentv1.Call, media httpapi.AgentMedia) error {
+	input := c.GetType() == agentv1.Call_ATTACH_CONTAINER_INPUT
+	switch {
+	case media.Content == httpapi.RecordIO && !input:
+		return httpapi.Errorf(http.StatusUnsupportedMediaType, "Streaming 'Content-Type' %s is not supported for %s call", media.Content, c.GetType())
+	case media.Content != httpapi.RecordIO && input:
+		return httpapi.Errorf(http.StatusUnsupportedMediaType, "Expecting 'Content-Type' to be %s for %s call", httpapi.RecordIO, c.GetType())
+	case media.Accept == httpapi.RecordIO && c.GetType() != agentv1.Call_ATTACH_CONTAINER_OUTPUT &&
+		c.GetType() != agentv1.Call_LAUNCH_NESTED_CONTAINER_SESSION:
+		return httpapi.Errorf(http.StatusNotAcceptable, "Streaming response is not supported for %s call", c.GetType())
+	}
+	return nil
+}
+
+// serveContainerCall answers the calls on containers.
+func (a *Agent) serveContainerCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, cc *containerCall, media httpapi.AgentMedia) error {
+	if c.GetType() == agentv1.Call_ATTACH_CONTAINER_INPUT && c.GetAttachContainerInput().GetType() != agentv1.Call_AttachContainerInput_CONTAINER_ID {
+		return httpapi.BadRequest("Expecting 'attach_container_input.type' to be CONTAINER_ID")
+	}
+	if cc.changes {
+		httpapi.Audit(r, c.GetType().String(), "container_id", containerText(cc.id))
+	}
+	v, err := a.read(r)
+	if err != nil {
+		return err
+	}
+	if err := a.access(r).authorizeContainer(v, cc); err != nil {
+		return err
+	}
+	if c.GetType() != agentv1.Call_WAIT_CONTAINER && c.GetType() != agentv1.Call_WAIT_NESTED_CONTAINER {
+		return notYet(c)
+	}
+	return a.waitContainer(w, r, cc.id, c.GetType() == agentv1.Call_WAIT_NESTED_CONTAINER, media)
+}
+
+// waitContainer answers WAIT_CONTAINER, or WAIT_NESTED_CONTAINER, once the container has
+// ended.
+func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.ContainerID, nested bool, media httpapi.AgentMedia) error {
 	t, err := a.runner.Wait(r.Context(), id)
 	if errors.Is(err, isolation.ErrUnknownContainer) {
-		return httpapi.NotFound("Container %s cannot be found", id.GetValue())
+		return httpapi.NotFound("Container %s cannot be found", containerText(id))
 	}
 	if err != nil {
 		return err
 	}
 	out := &agentv1.Response_WaitContainer{Reason: t.Reason}
+	for _, l := range t.Limitations {
+		if out.Limitation == nil {
+			out.Limitation = &mesos.TaskResourceLimitation{}
+		}
+		out.Limitation.Resources = append(out.Limitation.Resources, l.Resources...)
+	}
 	if t.StatusKnown {
 		out.ExitStatus = new(int32(t.Status))
 	}
 	if t.Message != "" {
 		out.Message = strp(t.Message)
+	}
+	if nested {
+		return writeResponse(w, r, media, &agentv1.Response{
+			Type: agentv1.Response_WAIT_NESTED_CONTAINER.Enum(),
+			WaitNestedContainer: &agentv1.Response_WaitNestedContainer{
+				ExitStatus: out.ExitStatus, Reason: out.Reason, Limitation: out.Limitation, Message: out.Message,
+			},
+		})
 	}
 	return writeResponse(w, r, media, &agentv1.Response{
 		Type: agentv1.Response_WAIT_CONTAINER.Enum(), WaitContainer: out,

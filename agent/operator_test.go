@@ -63,6 +63,7 @@ func TestOperatorCalls(t *testing.T) {
 	}
 
 	call(`{"type":"WAIT_CONTAINER","wait_container":{"container_id":{"value":"nosuch"}}}`, 404)
+	call(`{"type":"ATTACH_CONTAINER_OUTPUT","attach_container_output":{"container_id":{"value":"nosuch"}}}`, 404)
 	containers := call(`{"type":"GET_CONTAINERS","get_containers":{}}`, 200).GetGetContainers().GetContainers()
 	if len(containers) != 1 {
 		t.Fatalf("got %d containers, want 1", len(containers))
@@ -85,7 +86,6 @@ func TestOperatorCalls(t *testing.T) {
 	for _, unbuilt := range []string{
 		`{"type":"LAUNCH_NESTED_CONTAINER","launch_nested_container":{"container_id":{"value":"x","parent":{"value":"y"}}}}`,
 		`{"type":"KILL_CONTAINER","kill_container":{"container_id":{"value":"x"}}}`,
-		`{"type":"ATTACH_CONTAINER_OUTPUT","attach_container_output":{"container_id":{"value":"x"}}}`,
 		`{"type":"PRUNE_IMAGES","prune_images":{}}`,
 	} {
 		call(unbuilt, 501)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"time"
 
@@ -108,6 +109,11 @@ type Options struct {
 	Credential *authn.Credential
 	// ExecutorTokens makes and checks the tokens of executors (--jwt_secret_key); nil: none.
 	ExecutorTokens *authn.ExecutorTokens
+
+	// LogFile, if set, is shown to those who may see it as /slave/log.
+	LogFile string
+	// OnAudit, if set, is told of every request that was to change something.
+	OnAudit func(r *http.Request, a httpapi.Audited)
 
 	// Flags are shown by /flags and /state.
 	Flags []flags.Pair

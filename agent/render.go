@@ -11,6 +11,8 @@ import (
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authz"
+	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 )
@@ -167,8 +169,9 @@ func (o *object) labels(l *mesos.Labels) {
 	messages(o, "labels", l.GetLabels())
 }
 
-// state is /state (Http::state in src/slave/http.cpp).
-func (a *Agent) renderState(v *core.View) []byte {
+// renderState is /state, as somebody sees it (Http::state in src/slave/http.cpp).
+func (a *Agent) renderState(all *core.View, by *authz.Viewer) []byte {
+	v := visible(all, by)
 	o := &object{}
 	o.begin('{')
 	build := version.Info()
@@ -193,7 +196,7 @@ func (a *Agent) renderState(v *core.View) []byte {
 		o.name("domain")
 		o.message(v.Info.GetDomain())
 	}
-	o.stateResources(v)
+	o.stateResources(all, by)
 	o.name("resource_providers")
 	o.b = append(o.b, "[]"...)
 	o.attributes(v.Info.GetAttributes())
@@ -205,28 +208,42 @@ func (a *Agent) renderState(v *core.View) []byte {
 		o.message(v.DrainConfig)
 		o.num("estimated_drain_start_time_seconds", float64(v.DrainStart.UnixMicro())/1e6)
 	}
-	o.name("flags")
-	o.b = httpapi.AppendFlags(o.b, a.opts.Flags)
+	if by == nil || by.Flags {
+		o.flags(a.opts.Flags)
+	}
 	list(o, "frameworks", v.Frameworks, o.framework)
 	list(o, "completed_frameworks", v.Completed, o.framework)
 	o.end('}')
 	return o.b
 }
 
-func (o *object) stateResources(v *core.View) {
+// flags shows where the log is, and all flags.
+func (o *object) flags(all []flags.Pair) {
+	for _, name := range []string{"log_dir", "external_log_file"} {
+		for _, f := range all {
+			if f.Name == name && f.Value != "" {
+				o.str(name, f.Value)
+			}
+		}
+	}
+	o.name("flags")
+	o.b = httpapi.AppendFlags(o.b, all)
+}
+
+func (o *object) stateResources(v *core.View, by *authz.Viewer) {
 	o.name("resources")
 	o.resources(v.Total)
 	o.name("reserved_resources")
-	o.byRole(v.Total.Reservations(), o.resources)
+	o.byRole(reserved(by, v.Total), o.resources)
 	o.name("unreserved_resources")
 	o.resources(v.Total.Unreserved())
 	o.name("reserved_resources_full")
-	o.byRole(v.Total.Reservations(), o.full)
+	o.byRole(reserved(by, v.Total), o.full)
 	o.name("unreserved_resources_full")
 	o.full(v.Total.Unreserved())
 	used := allocated(v)
 	o.name("reserved_resources_allocated")
-	o.byRole(used.Reservations(), o.resources)
+	o.byRole(reserved(by, used), o.resources)
 	o.name("unreserved_resources_allocated")
 	o.resources(used.Unreserved())
 }

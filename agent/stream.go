@@ -163,11 +163,22 @@ func (a *Agent) executorAPI(w http.ResponseWriter, r *http.Request) error {
 		return a.subscribe(w, r, call, media)
 	default:
 	}
-	rep, err := a.ask(r.Context(), func(id core.RequestID) core.Input { return core.Call{Request: id, Call: call} })
+	rep, err := a.ask(r.Context(), func(id core.RequestID) core.Input {
+		return core.Call{Request: id, Call: call, Caller: callerOf(r)}
+	})
 	if err != nil {
 		return err
 	}
 	return answer(w, rep)
+}
+
+// callerOf is who sends an executor's call; nil if nobody had to say.
+func callerOf(r *http.Request) *core.Caller {
+	p := httpapi.PrincipalOf(r)
+	if p == nil {
+		return nil
+	}
+	return &core.Caller{Name: p.String(), Claims: p.Claims}
 }
 
 func answer(w http.ResponseWriter, rep reply) error {
@@ -192,7 +203,7 @@ func (a *Agent) subscribe(w http.ResponseWriter, r *http.Request, call *executor
 		a.post(core.StreamClosed{Stream: id})
 	}()
 	rep, err := a.ask(r.Context(), func(req core.RequestID) core.Input {
-		return core.Subscribe{Request: req, Stream: id, Call: call}
+		return core.Subscribe{Request: req, Stream: id, Call: call, Caller: callerOf(r)}
 	})
 	if err != nil {
 		return err
