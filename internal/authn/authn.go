@@ -1,9 +1,13 @@
 // Package authn finds out who sends a request: HTTP basic authentication against
 // a file of credentials, JSON web tokens of executors, of users and of an OpenID
-// provider, and client certificates (Mesos: src/authentication/http).
+// provider, and client certificates (Mesos: src/authentication/http, and the
+// authenticators of 3rdparty/libprocess).
 //
-// The main type is [Authenticator]; implementations are safe for concurrent use.
-// Imported by internal/httpapi, and by the fronts of master and agent.
+// [New] makes the authenticators of all realms of a node from its settings; the
+// main type is [Authenticator]. Implementations are safe for concurrent use, and
+// none of them shows a secret: not in errors, not in logs, not in answers.
+// Imported by internal/httpapi, internal/link, internal/cli, and by the fronts of
+// master and agent.
 package authn
 
 import (
@@ -37,26 +41,35 @@ type Authenticator interface {
 // Realms are the authenticators of realms; a realm that is not in it is open.
 type Realms map[Realm]Authenticator
 
-// Credential is a principal and its secret.
-type Credential struct {
-	Principal string
-	Secret    []byte
-}
+// Kind is a class of failures, for metrics: there are few of them.
+type Kind string
 
-// ExecutorTokens makes and checks the tokens of executors.
-type ExecutorTokens struct{}
+// Kinds of failures.
+const (
+	// Missing says that the request shows nothing that the authenticator looks at.
+	Missing Kind = "missing"
+	// Malformed says that what it shows cannot be read.
+	Malformed Kind = "malformed"
+	// Rejected says that principal, secret, signature or claims are wrong.
+	Rejected Kind = "rejected"
+	// Expired says that a token was good once.
+	Expired Kind = "expired"
+	// Unavailable says that it cannot be told at present.
+	Unavailable Kind = "unavailable"
+)
 
-// New makes the token of one executor's container.
-func (t *ExecutorTokens) New(frameworkID, executorID, containerID string) (string, error) {
-	return "", nil
-}
+// Kinds are all kinds of failures.
+func Kinds() []Kind { return []Kind{Missing, Malformed, Rejected, Expired, Unavailable} }
 
 // Failure is why a request is not let in.
-type Failure struct {
-	// Status is 401 or 403.
+type Failure struct { //nolint:errname // An answer to a request as much as an error.
+	// Status is 401 or 403, or 503 if it cannot be told at present: what the request
+	// shows may well be good.
 	Status int
 	// Challenges are values of WWW-Authenticate, with a 401.
 	Challenges []string
+	// Kind is for metrics.
+	Kind Kind
 	// Reason is for the log; it never holds a secret.
 	Reason string
 }
