@@ -79,7 +79,9 @@ type Agent struct {
 
 	listener net.Listener
 	former   []net.Listener // at ports that executors still know
-	server   *http.Server
+	socket   net.Listener   // for executors; nil: none
+	// server serves the ports, socketServer the socket.
+	server, socketServer *http.Server
 	discovery
 
 	policy atomic.Pointer[authz.ACLs] // who may do what
@@ -142,7 +144,7 @@ func New(opts Options) (*Agent, error) {
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.registerMetrics()
 	a.policy.Store(opts.ACLs)
-	a.server = a.newServer()
+	a.server, a.socketServer = a.newServers()
 	return a, nil
 }
 
@@ -244,6 +246,7 @@ func (a *Agent) config(rebooted bool) core.Config {
 		ExecutorEnvironment:           o.ExecutorEnvironment,
 		DefaultContainerInfo:          o.DefaultContainerInfo,
 		LibprocessIP:                  os.Getenv("LIBPROCESS_IP"),
+		DomainSocket:                  o.domainSocket(),
 		MaxCompletedFrameworks:        50,
 		MaxCompletedExecutors:         o.MaxCompletedExecutors,
 		MaxCompletedTasks:             200,
@@ -309,6 +312,9 @@ func (a *Agent) Start(ctx context.Context) error {
 	}
 	a.gc.scan(known)
 	a.listenAsBefore(ctx)
+	if err := a.listenSocket(ctx); err != nil {
+		return err
+	}
 	goOn := a.perform(a.core.Handle(time.Now(), core.Recovered{Statuses: statuses}))
 	if err := a.Err(); err != nil {
 		return err
@@ -333,12 +339,16 @@ func (a *Agent) Start(ctx context.Context) error {
 	if a.gossip != nil {
 		a.wg.Go(a.tellCluster)
 	}
+	serve := func(s *http.Server, l net.Listener) {
+		if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.end(fmt.Errorf("serve HTTP: %w", err))
+		}
+	}
 	for _, l := range append([]net.Listener{a.listener}, a.former...) {
-		a.wg.Go(func() {
-			if err := a.server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-				a.end(fmt.Errorf("serve HTTP: %w", err))
-			}
-		})
+		a.wg.Go(func() { serve(a.server, a.opts.TLS.Listen(l)) })
+	}
+	if a.socket != nil {
+		a.wg.Go(func() { serve(a.socketServer, a.socket) })
 	}
 	a.log.Info().Str("address", a.Addr()).Str("hostname", a.info.GetHostname()).Msg("agent started")
 	return nil
@@ -408,8 +418,10 @@ func (a *Agent) stop(ctx context.Context) error {
 		l.CloseNow()
 	}
 	var errs []error
-	if err := a.server.Shutdown(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("stop HTTP: %w", err), a.server.Close())
+	for _, s := range []*http.Server{a.server, a.socketServer} {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop HTTP: %w", err), s.Close())
+		}
 	}
 	waited := make(chan struct{})
 	go func() {
@@ -438,7 +450,7 @@ func (a *Agent) closeAll() error {
 		errs = append(errs, a.store.Close())
 		a.store = nil
 	}
-	for _, l := range append([]net.Listener{a.listener}, a.former...) {
+	for _, l := range append([]net.Listener{a.listener, a.socket}, a.former...) {
 		if l == nil {
 			continue
 		}

@@ -35,7 +35,8 @@ func (l httpLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (a *Agent) newServer() *http.Server {
+// newServers makes the servers of the agent's ports and of its socket.
+func (a *Agent) newServers() (ports, socket *http.Server) {
 	rt := httpapi.NewRouter("slave(1)", "agent")
 	rt.Guards = httpapi.Guards{Realms: a.opts.Realms, Policy: a.policy.Load}
 	rt.OnError = func(r *http.Request, err error) {
@@ -56,13 +57,18 @@ func (a *Agent) newServer() *http.Server {
 	rt.Handle("/api/v1/resource_provider", httpapi.In(authn.AgentResourceProvider), func(http.ResponseWriter, *http.Request) error {
 		return httpapi.Errorf(http.StatusNotImplemented, "Resource providers are not supported by this agent yet")
 	})
-	return &http.Server{
-		Handler:           rt,
-		ReadHeaderTimeout: 30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.New(httpLog{a.log}, "", 0),
+	serve := func(rt *httpapi.Router) *http.Server {
+		return &http.Server{
+			Handler:           rt,
+			ReadHeaderTimeout: 30 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    64 << 10,
+			ErrorLog:          log.New(httpLog{a.log}, "", 0),
+		}
 	}
+	onSocket := a.socketRoutes(rt.Guards)
+	onSocket.OnError = rt.OnError
+	return serve(rt), serve(onSocket)
 }
 
 func (a *Agent) endpoint() string { return net.JoinHostPort(a.ip, strconv.Itoa(int(a.info.GetPort()))) }

@@ -2,6 +2,9 @@ package agent
 
 import (
 	"errors"
+	"net/http"
+	"slices"
+	"strings"
 
 	"clusterd/agent/core"
 	"clusterd/internal/link"
@@ -17,9 +20,9 @@ func (a *Agent) connect() {
 	}
 	ctx, cancel := a.beginSearch()
 	defer cancel()
-	conn, err := link.Dial(ctx, addrs, link.DialOptions{})
+	conn, err := link.Dial(ctx, a.urls(addrs), link.DialOptions{Header: a.opts.Credential.Header(), TLS: a.opts.TLS.Client()})
 	if err != nil {
-		a.post(core.LinkDown{Reason: err.Error()})
+		a.post(core.LinkDown{Reason: err.Error(), Refused: notLetIn(err)})
 		return
 	}
 	id := core.LinkID(a.nextID())
@@ -45,6 +48,38 @@ func (a *Agent) connect() {
 		}
 		a.post(core.MasterMessage{Link: id, Message: m})
 	}
+}
+
+// urls are the addresses with the scheme to use, unless they name one.
+func (a *Agent) urls(addrs []string) []string {
+	if a.opts.TLS == nil {
+		return addrs
+	}
+	var out []string
+	for _, addr := range addrs {
+		if strings.Contains(addr, "://") {
+			out = append(out, addr)
+			continue
+		}
+		out = append(out, "https://"+addr)
+		if a.opts.TLS.Downgrade() {
+			out = append(out, "http://"+addr)
+		}
+	}
+	return out
+}
+
+// notLetIn says whether a master was found that asks for another credential, or does not
+// permit this one. (Those of the masters that do not lead may have nothing to say.)
+func notLetIn(err error) bool {
+	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree
+		return slices.ContainsFunc(many.Unwrap(), notLetIn)
+	}
+	if r, ok := err.(*link.RefusedError); ok { //nolint:errorlint // walks the tree
+		return r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden
+	}
+	next := errors.Unwrap(err)
+	return next != nil && notLetIn(next)
 }
 
 func (a *Agent) link(id core.LinkID) *link.AgentConn {

@@ -107,6 +107,10 @@ type Options struct {
 	TLS *tlsconf.Identity
 	// Credential (--credential) is whom the agent is to its masters; nil: nobody.
 	Credential *authn.Credential
+	// DomainSocket is the path of a Unix socket by which executors reach the agent
+	// (--domain_socket_location). Empty: they come by TCP; but with TLS, which not all
+	// executors can do, by agent.sock in RuntimeDir.
+	DomainSocket string
 	// ExecutorTokens makes and checks the tokens of executors (--jwt_secret_key); nil: none.
 	ExecutorTokens *authn.ExecutorTokens
 
@@ -169,6 +173,11 @@ func (o *Options) validate() error {
 		return bad("work_dir %q is not an absolute path", o.WorkDir)
 	case !filepath.IsAbs(o.RuntimeDir):
 		return bad("runtime_dir %q is not an absolute path", o.RuntimeDir)
+	case len(o.domainSocket()) > maxSocketPath:
+		return bad("the path of the socket of executors, %q, is longer than %d bytes: name another with domain_socket_location",
+			o.domainSocket(), maxSocketPath)
+	case o.DomainSocket != "" && !filepath.IsAbs(o.DomainSocket):
+		return bad("domain_socket_location %q is not an absolute path", o.DomainSocket)
 	case o.MaxLaunches <= 0:
 		return bad("at least one container must be allowed to launch at a time")
 	case o.RegistrationBackoffFactor <= 0 || o.ExecutorRegistrationTimeout <= 0:
