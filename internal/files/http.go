@@ -214,8 +214,13 @@ func (h handlers) download(w http.ResponseWriter, r *http.Request) error {
 func (h handlers) debug(w http.ResponseWriter, r *http.Request) error {
 	attached := h.files.Attached()
 	b := []byte{'{'}
-	for i, virtual := range sortedAttached(attached) {
-		if i > 0 {
+	for _, virtual := range sortedAttached(attached) {
+		// Mesos shows all. The paths tell of frameworks and executors that whoever may
+		// not look into them may not know of either.
+		if h.files.authorized(virtual, httpapi.PrincipalOf(r)) != nil {
+			continue
+		}
+		if len(b) > 1 {
 			b = append(b, ',')
 		}
 		b = append(httpapi.AppendString(b, virtual), ':')
