@@ -212,6 +212,10 @@ func (a *acceptance) perform(op *mesos.Offer_Operation) {
 // launch launches one task, or tells what is wrong with it.
 func (a *acceptance) launch(t *mesos.TaskInfo) {
 	c, fw, ag := a.c, a.fw, a.ag
+	if err := c.authorizeLaunch(fw, t); err != nil {
+		c.failTask(fw, t, mesos.TaskState_TASK_ERROR, mesos.TaskStatus_REASON_TASK_UNAUTHORIZED, err.Error())
+		return
+	}
 	available := a.remaining.NonShared().Add(a.shared)
 	if err := c.validateTask(t, fw, ag, available); err != nil {
 		c.failTask(fw, t, mesos.TaskState_TASK_ERROR, mesos.TaskStatus_REASON_TASK_INVALID, err.Error())
@@ -242,9 +246,13 @@ func (a *acceptance) launch(t *mesos.TaskInfo) {
 func (a *acceptance) launchGroup(g *mesos.Offer_Operation_LaunchGroup) {
 	c, fw, ag := a.c, a.fw, a.ag
 	tasks := g.GetTaskGroup().GetTasks()
-	if err := c.validateGroup(g, fw, ag, a.remaining); err != nil {
+	err, reason := c.authorizeGroup(fw, tasks), mesos.TaskStatus_REASON_TASK_GROUP_UNAUTHORIZED
+	if err == nil {
+		err, reason = c.validateGroup(g, fw, ag, a.remaining), mesos.TaskStatus_REASON_TASK_GROUP_INVALID
+	}
+	if err != nil {
 		for _, t := range tasks {
-			c.failTask(fw, t, mesos.TaskState_TASK_ERROR, mesos.TaskStatus_REASON_TASK_GROUP_INVALID, err.Error())
+			c.failTask(fw, t, mesos.TaskState_TASK_ERROR, reason, err.Error())
 		}
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 )
 
 // call takes a scheduler call other than SUBSCRIBE: steps 11 to 17 of the order
@@ -103,6 +104,9 @@ func (c *Core) updateCall(fw *framework, call *scheduler.Call_UpdateFramework) (
 	want, err := c.readWishes(frameworkRoles(info), call.SuppressedRoles, call.OfferConstraints)
 	if err != nil {
 		return 400, "'UpdateFramework' call is not valid: " + err.Error()
+	}
+	if err := c.authorizeFramework(principalOf(fw.info), info); err != nil {
+		return 403, err.Error()
 	}
 	changed := !proto.Equal(fw.info, info)
 	c.updateFramework(fw, info, want)
@@ -253,6 +257,10 @@ func (c *Core) teardownCall(in Operate) {
 	fw := c.framework(in.Call.GetTeardown().GetFrameworkId().GetValue())
 	if fw == nil {
 		c.answer(in.Request, 400, "No framework found with specified ID")
+		return
+	}
+	if c.refusedOf(in.Principal, []need{{action: authz.TeardownFrameworks, object: fw.info.Principal}}) != nil {
+		c.forbid(in)
 		return
 	}
 	c.removeFramework(fw, "teardown by an operator", func() { c.answer(in.Request, 200, "") })

@@ -169,6 +169,9 @@ func (c *Core) subscribe(in Subscribe) {
 		info.Principal = new(in.Principal.Value)
 	}
 	want, err := c.readSubscription(sub)
+	if err == nil {
+		err = c.authorizeFramework(principalOf(info), info)
+	}
 	if err != nil {
 		c.refuse(in, err)
 		return

@@ -141,7 +141,8 @@ func (a *acceptance) convert(op *mesos.Offer_Operation) {
 	}
 }
 
-// validate checks an operation, and says on which agent if something is wrong.
+// validate checks an operation, says on which agent if something is wrong, and whether the
+// framework may do it.
 func (a *acceptance) validate(op *mesos.Offer_Operation) error {
 	if err := validateOperation(op, a.fw, a.ag); err != nil {
 		return fmt.Errorf("%w; on agent %s", err, a.ag)
@@ -151,7 +152,7 @@ func (a *acceptance) validate(op *mesos.Offer_Operation) error {
 			return invalidf("Operation has duplicate ID: %s; on agent %s", id, a.ag)
 		}
 	}
-	return nil
+	return a.c.authorizeOperation(a.fw, op)
 }
 
 // rescindVolumes takes back the offers that hold a (shared) volume that is about

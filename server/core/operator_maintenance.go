@@ -11,6 +11,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/maintenance"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/authz"
 )
 
 // maintenanceKey is the turn of changes of the maintenance schedule.
@@ -44,6 +45,12 @@ func (c *Core) updateSchedule(in Operate) {
 	c.inTurn(maintenanceKey, func(done func()) {
 		if err := c.validateSchedule(schedule); err != nil {
 			c.refuseCall(in, err)
+			done()
+			return
+		}
+		// Mesos asks once for each machine, and so nobody who empties the schedule.
+		if !c.permits(in.Principal, authz.UpdateMaintenanceSchedules, "") {
+			c.forbid(in)
 			done()
 			return
 		}
@@ -207,6 +214,15 @@ func (c *Core) changeMode(in Operate, ids []*mesos.MachineID, from mesos.Machine
 	c.inTurn(maintenanceKey, func(done func()) {
 		if err := c.validateMachines(ids, from, cannot); err != nil {
 			c.refuseCall(in, err)
+			done()
+			return
+		}
+		action := authz.StartMaintenances
+		if to == mesos.MachineInfo_UP {
+			action = authz.StopMaintenances
+		}
+		if !c.permits(in.Principal, action, "") {
+			c.forbid(in)
 			done()
 			return
 		}

@@ -2,6 +2,7 @@ package core
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/quota"
+	"clusterd/internal/authz"
 )
 
 // quotaKey is the turn of changes of quotas.
@@ -22,6 +24,11 @@ func (c *Core) updateQuota(in Operate) {
 	c.inTurn(quotaKey, func(done func()) {
 		if err := c.validateQuotas(call.GetQuotaConfigs(), call.GetForce()); err != nil {
 			c.refuseCall(in, err)
+			done()
+			return
+		}
+		if !c.permitsQuotas(in.Principal, call.GetQuotaConfigs()) {
+			c.forbid(in)
 			done()
 			return
 		}
@@ -107,51 +114,56 @@ func normalQuotas(configs []*quota.QuotaConfig) []*quota.QuotaConfig {
 func (c *Core) setQuota(in Operate) {
 	request := in.Call.GetSetQuota().GetQuotaRequest()
 	c.inTurn(quotaKey, func(done func()) {
-		config, status, err := c.validateQuotaRequest(request)
-		if err != nil {
-			c.answer(in.Request, status, err.Error())
+		config, err := c.validateQuotaRequest(request)
+		switch {
+		case err != nil:
+			c.refuseCall(in, err)
+			done()
+			return
+		case !c.permits(in.Principal, authz.UpdateQuotas, request.GetRole()):
+			c.forbid(in)
 			done()
 			return
 		}
-		c.commitQuotas(in, normalQuotas([]*quota.QuotaConfig{config}), done)
+		configs := []*quota.QuotaConfig{config}
+		if total, capacity := c.quotasWith(configs).total(), c.capacity(); !request.GetForce() && !capacity.Contains(total) {
+			c.answer(in.Request, 409, fmt.Sprintf("Quota guarantees overcommit the cluster (use 'force' to bypass this check): "+
+				"Total quota guarantees '%s' exceed cluster capacity '%s'", total, capacity))
+			done()
+			return
+		}
+		c.commitQuotas(in, normalQuotas(configs), done)
 	})
 }
 
-func (c *Core) validateQuotaRequest(r *quota.QuotaRequest) (config *quota.QuotaConfig, status int, err error) {
+func (c *Core) validateQuotaRequest(r *quota.QuotaRequest) (*quota.QuotaConfig, error) {
 	const prefix = "Failed to validate set quota request: "
 	if err := resources.ValidateAll(r.GetGuarantee()); err != nil {
-		return nil, 400, within("Failed to validate set quota request: QuotaInfo with invalid resource: ", err)
+		return nil, within("Failed to validate set quota request: QuotaInfo with invalid resource: ", err)
 	}
 	if err := validateQuotaInfo(r); err != nil {
-		return nil, 400, within(prefix, err)
+		return nil, within(prefix, err)
 	}
 	role := r.GetRole()
 	if !c.allowedRole(role) {
-		return nil, 400, invalidf(prefix+"Unknown role '%s'", role)
+		return nil, invalidf(prefix+"Unknown role '%s'", role)
 	}
 	if _, has := c.quotas.Get(role); has {
-		return nil, 400, invalidf(prefix+"Cannot set quota for role '%s' which already has quota", role)
+		return nil, invalidf(prefix+"Cannot set quota for role '%s' which already has quota", role)
 	}
-	config = &quota.QuotaConfig{Role: &role, Guarantees: map[string]*mesos.Value_Scalar{}}
+	config := &quota.QuotaConfig{Role: &role, Guarantees: map[string]*mesos.Value_Scalar{}}
 	for _, g := range r.GetGuarantee() {
 		config.Guarantees[g.GetName()] = g.GetScalar()
 	}
 	config.Limits = config.Guarantees
 	if err := validateQuota(config); err != nil { // Mesos stores whatever this is
-		return nil, 400, within(prefix, err)
+		return nil, within(prefix, err)
 	}
 	tree := c.quotasWith([]*quota.QuotaConfig{config})
 	if err := tree.validate(); err != nil {
-		return nil, 400, within(prefix, err)
+		return nil, within(prefix, err)
 	}
-	if r.GetForce() {
-		return config, 0, nil
-	}
-	if total, capacity := tree.total(), c.capacity(); !capacity.Contains(total) {
-		return nil, 409, invalidf("Quota guarantees overcommit the cluster (use 'force' to bypass this check): "+
-			"Total quota guarantees '%s' exceed cluster capacity '%s'", total, capacity)
-	}
-	return config, 0, nil
+	return config, nil
 }
 
 // validateQuotaInfo follows src/master/quota.cpp, validation::quotaInfo.
@@ -202,6 +214,11 @@ func (c *Core) removeQuota(in Operate) {
 		}
 		if err != nil {
 			c.refuseCall(in, within(RemoveQuotaFailed, err))
+			done()
+			return
+		}
+		if !c.permitsQuotas(in.Principal, none) {
+			c.forbid(in)
 			done()
 			return
 		}

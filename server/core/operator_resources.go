@@ -37,6 +37,10 @@ func (c *Core) operateResources(in Operate) {
 		c.refuseCall(in, within(operatorPrefix(op, ag), err))
 		return
 	}
+	if c.refusedOf(in.Principal, operationNeeds(op)) != nil {
+		c.forbid(in)
+		return
+	}
 	conversions, err := resources.Conversions(op)
 	if err != nil {
 		c.refuseCall(in, within(fmt.Sprintf("Invalid %s operation: ", op.GetType()), err))

@@ -20,6 +20,10 @@ func (c *Core) updateWeights(in Operate) {
 		c.refuseCall(in, err)
 		return
 	}
+	if !c.permitsWeights(in.Principal, infos) {
+		c.forbid(in)
+		return
+	}
 	if len(infos) == 0 {
 		c.answer(in.Request, 200, "")
 		return
