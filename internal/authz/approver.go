@@ -17,6 +17,7 @@ type verdicts struct {
 	exact map[string]bool // by object
 	below map[string]bool // by prefix, slash at the end, for roles below another
 	rest  bool            // for all other objects, and when it is asked without one
+	none  bool            // for no objects at all: what holds where no rule matches
 	// digest tells contents apart.
 	digest [sha256.Size]byte
 }
@@ -29,7 +30,7 @@ var refused = newVerdicts(false, false, nil, nil)
 // (src/authorizer/local/authorizer.cpp): a rule that matches permits, unless one of its
 // sides is NONE.
 func newVerdicts(role, permissive bool, rules []rule, matching []int) *verdicts {
-	v := &verdicts{exact: make(map[string]bool), below: make(map[string]bool), rest: permissive}
+	v := &verdicts{exact: make(map[string]bool), below: make(map[string]bool), rest: permissive, none: permissive}
 	for _, i := range matching {
 		allow := rules[i].principals.typ != none && rules[i].objects.typ != none
 		if rules[i].objects.typ != some {
@@ -145,15 +146,15 @@ func (a Approver) Allows(object string) bool {
 	return v.rest
 }
 
-// AllowsAll says whether the action is permitted on every object of a list; for an empty
-// one, whether AllowsAny.
+// AllowsAll says whether the action is permitted on every object of a list. On an empty one
+// it is where rules are permissive, as for frameworks without roles in Mesos.
 func (a Approver) AllowsAll(objects []string) bool {
 	for _, o := range objects {
 		if !a.Allows(o) {
 			return false
 		}
 	}
-	return len(objects) > 0 || a.AllowsAny()
+	return len(objects) > 0 || a.v == nil || a.v.none
 }
 
 // AllowsAny says whether the action is permitted when it is not known on what: what

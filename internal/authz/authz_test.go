@@ -197,8 +197,11 @@ func TestAllowsAll(t *testing.T) {
 	if !a.AllowsAll([]string{"eng/a", "eng/b"}) || a.AllowsAll([]string{"eng/a", "eng"}) || a.AllowsAll(nil) {
 		t.Error("all of the roles must be allowed, and of none what holds for any")
 	}
-	if !parse(t, `{}`).Approver(nil, RegisterFrameworks).AllowsAll(nil) {
+	if !parse(t, `{}`).Approver(nil, RegisterFrameworks).AllowsAll(nil) || !(Approver{}).AllowsAll(nil) {
 		t.Error("no roles at all are refused although everything is permitted")
+	}
+	if parse(t, `{}`).Approver(&Principal{}, RegisterFrameworks).AllowsAll(nil) {
+		t.Error("who has no name is permitted something")
 	}
 }
 
