@@ -177,6 +177,10 @@ func (c *Core) register(reg *registration) {
 			reg.id(), other, c.cfg.ClusterID), false)
 		return
 	}
+	if err := c.authorizeAgent(reg); err != nil {
+		c.refuseAgent(reg, err.Error(), false)
+		return
+	}
 	domain := info.GetDomain().GetFaultDomain() != nil
 	_, gone := c.gone.Get(reg.id())
 	machine, _ := c.machines.Get(MachineKey(info.GetHostname(), reg.msg.GetIp()))
@@ -447,6 +451,8 @@ func (c *Core) detach(ag *agent) {
 func (c *Core) briefAgent(ag *agent, reg *registration) {
 	if ag.drain != nil {
 		c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_Drain{Drain: &clusterdv1.Drain{Config: ag.drain.GetConfig()}}})
+	} else if reg.msg.DrainConfig != nil {
+		c.tellCancelDrain(ag) // it was away when that was decided
 	}
 	for _, known := range reg.frameworks {
 		id := known.info.GetId().GetValue()

@@ -61,6 +61,7 @@ type Core struct {
 	waiting                  map[string][]func()                   // for the end of a transition, by agent id
 	wills                    map[string]will                       // of operators, by agent id
 	drainChecks              map[string]bool                       // agents that may be drained by now
+	cancelling               map[string]int                        // calls to cancel the drain of an agent that are under way
 	pruning                  map[string]bool                       // unreachable agents that the registry is forgetting
 	machines                 btree.Map[string, *mesos.MachineInfo] // not simply up, by MachineKey
 	windows                  []*maintenance.Window
@@ -154,6 +155,7 @@ func New(cfg Config, rec Recovered, alloc allocator.Allocator, now time.Time) *C
 		waiting:          map[string][]func(){},
 		wills:            map[string]will{},
 		drainChecks:      map[string]bool{},
+		cancelling:       map[string]int{},
 		pruning:          map[string]bool{},
 		parked:           map[string]*registration{},
 		registering:      map[string]*registration{},
@@ -290,6 +292,8 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.call(in)
 	case Operate:
 		c.operate(in)
+	case CancelDrain:
+		c.cancelDrain(in)
 	case StreamClosed:
 		c.streamClosed(in.StreamID)
 	case AgentMessage:

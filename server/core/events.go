@@ -43,7 +43,8 @@ type Event struct {
 	// Framework, without offers, tasks and executors. FrameworkRemoved has it as it was.
 	Framework *Framework
 	// Agent, without what is used of it and offered. AgentRemoved has only its id, and may
-	// be of an agent that was recovered and never came.
+	// be of an agent that never came: one of View.RecoveredAgents, also of those that came
+	// to be expected after the view.
 	Agent   *Agent
 	AgentID string
 	// Quotas that were set; those that were removed have neither guarantees nor limits.

@@ -44,8 +44,9 @@ type harness struct {
 	cut     map[LinkID]bool
 	answers map[RequestID]Respond
 	log     []*clusterdv1.Command
-	// mirror hears the events of the core that it is a mirror of, announced has them.
-	mirror    *Mirror
+	// mirrors hear the events of the core that they are mirrors of, announced has them.
+	// One begins with the core's first view, the others with later ones.
+	mirrors   [3]*Mirror
 	mirrored  *Core
 	announced []*Event
 	// registry is the real one; it must not refuse anything.
@@ -107,7 +108,10 @@ func (h *harness) feed(in Input) {
 		h.record(in)
 	}
 	if h.mirrored != h.core {
-		h.mirror, h.mirrored, h.announced = NewMirror(h.core.View()), h.core, nil
+		for i := range h.mirrors {
+			h.mirrors[i] = NewMirror(h.core.View())
+		}
+		h.mirrored, h.announced = h.core, nil
 	}
 	h.perform(h.core.Handle(h.now, in))
 	if _, tick := in.(Tick); h.core.allocation == allocationDue && !tick {
@@ -138,8 +142,10 @@ func (h *harness) perform(effects []Effect) {
 			h.cut[e.Link] = true
 		case Announce:
 			h.announced = append(h.announced, e.Event)
-			if err := h.mirror.Hear(e.Event); err != nil {
-				h.t.Fatalf("%v", err)
+			for _, m := range h.mirrors {
+				if err := m.Hear(e.Event); err != nil {
+					h.t.Fatalf("%v", err)
+				}
 			}
 		case Propose:
 			h.log = append(h.log, e.Commands...)

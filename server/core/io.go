@@ -49,6 +49,15 @@ type Operate struct {
 	Call      *master.Call
 }
 
+// CancelDrain takes a DRAIN_AGENT back, which Mesos cannot: the agent is offered again, and
+// not marked gone. It may be done as long as the agent drains, and when it has; who may
+// reactivate agents may do it.
+type CancelDrain struct {
+	Request   RequestID
+	Principal *authz.Principal
+	AgentID   string
+}
+
 // StreamClosed says that a scheduler's stream ended: its client went away or
 // was cut off because it did not read.
 type StreamClosed struct{ StreamID string }
@@ -86,6 +95,7 @@ type Tick struct{}
 func (Subscribe) input()    {}
 func (Call) input()         {}
 func (Operate) input()      {}
+func (CancelDrain) input()  {}
 func (StreamClosed) input() {}
 func (AgentMessage) input() {}
 func (LinkClosed) input()   {}

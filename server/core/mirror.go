@@ -87,9 +87,6 @@ func (m *Mirror) Hear(e *Event) error {
 	case AgentAdded, AgentUpdated:
 		return m.hearAgent(e)
 	case AgentRemoved:
-		if m.agents[e.AgentID] == nil && !m.recovered[e.AgentID] {
-			return fmt.Errorf("agent %s is removed that nobody has heard of", e.AgentID)
-		}
 		delete(m.agents, e.AgentID)
 		delete(m.recovered, e.AgentID)
 	case FrameworkAdded, FrameworkUpdated:

@@ -7,6 +7,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/authz"
 )
 
 // will is what operators want of an agent. It is in the registry, and outlives the
@@ -47,6 +48,10 @@ func (c *Core) known(id string) bool {
 }
 
 func (c *Core) deactivateCall(in Operate) {
+	if !c.permits(in.Principal, authz.DeactivateAgents, "") {
+		c.forbid(in)
+		return
+	}
 	id := in.Call.GetDeactivateAgent().GetAgentId().GetValue()
 	c.whenSettled(id, func() {
 		if !c.known(id) {
@@ -82,6 +87,10 @@ func (c *Core) deactivateAgent(ag *agent) {
 // reactivateCall lets offers flow again (Mesos: Master::Http::_reactivateAgent). Of an
 // agent that has not come back yet Mesos answers 409, though it does as it was told.
 func (c *Core) reactivateCall(in Operate) {
+	if !c.permits(in.Principal, authz.ReactivateAgents, "") {
+		c.forbid(in)
+		return
+	}
 	id := in.Call.GetReactivateAgent().GetAgentId().GetValue()
 	c.whenSettled(id, func() {
 		w, ok := c.wills[id]
@@ -93,25 +102,75 @@ func (c *Core) reactivateCall(in Operate) {
 			c.answer(in.Request, 400, "Agent is still in the DRAINING state")
 			return
 		}
-		agentID := &mesos.AgentID{Value: &id}
-		drain := command(clusterdv1.Command_SET_AGENT_DRAIN, &clusterdv1.SetAgentDrain{AgentId: agentID})
-		activate := command(clusterdv1.Command_SET_AGENT_DEACTIVATED, &clusterdv1.SetAgentDeactivated{AgentId: agentID, Deactivated: new(false)})
-		activate.WithPrevious = new(true)
-		c.propose(id, func() {
-			c.setWill(id, will{})
-			if ag := c.agent(id); ag != nil {
-				ag.obey(will{})
-				ag.drainStart = time.Time{}
-				if ag.connected {
-					ag.active = true
-					c.alloc.ActivateAgent(id)
-				}
-				c.touchAgent(ag)
-				c.agentChanged(ag)
-			}
+		c.setFree(id, func() {
 			c.log(Info, "agent_reactivated", "agent_id", id)
 			c.answer(in.Request, 200, "")
-		}, drain, activate)
+		})
+	})
+}
+
+// setFree ends all that operators want of an agent, first in the registry. An agent may
+// drain for longer than the master believes, as long as executors without tasks live, and
+// would drop what is launched: it is told.
+func (c *Core) setFree(id string, then func()) {
+	agentID := &mesos.AgentID{Value: &id}
+	drain := command(clusterdv1.Command_SET_AGENT_DRAIN, &clusterdv1.SetAgentDrain{AgentId: agentID})
+	activate := command(clusterdv1.Command_SET_AGENT_DEACTIVATED, &clusterdv1.SetAgentDeactivated{AgentId: agentID, Deactivated: new(false)})
+	activate.WithPrevious = new(true)
+	c.propose(id, func() {
+		drained := c.wills[id].drain != nil
+		c.setWill(id, will{})
+		if ag := c.agent(id); ag != nil {
+			ag.obey(will{})
+			ag.drainStart = time.Time{}
+			if drained {
+				c.tellCancelDrain(ag)
+			}
+			if ag.connected {
+				ag.active = true
+				c.alloc.ActivateAgent(id)
+			}
+			c.touchAgent(ag)
+			c.agentChanged(ag)
+		}
+		then()
+	}, drain, activate)
+}
+
+// tellCancelDrain tells an agent before anything else can be launched on it.
+func (c *Core) tellCancelDrain(ag *agent) {
+	c.tell(ag, &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_CancelDrain{CancelDrain: &clusterdv1.CancelDrain{}}})
+}
+
+// cancelDrain takes the draining of an agent back, finished or not. What is being killed
+// is killed. Once the registry is being told that the agent is gone, it is too late.
+func (c *Core) cancelDrain(in CancelDrain) {
+	id := in.AgentID
+	if !c.cfg.Policy.Approver(in.Principal, authz.ReactivateAgents).Everything() {
+		c.answer(in.Request, 403, "")
+		return
+	}
+	if c.busy[id] == toGone {
+		c.answer(in.Request, 409, "Agent is currently being marked gone")
+		return
+	}
+	c.whenSettled(id, func() {
+		if _, gone := c.gone.Get(id); gone {
+			c.answer(in.Request, 409, "Agent has been marked gone")
+			return
+		}
+		if c.wills[id].drain == nil || !c.known(id) {
+			c.answer(in.Request, 400, "Agent is not draining")
+			return
+		}
+		c.cancelling[id]++ // until it is done checkDrains does not mark the agent gone
+		c.setFree(id, func() {
+			if c.cancelling[id]--; c.cancelling[id] == 0 {
+				delete(c.cancelling, id)
+			}
+			c.log(Info, "agent_drain_cancelled", "agent_id", id)
+			c.answer(in.Request, 200, "")
+		})
 	})
 }
 
@@ -120,6 +179,10 @@ func (c *Core) reactivateCall(in Operate) {
 // left.
 func (c *Core) drainCall(in Operate) {
 	m := in.Call.GetDrainAgent()
+	if !c.permits(in.Principal, authz.DrainAgents, "") || m.GetMarkGone() && !c.permits(in.Principal, authz.MarkAgentsGone, "") {
+		c.forbid(in)
+		return
+	}
 	id := m.GetAgentId().GetValue()
 	if c.busy[id] == toGone {
 		c.answer(in.Request, 409, "Agent is currently being marked gone")
@@ -195,7 +258,7 @@ func (c *Core) checkDrains() {
 	clear(c.drainChecks)
 	for _, id := range ids {
 		ag := c.agent(id)
-		if ag == nil || !ag.connected || c.busy[id] != settled || ag.drainSaving ||
+		if ag == nil || !ag.connected || c.busy[id] != settled || ag.drainSaving || c.cancelling[id] > 0 ||
 			ag.drain.GetState() != mesos.DrainState_DRAINING ||
 			len(ag.cells) > 0 || ag.operations.Len() > 0 {
 			continue
@@ -214,6 +277,10 @@ func (c *Core) checkDrains() {
 
 // markGoneCall ends an agent for good (Mesos: Master::Http::_markAgentGone).
 func (c *Core) markGoneCall(in Operate) {
+	if !c.permits(in.Principal, authz.MarkAgentsGone, "") {
+		c.forbid(in)
+		return
+	}
 	id := in.Call.GetMarkAgentGone().GetAgentId().GetValue()
 	if _, gone := c.gone.Get(id); gone {
 		c.answer(in.Request, 200, "")
