@@ -125,6 +125,9 @@ func asError(err error) *Error {
 	return &Error{Status: http.StatusInternalServerError, Body: err.Error()}
 }
 
+// StatusOf is the status that an error is answered with.
+func StatusOf(err error) int { return asError(err).Status }
+
 // WriteError answers with the status and body of err, see [Error].
 func WriteError(w http.ResponseWriter, err error) {
 	e := asError(err)

@@ -89,6 +89,17 @@ func (r *Registry) HistogramVec(name, help string, labels ...string) *HistogramV
 	return r.prom.histograms[name]
 }
 
+// CounterFunc shows a counter that lives elsewhere; a second one of the same name is
+// ignored. Only Prometheus sees it.
+func (r *Registry) CounterFunc(name, help string, f func() float64) {
+	_ = r.prom.registry.Register(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, f))
+}
+
+// InfoFunc shows a gauge that lives elsewhere, as CounterFunc does a counter.
+func (r *Registry) InfoFunc(name, help string, f func() float64) {
+	_ = r.prom.registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+}
+
 // Gatherer gathers what [Registry.Handler] serves.
 func (r *Registry) Gatherer() prometheus.Gatherer { return r.prom.registry }
 
