@@ -21,8 +21,14 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 	schedule := s.read("maintenance/schedule", func(v *core.View, _ *render.Master, _ *authz.Viewer, _ *http.Request) render.Body {
 		return render.MaintenanceSchedule(v)
 	})
+	noSchedule := s.read("maintenance/schedule hidden", func(*core.View, *render.Master, *authz.Viewer, *http.Request) render.Body {
+		return render.MaintenanceSchedule(withoutMaintenance)
+	})
 	rt.Handle("/maintenance/schedule", httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
 		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			if s.maintenanceHidden(r, master.Call_GET_MAINTENANCE_SCHEDULE) {
+				return noSchedule(w, r)
+			}
 			return schedule(w, r)
 		}
 		return s.operateBody(w, r, []string{http.MethodGet, http.MethodPost}, func(body []byte) (*master.Call, error) {
@@ -36,12 +42,18 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 	status := s.read("maintenance/status", func(v *core.View, _ *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
 		return render.MaintenanceStatus(v, who)
 	})
+	noStatus := s.read("maintenance/status hidden", func(_ *core.View, _ *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
+		return render.MaintenanceStatus(withoutMaintenance, who)
+	})
 	rt.Handle("/maintenance/status", httpapi.In(authn.MasterReadonly), func(w http.ResponseWriter, r *http.Request) error {
 		if _, err := s.leading(r); err != nil {
 			return err
 		}
 		if err := httpapi.RequireMethod(r, http.MethodGet); err != nil {
 			return err
+		}
+		if s.maintenanceHidden(r, master.Call_GET_MAINTENANCE_STATUS) {
+			return noStatus(w, r)
 		}
 		return status(w, r)
 	})
@@ -65,6 +77,22 @@ func (s *Server) maintenanceRoutes(rt *httpapi.Router) {
 			StopMaintenance: &master.Call_StopMaintenance{Machines: ids},
 		}
 	})
+}
+
+// withoutMaintenance is what who may not look at maintenance sees of it. The rules know
+// all machines or none: Mesos hides one after the other, which comes to the same.
+var withoutMaintenance = &core.View{Schedule: new(maintenance.Schedule)}
+
+// maintenanceHidden says whether a call reads what of maintenance who calls may not see.
+func (s *Server) maintenanceHidden(r *http.Request, call master.Call_Type) bool {
+	switch call {
+	case master.Call_GET_MAINTENANCE_SCHEDULE:
+		return s.permit(r, authz.GetMaintenanceSchedules) != nil
+	case master.Call_GET_MAINTENANCE_STATUS:
+		return s.permit(r, authz.GetMaintenanceStatuses) != nil
+	default:
+		return false
+	}
 }
 
 // operateBody has the core carry out a call whose content is the request's body.

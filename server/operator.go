@@ -3,7 +3,6 @@ package server
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -118,30 +117,31 @@ func (s *Server) carryOut(t *term, r *http.Request, call *master.Call) (answer, 
 
 // readCall answers a call that reads the cluster's state.
 func (s *Server) readCall(t *term, w http.ResponseWriter, r *http.Request, call *master.Call, media httpapi.Media) error {
-	v, err := t.view(r.Context())
-	if err != nil {
-		return unavailable(err)
-	}
 	format := render.JSON
 	if media == httpapi.Protobuf {
 		format = render.Protobuf
 	}
-	known := true
-	key := call.GetType().String() + "/" + media.String() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
-	who := s.viewer(r)
-	body := s.once(key+who.Key(), func() render.Body {
-		var body render.Body
-		body, known, err = render.Operator(format, v, t.describe(), call.GetType(), who)
-		return body
-	})
-	switch {
-	case err != nil:
-		return err
-	case !known || body == nil:
-		return httpapi.Errorf(http.StatusNotImplemented, "This version of clusterd does not serve the call %s", call.GetType())
+	what := read{name: call.GetType().String() + "/" + media.String(), media: media.String()}
+	switch call.GetType() {
+	case master.Call_GET_STATE, master.Call_GET_TASKS, master.Call_GET_AGENTS, master.Call_GET_FRAMEWORKS, master.Call_GET_EXECUTORS:
+		what.bulk = true
+	default:
 	}
-	httpapi.WriteParts(w, r, media.String(), body...)
-	return nil
+	hidden := s.maintenanceHidden(r, call.GetType())
+	if hidden {
+		what.name += " hidden"
+	}
+	what.render = func(v *core.View, m *render.Master, who *authz.Viewer) (render.Body, error) {
+		if hidden {
+			v = withoutMaintenance
+		}
+		body, known, err := render.Operator(format, v, m, call.GetType(), who)
+		if err == nil && !known {
+			err = httpapi.Errorf(http.StatusNotImplemented, "This version of clusterd does not serve the call %s", call.GetType())
+		}
+		return body, err
+	}
+	return s.share(t, w, r, what)
 }
 
 // ownResponse answers what needs no view; nil if the call is none of these.

@@ -2,7 +2,6 @@ package server
 
 import (
 	"net/http"
-	"strconv"
 
 	"clusterd/internal/authn"
 	"clusterd/internal/authz"
@@ -72,44 +71,29 @@ func (s *Server) redirect(_ http.ResponseWriter, r *http.Request) error {
 // renderer writes the answer to a read.
 type renderer func(v *core.View, m *render.Master, who *authz.Viewer, r *http.Request) render.Body
 
-// read answers from the core's view. Requests for the same at the same time are
-// answered by one rendering.
+// bulky are the reads whose answers are as large as the cluster, unless they select one.
+var bulky = map[string]string{"state": "", "state-summary": "", "slaves": "slave_id", "frameworks": "framework_id"}
+
+// read answers from the core's view.
 func (s *Server) read(name string, f renderer) httpapi.Handler {
+	one, bulk := bulky[name]
 	return func(w http.ResponseWriter, r *http.Request) error {
 		t, err := s.leading(r)
 		if err != nil {
 			return err
 		}
-		v, err := t.view(r.Context())
-		if err != nil {
-			return unavailable(err)
-		}
 		query := r.URL.Query()
 		query.Del("jsonp") // wraps the answer, does not change it
-		key := name + "?" + query.Encode() + "@" + t.info.GetId() + "/" + strconv.FormatUint(v.Serial, 10)
-		who := s.viewer(r)
-		body := s.once(key+who.Key(), func() render.Body { return f(v, t.describe(), who, r) })
-		return httpapi.WriteJSONParts(w, r, body...)
+		return s.share(t, w, r, read{
+			name:  name + "?" + query.Encode(),
+			bulk:  bulk && (one == "" || query.Get(one) == ""),
+			json:  true,
+			media: httpapi.JSON.String(),
+			render: func(v *core.View, m *render.Master, who *authz.Viewer) (render.Body, error) {
+				return f(v, m, who, r), nil
+			},
+		})
 	}
-}
-
-// viewer is what the one who sends a request sees.
-func (s *Server) viewer(r *http.Request) *authz.Viewer {
-	return s.policy.Load().Viewer(httpapi.PrincipalOf(r))
-}
-
-// once renders for the first of those who ask for the same at once. The others
-// are counted as hits of a cache, as Mesos calls it.
-func (s *Server) once(key string, f func() render.Body) render.Body {
-	mine := false
-	body, _, _ := s.reads.Do(key, func() (any, error) {
-		mine = true
-		return f(), nil
-	})
-	if !mine {
-		s.metrics.Counter("master/http_cache_hits").Inc()
-	}
-	return body.(render.Body)
 }
 
 // describe is what the leading master shows of itself.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/singleflight"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authz"
@@ -46,7 +45,7 @@ type Server struct {
 	links   *link.Server
 	router  *httpapi.Router
 	files   *files.Files
-	reads   singleflight.Group
+	reads   sharing
 	request atomic.Uint64 // the last core.RequestID
 	linkID  atomic.Uint64 // the last core.LinkID
 

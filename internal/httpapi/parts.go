@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
-	"compress/gzip"
 	"net/http"
 	"strconv"
 )
@@ -14,27 +12,17 @@ func WriteParts(w http.ResponseWriter, r *http.Request, contentType string, part
 	for _, p := range parts {
 		size += len(p)
 	}
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	if size >= gzipMinimum && acceptsGzip(r.Header) {
-		var buf bytes.Buffer
-		z := gzipWriters.Get().(*gzip.Writer)
-		z.Reset(&buf)
-		for _, p := range parts {
-			_, _ = z.Write(p)
-		}
-		_ = z.Close() // to memory: cannot fail
-		gzipWriters.Put(z)
-		parts, size = [][]byte{buf.Bytes()}, buf.Len()
-		h.Set("Content-Encoding", "gzip")
-		h.Add("Vary", "Accept-Encoding")
-	}
-	h.Set("Content-Length", strconv.Itoa(size))
-	w.WriteHeader(http.StatusOK)
-	if r.Method == http.MethodHead {
+	if Gzips(r, size) {
+		WriteGzipped(w, r, contentType, Gzip(parts...)...)
 		return
 	}
-	writeBody(w, parts...)
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(size))
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		writeBody(w, parts...)
+	}
 }
 
 // WriteJSONParts is [WriteJSON] for a large body in several pieces.

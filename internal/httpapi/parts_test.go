@@ -10,7 +10,7 @@ import (
 )
 
 func TestWriteParts(t *testing.T) {
-	long := strings.Repeat("x", gzipMinimum)
+	long := strings.Repeat("x", GzipMinimum)
 	for name, c := range map[string]struct {
 		query, accept string
 		want, media   string

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// gzipMinimum is the smallest body worth compressing (libprocess, gzip.hpp).
-const gzipMinimum = 1024
+// GzipMinimum is the smallest body worth compressing (libprocess, gzip.hpp).
+const GzipMinimum = 1024
 
 // maxJSONP is the longest name of a JSONP function.
 const maxJSONP = 128
@@ -33,7 +33,7 @@ var callback = regexp.MustCompile(`^[A-Za-z_$][A-Za-z0-9_$.\[\]]*$`)
 func Write(w http.ResponseWriter, r *http.Request, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	if len(body) >= gzipMinimum && acceptsGzip(r.Header) {
+	if len(body) >= GzipMinimum && acceptsGzip(r.Header) {
 		var buf bytes.Buffer
 		z := gzipWriters.Get().(*gzip.Writer)
 		z.Reset(&buf)
