@@ -130,7 +130,7 @@ func FromEnvironment(env []string, flags Options) (Options, []string, error) {
 		return flags, e.warnings, nil
 	}
 	e.files(&o)
-	e.verification(&o)
+	e.verification(&o, flags.private())
 	e.versions(&o)
 	e.suites(&o)
 	if err := errors.Join(e.errs...); err != nil {
@@ -177,7 +177,7 @@ func (e *environment) readable(path, full string) {
 	_ = f.Close() // nothing was written
 }
 
-func (e *environment) verification(o *Options) {
+func (e *environment) verification(o *Options, byFlag bool) {
 	require, verify := e.boolean("REQUIRE_CLIENT_CERT", "REQUIRE_CERT"), e.boolean("VERIFY_SERVER_CERT", "VERIFY_CERT")
 	if o.RequireClientCert == nil && require != nil {
 		o.RequireClientCert = require
@@ -188,8 +188,7 @@ func (e *environment) verification(o *Options) {
 		switch {
 		case verify != nil:
 			o.VerifyServerCert = verify
-		case o.names["tls_ca"] == "" && o.private():
-			// The authority is that of the flags: so is the meaning.
+		case byFlag: // the authority is that of the flags: so is the meaning
 		default:
 			o.VerifyServerCert = new(false) // Mesos's default
 		}

@@ -168,6 +168,7 @@ func (l *listener) shake(c net.Conn) (net.Conn, error) {
 	ctx, cancel := context.WithDeadline(context.Background(), end)
 	defer cancel()
 	if err := conn.HandshakeContext(ctx); err != nil {
+		linger(c)
 		return nil, fmt.Errorf("TLS handshake: %w", err)
 	}
 	return conn, c.SetDeadline(time.Time{})
@@ -178,12 +179,17 @@ func (l *listener) clear(c net.Conn) (net.Conn, error) {
 		return c, c.SetDeadline(time.Time{})
 	}
 	_, _ = io.WriteString(c, inClear) // for whom it may help
+	linger(c)
+	return nil, errInClear
+}
+
+// linger gives the caller the time to read why it is refused: a close with unread
+// bytes would throw that away.
+func linger(c net.Conn) {
 	if t, ok := c.(interface{ CloseWrite() error }); ok && t.CloseWrite() == nil {
-		// A close with unread bytes would throw the answer away.
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))
 		_, _ = io.Copy(io.Discard, io.LimitReader(c, 64<<10))
 	}
-	return nil, errInClear
 }
 
 // peek looks at the first byte. The connection that it returns has all of them; it
