@@ -69,7 +69,7 @@ func TestClearRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer res.Body.Close()
-	if b, _ := io.ReadAll(res.Body); res.StatusCode != 400 || !strings.Contains(string(b), "use https") {
+	if b, _ := io.ReadAll(res.Body); res.StatusCode != http.StatusBadRequest || !strings.Contains(string(b), "use https") {
 		t.Errorf("got %d %q", res.StatusCode, b)
 	}
 	poll(t, "refusal is told", func() bool {
