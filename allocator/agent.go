@@ -43,6 +43,7 @@ type agent struct {
 	// filters counts those set in the present era, which ends when all are dropped.
 	filters int
 	era     uint64
+	unswept bool // it is in hierarchical.unswept
 	// offers are the indices of its offers in the current run.
 	offers []int
 	// offeredShared are shared resources that have been offered since the agent

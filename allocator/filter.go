@@ -47,6 +47,7 @@ func (h *hierarchical) refuse(now time.Time, l *leaf, a *agent, r resources.Reso
 	}
 	h.stale += len(old) - len(kept)
 	a.filters += 1 + len(kept) - len(old)
+	l.filterCount += 1 + len(kept) - len(old)
 	if l.filters == nil {
 		l.filters = make(map[*agent][]*filter)
 	}
@@ -68,7 +69,7 @@ func (h *hierarchical) dropFilters(l *leaf) {
 			a.filters -= len(fs)
 		}
 	}
-	l.filters = nil
+	l.filters, l.filterCount = nil, 0
 	h.compact()
 }
 
@@ -76,6 +77,9 @@ func (h *hierarchical) dropFilters(l *leaf) {
 // comes across them clears them away.
 func (h *hierarchical) dropFiltersOn(a *agent) {
 	h.stale += a.filters
+	if a.filters > 0 {
+		h.voided(a)
+	}
 	a.filters = 0
 	a.era++
 	h.endRefusals(a)
@@ -86,6 +90,7 @@ func (h *hierarchical) dropFiltersOn(a *agent) {
 func (l *leaf) filtersOn(a *agent) []*filter {
 	fs := l.filters[a]
 	if len(fs) > 0 && fs[0].era != a.era {
+		l.filterCount -= len(fs)
 		delete(l.filters, a)
 		return nil
 	}
@@ -122,6 +127,7 @@ func (e expiry) live() bool {
 
 func (e expiry) end() {
 	e.agent.filters--
+	e.leaf.filterCount--
 	fs := e.leaf.filters[e.agent]
 	if len(fs) == 1 {
 		delete(e.leaf.filters, e.agent)

@@ -71,6 +71,7 @@ type hierarchical struct {
 	expiries []expiry // heap
 	stale    int      // how many of expiries are of filters that are gone, at least
 	brief    []expiry // filters until the next AllocateAll
+	unswept  []*agent // whose filters were dropped, see OfferFilters
 }
 
 var _ Allocator = (*hierarchical)(nil)

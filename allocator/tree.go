@@ -55,7 +55,10 @@ type leaf struct {
 	agents     int  // agents on which it holds something
 	changed    bool // it is in hierarchical.changed
 	filters    map[*agent][]*filter
-	verdicts   *verdicts // nil: no constraints
+	// filterCount is how many they are, those included that are void and were not
+	// cleared away yet.
+	filterCount int
+	verdicts    *verdicts // nil: no constraints
 }
 
 func (l *leaf) key() *rank { return &l.rank }
