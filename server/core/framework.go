@@ -263,7 +263,6 @@ func (c *Core) resubscribe(in Subscribe, fw *framework, info *mesos.FrameworkInf
 		c.failover(fw)
 	}
 	c.clearDeadline(fw)
-	c.frameworkChanged(fw)
 	if !fw.active {
 		fw.active = true
 		c.alloc.ActivateFramework(fw.id)

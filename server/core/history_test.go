@@ -50,6 +50,7 @@ type fakeAgent struct {
 	infos        map[string]*mesos.FrameworkInfo
 	checkpointed resources.Resources
 	dead         bool
+	draining     bool // it drops what is launched on it
 	nextUUID     int
 }
 
@@ -154,6 +155,9 @@ func (w *world) agentInfo(a *fakeAgent) *clusterdv1.RegisterAgent {
 		m.Tasks = append(m.Tasks, p)
 	}
 	m.CheckpointedResources = a.checkpointed.Proto()
+	if a.draining {
+		m.DrainConfig = &mesos.DrainConfig{}
+	}
 	return m
 }
 
@@ -243,7 +247,10 @@ func (a *fakeAgent) hear(m *clusterdv1.MasterMessage) {
 		a.acknowledged(key, m.AcknowledgeTask.Uuid)
 	case *clusterdv1.MasterMessage_ApplyOperation:
 		a.apply(m.ApplyOperation)
+	case *clusterdv1.MasterMessage_CancelDrain:
+		a.draining = false
 	case *clusterdv1.MasterMessage_Drain:
+		a.draining = len(a.tasks)+len(a.executors) > 0
 		for _, key := range sortedKeys(a.tasks) {
 			if t := a.tasks[key]; !Terminal(t.state) {
 				a.update(t, mesos.TaskState_TASK_KILLED)
@@ -259,6 +266,10 @@ func (a *fakeAgent) hear(m *clusterdv1.MasterMessage) {
 
 func (a *fakeAgent) run(m *clusterdv1.RunTasks) {
 	fw := m.Framework.GetId().GetValue()
+	a.draining = a.draining && len(a.tasks)+len(a.executors) > 0
+	if a.draining {
+		a.w.h.t.Fatalf("tasks are launched on agent %s, which drains", a.id)
+	}
 	a.infos[fw] = m.Framework
 	executor := ""
 	if m.Executor != nil {

@@ -134,7 +134,7 @@ func (w *world) operateMachines(t *rapid.T) {
 }
 
 func (w *world) operateAgent(t *rapid.T, a *fakeAgent) {
-	switch rapid.IntRange(0, 8).Draw(t, "agent call") {
+	switch rapid.IntRange(0, 10).Draw(t, "agent call") {
 	case 0, 1:
 		w.operate(agentCall("DEACTIVATE_AGENT", a.id))
 	case 2, 3, 4:
@@ -145,6 +145,10 @@ func (w *world) operateAgent(t *rapid.T, a *fakeAgent) {
 		w.operate(agentCall("DRAIN_AGENT", a.id, `"mark_gone":true`))
 	case 8:
 		w.operate(agentCall("MARK_AGENT_GONE", a.id))
+	case 9, 10:
+		w.h.request++
+		w.operated = append(w.operated, w.h.request)
+		w.h.feed(CancelDrain{Request: w.h.request, AgentID: a.id})
 	}
 }
 
@@ -218,6 +222,11 @@ func (c *Core) auditOperators() error {
 	for id := range c.waiting {
 		if c.busy[id] == settled {
 			fail("something waits for agent %s, with which nothing happens", id)
+		}
+	}
+	for id := range c.cancelling {
+		if len(c.queued[id]) == 0 {
+			fail("a drain of agent %s is being cancelled, and nothing is proposed", id)
 		}
 	}
 	if len(c.drainChecks) > 0 {
