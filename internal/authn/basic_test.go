@@ -222,6 +222,7 @@ func TestBusyIsNotWrong(t *testing.T) {
 		}
 	}
 	<-b.hashes.turns
+	b.hashes.wait = hashWait
 	if got := ask(t, b, request(t, showing("h", "x"))); got.Kind != Rejected {
 		t.Errorf("with a turn: got %+v", got)
 	}

@@ -1,6 +1,7 @@
 package authn
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -115,7 +116,6 @@ type builder struct {
 // open reads the files.
 func (b *builder) open() error {
 	b.used = map[string]bool{}
-	var userKeys *reload.File[[]userKey]
 	if path := b.config.CredentialsFile; path != "" {
 		file, err := reload.Open(path, ParseCredentials)
 		if err != nil {
@@ -125,17 +125,6 @@ func (b *builder) open() error {
 		b.source("credentials", file)
 		b.secret(path)
 	}
-	if path := b.config.User.KeyFile; path != "" {
-		var err error
-		if userKeys, err = reload.Open(path, parseUserKeys); err != nil {
-			return err
-		}
-		b.users = newUserVerifier(b.config.User, userKeys.Get)
-		b.source("user_jwt_key", userKeys)
-		if _, ok := userKeys.Get()[0].key.([]byte); ok {
-			b.secret(path)
-		}
-	}
 	if path := b.config.ExecutorKeyFile; path != "" {
 		tokens, warnings, err := OpenExecutorTokens(path, b.config.ExecutorTokenLifetime)
 		if err != nil {
@@ -144,6 +133,17 @@ func (b *builder) open() error {
 		b.set.ExecutorTokens = tokens
 		b.set.Warnings = append(b.set.Warnings, warnings...)
 	}
+	if path := b.config.User.KeyFile; path != "" {
+		file, err := reload.Open(path, b.parseUserKeys)
+		if err != nil {
+			return err
+		}
+		b.users = newUserVerifier(b.config.User, file.Get)
+		b.source("user_jwt_key", file)
+		if _, ok := file.Get()[0].key.([]byte); ok {
+			b.secret(path)
+		}
+	}
 	if (b.config.OIDC != OIDC{}) {
 		o, err := newOIDC(b.config.OIDC)
 		if err != nil {
@@ -151,22 +151,23 @@ func (b *builder) open() error {
 		}
 		b.oidc = o
 	}
-	return b.distinct(userKeys)
+	return nil
 }
 
-// distinct sees to it that tokens of executors and of users are never signed by the
-// same secret: one would pass for the other.
-func (b *builder) distinct(users *reload.File[[]userKey]) error {
-	if users == nil || b.set.ExecutorTokens == nil {
-		return nil
+// parseUserKeys sees to it that tokens of executors and of users are never signed
+// by the same secret: one would pass for the other.
+func (b *builder) parseUserKeys(data []byte) ([]userKey, error) {
+	keys, err := parseUserKeys(data)
+	if err != nil || b.set.ExecutorTokens == nil {
+		return keys, err
 	}
-	for _, k := range users.Get() {
+	for _, k := range keys {
 		secret, ok := k.key.([]byte)
-		if ok && strings.TrimSpace(string(secret)) == strings.TrimSpace(string(b.set.ExecutorTokens.key)) {
-			return fmt.Errorf("%w: tokens of executors and of users need different secrets", ErrConfig)
+		if ok && bytes.Equal(bytes.TrimSpace(secret), bytes.TrimSpace(b.set.ExecutorTokens.key)) {
+			return nil, fmt.Errorf("%w: tokens of executors and of users need different secrets", ErrConfig)
 		}
 	}
-	return nil
+	return keys, nil
 }
 
 func (b *builder) source(name string, s reload.Source) {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -203,6 +204,9 @@ func (o *oidcVerifier) keys(ctx context.Context) (oidc.KeySet, error) {
 	}
 	if err == nil {
 		err = provider.Claims(&at)
+	}
+	if err == nil && !strings.HasPrefix(at.URL, "https://") {
+		err = fmt.Errorf("jwks_uri %.200q is %w", at.URL, errNotHTTPS)
 	}
 	switch {
 	case err == nil:

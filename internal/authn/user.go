@@ -145,11 +145,11 @@ var userMethods = []string{
 
 // newUserVerifier returns a verifier with the present keys. An expiry is required:
 // nothing else ends such a token.
-func newUserVerifier(s UserTokens, keys func() []userKey, options ...jwt.ParserOption) *userVerifier {
-	options = append([]jwt.ParserOption{
+func newUserVerifier(s UserTokens, keys func() []userKey) *userVerifier {
+	options := []jwt.ParserOption{
 		jwt.WithValidMethods(userMethods), jwt.WithJSONNumber(), jwt.WithStrictDecoding(),
 		jwt.WithExpirationRequired(), jwt.WithLeeway(leeway),
-	}, options...)
+	}
 	if s.Audience != "" {
 		options = append(options, jwt.WithAudience(s.Audience))
 	}
