@@ -79,11 +79,16 @@ type scriptedMaster struct {
 }
 
 func newScriptedMaster(t testing.TB) *scriptedMaster {
+	return newScriptedMasterOn(t, httptest.NewServer)
+}
+
+// newScriptedMasterOn is served by a server of one's own.
+func newScriptedMasterOn(t testing.TB, serve func(http.Handler) *httptest.Server) *scriptedMaster {
 	m := &scriptedMaster{t: t, seen: map[string]bool{}, agentID: "M-S0"}
 	m.lnk = link.NewServer(link.Options{}, m.serve)
 	mux := http.NewServeMux()
 	mux.HandleFunc(link.Path, m.open)
-	m.srv = httptest.NewServer(mux)
+	m.srv = serve(mux)
 	t.Cleanup(m.close)
 	return m
 }
