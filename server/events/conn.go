@@ -39,6 +39,7 @@ type conn struct {
 	mu          sync.Mutex
 	deadline    time.Time
 	interrupted bool
+	over        bool // nothing of it may be used any more
 }
 
 // chunks says whether the answer to a request is sent in chunks.
@@ -97,8 +98,14 @@ func base(nc net.Conn) net.Conn {
 // returns undoes that.
 func (c *conn) watch(ctx context.Context, cancel context.CancelCauseFunc) (done func()) {
 	stop := context.AfterFunc(ctx, c.interrupt)
+	over := func() {
+		stop()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.over = true
+	}
 	if c.w == nil {
-		return func() { stop() } // its context ends when the client goes
+		return over // the context of the request ends when the client goes
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -112,7 +119,7 @@ func (c *conn) watch(ctx context.Context, cancel context.CancelCauseFunc) (done 
 		cancel(errGone)
 	})
 	return func() {
-		stop()
+		over()
 		wg.Wait()
 	}
 }
@@ -121,8 +128,10 @@ func (c *conn) watch(ctx context.Context, cancel context.CancelCauseFunc) (done 
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.interrupted = true
-	c.setDeadline(time.Now())
+	if !c.over {
+		c.interrupted = true
+		c.setDeadline(time.Now())
+	}
 }
 
 func (c *conn) setDeadline(t time.Time) {

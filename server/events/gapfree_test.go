@@ -27,8 +27,12 @@ var formats = map[string]format{
 // TestNothingMissedNothingTwice has subscribers come at any time while the world changes.
 // Every one's snapshot and events add up to the truth, without a contradiction on the way.
 func TestNothingMissedNothingTwice(t *testing.T) {
+	t.Run("roomy", func(t *testing.T) { nothingMissed(t, newHouse(t, 1)) })
+	t.Run("no cache", func(t *testing.T) { nothingMissed(t, newHouse(t, 4, func(o *Options) { o.cacheBytes = 1 })) })
+}
+
+func nothingMissed(t *testing.T, h *house) {
 	const each, steps = 6, 4000
-	h := newHouse(t, 1)
 	var wg sync.WaitGroup
 	errs := make(chan error, each*len(formats))
 	for name, f := range formats {
