@@ -65,6 +65,7 @@ type Core struct {
 	pruning                  map[string]bool                       // unreachable agents that the registry is forgetting
 	machines                 btree.Map[string, *mesos.MachineInfo] // not simply up, by MachineKey
 	windows                  []*maintenance.Window
+	maintenanceGen           uint64 // of the timer that counts
 	parked                   map[string]*registration
 	registering              map[string]*registration // by agent id
 	admitting                map[string]*registration // by ip:port

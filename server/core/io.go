@@ -224,6 +224,11 @@ type Config struct {
 	RegistryMaxAgentAge     time.Duration // --registry_max_agent_age; 0: all are too old
 	RegistryMaxAgentCount   int           // --registry_max_agent_count; 0: all are too many
 	PublishFrameworkMetrics bool          // --publish_per_framework_metrics
+	// AutomaticMaintenance (--automatic_maintenance) has machines go down and come up by
+	// the schedule, without an operator.
+	AutomaticMaintenance bool
+	// TLS: agents serve HTTP over TLS, and their URLs in offers say so.
+	TLS bool
 
 	// After a failover, roles with a quota are offered nothing that counts towards it
 	// until the share --allocator_agent_recovery_factor of the agents is back or

@@ -47,7 +47,7 @@ func (c *Core) offer(decided []allocator.Offer) {
 		if _, ok := batches[fw]; !ok {
 			order = append(order, fw)
 		}
-		batches[fw] = append(batches[fw], o.message())
+		batches[fw] = append(batches[fw], o.message(c.cfg.TLS))
 	}
 	for _, fw := range order {
 		for range batches[fw] {
@@ -89,7 +89,7 @@ func (c *Core) addOffer(fw *framework, ag *agent, d *allocator.Offer) *offer {
 
 // message is the offer as its framework gets it: without what it would not
 // understand.
-func (o *offer) message() *mesos.Offer {
+func (o *offer) message(tls bool) *mesos.Offer {
 	var executors []*mesos.ExecutorID
 	prefix := executorKey(o.ag.id, "")
 	o.fw.executors.Ascend(prefix, func(key string, e *Executor) bool {
@@ -99,7 +99,7 @@ func (o *offer) message() *mesos.Offer {
 		executors = append(executors, e.Info.GetExecutorId())
 		return true
 	})
-	m := offerProto(o.Offer, o.ag.info, o.ag.ip, executors)
+	m := offerProto(o.Offer, o.ag.info, o.ag.ip, executors, tls)
 	kept := m.Resources[:0]
 	for _, r := range m.Resources {
 		if r.GetName() != "ephemeral_ports" { // of the port mapping isolator, not for frameworks
@@ -217,7 +217,7 @@ func (c *Core) inverseOffer(decided []allocator.InverseOffer) {
 		}
 		batches[fw] = append(batches[fw], &mesos.InverseOffer{
 			Id:             &mesos.OfferID{Value: &o.ID},
-			Url:            agentURL(ag.info, ag.ip),
+			Url:            agentURL(ag.info, ag.ip, c.cfg.TLS),
 			FrameworkId:    &mesos.FrameworkID{Value: &fw.id},
 			AgentId:        &mesos.AgentID{Value: &ag.id},
 			Unavailability: d.Unavailability,

@@ -36,6 +36,7 @@ func (c *Core) recoverMaintenance(rec Recovered) {
 	for _, m := range rec.Machines {
 		c.machines.Set(keyOf(m.GetId()), m)
 	}
+	c.armMaintenance()
 }
 
 // updateSchedule replaces the schedule of maintenance (src/master/http.cpp,
@@ -43,7 +44,11 @@ func (c *Core) recoverMaintenance(rec Recovered) {
 func (c *Core) updateSchedule(in Operate) {
 	schedule := in.Call.GetUpdateMaintenanceSchedule().GetSchedule()
 	c.inTurn(maintenanceKey, func(done func()) {
-		if err := c.validateSchedule(schedule); err != nil {
+		err := c.validateSchedule(schedule)
+		if err == nil {
+			err = c.validateTimes(schedule)
+		}
+		if err != nil {
 			c.refuseCall(in, err)
 			done()
 			return
@@ -152,6 +157,7 @@ func (c *Core) schedule(s *maintenance.Schedule) {
 	c.publish.changed = true
 	c.announceMaintenance()
 	c.heedMachines()
+	c.armMaintenance()
 }
 
 // heedMachines brings the unavailability of all agents up to date.
@@ -179,31 +185,51 @@ func (c *Core) setUnavailability(ag *agent, u *mesos.Unavailability) {
 // the machine is up again (src/master/http.cpp, Master::Http::_startMaintenance).
 func (c *Core) startMaintenance(in Operate) {
 	ids := in.Call.GetStartMaintenance().GetMachines()
-	c.changeMode(in, ids, mesos.MachineInfo_DRAINING, "cannot be brought down", mesos.MachineInfo_DOWN, func() {
-		for _, id := range ids {
-			had, _ := c.machines.Get(keyOf(id))
-			c.machines.Set(keyOf(id), &mesos.MachineInfo{Id: had.Id, Mode: mesos.MachineInfo_DOWN.Enum(), Unavailability: had.Unavailability})
+	c.changeMode(in, ids, mesos.MachineInfo_DRAINING, "cannot be brought down", mesos.MachineInfo_DOWN, func() { c.takeDown(ids) })
+}
+
+// takeDown ends the agents of machines.
+func (c *Core) takeDown(ids []*mesos.MachineID) {
+	for _, id := range ids {
+		had, _ := c.machines.Get(keyOf(id))
+		c.machines.Set(keyOf(id), &mesos.MachineInfo{Id: had.Id, Mode: mesos.MachineInfo_DOWN.Enum(), Unavailability: had.Unavailability})
+	}
+	if len(ids) == 0 {
+		return
+	}
+	for _, ag := range c.agents.Values() {
+		if c.machineOf(ag).GetMode() == mesos.MachineInfo_DOWN {
+			c.shutDown(ag)
 		}
-		for _, ag := range c.agents.Values() {
-			if c.machineOf(ag).GetMode() == mesos.MachineInfo_DOWN {
-				c.shutDown(ag)
-			}
-		}
-	})
+	}
 }
 
 // stopMaintenance brings machines back up, and takes them out of the schedule.
 func (c *Core) stopMaintenance(in Operate) {
 	ids := in.Call.GetStopMaintenance().GetMachines()
-	c.changeMode(in, ids, mesos.MachineInfo_DOWN, "cannot be brought up", mesos.MachineInfo_UP, func() {
-		up := map[string]bool{}
-		for _, id := range ids {
-			up[keyOf(id)] = true
-			c.machines.Delete(keyOf(id))
-		}
-		c.windows = withoutMachines(c.windows, up)
-		c.heedMachines()
-	})
+	c.changeMode(in, ids, mesos.MachineInfo_DOWN, "cannot be brought up", mesos.MachineInfo_UP, func() { c.bringUp(ids) })
+}
+
+// bringUp takes machines out of the schedule.
+func (c *Core) bringUp(ids []*mesos.MachineID) {
+	if len(ids) == 0 {
+		return
+	}
+	up := map[string]bool{}
+	for _, id := range ids {
+		up[keyOf(id)] = true
+		c.machines.Delete(keyOf(id))
+	}
+	c.windows = withoutMachines(c.windows, up)
+	c.heedMachines()
+}
+
+// modesChanged notes who has changed the mode of machines.
+func (c *Core) modesChanged(by string, ids []*mesos.MachineID, to mesos.MachineInfo_Mode) {
+	c.publish.changed = true
+	for _, id := range ids {
+		c.log(Info, "machine_mode", "machine", machineName(id), "mode", to.String(), "by", by)
+	}
 }
 
 // changeMode checks that machines are in one mode, has the registry put them into
@@ -228,11 +254,9 @@ func (c *Core) changeMode(in Operate, ids []*mesos.MachineID, from mesos.Machine
 		}
 		c.propose(maintenanceKey, func() {
 			apply()
-			c.publish.changed = true
+			c.modesChanged("operator", ids, to)
 			c.announceMaintenance()
-			for _, id := range ids {
-				c.log(Info, "machine_mode", "machine", machineName(id), "mode", to.String())
-			}
+			c.armMaintenance()
 			c.answer(in.Request, 200, "")
 			done()
 		}, command(clusterdv1.Command_SET_MACHINE_MODE, &clusterdv1.SetMachineMode{Machines: ids, Mode: to.Enum()}))

@@ -169,6 +169,7 @@ func (c *Core) View() *View {
 		Schedule:            &maintenance.Schedule{Windows: c.windows},
 		Machines:            Map[*mesos.MachineInfo]{c.machines.Copy()},
 		Counts:              counts,
+		tls:                 c.cfg.TLS,
 	}
 	p.departures, p.changed = false, false
 	return p.last

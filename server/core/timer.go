@@ -20,6 +20,7 @@ const (
 	recoveredTimer                   // of the recovered agent id, generation gen
 	gcTimer                          // of the registry
 	patienceTimer                    // the allocator has waited for agents long enough
+	maintenanceTimer                 // of the schedule, generation gen
 )
 
 // timer is a deadline. There is no way to cancel one: whoever set it looks, when
@@ -112,6 +113,8 @@ func (c *Core) runTimers() {
 			c.collectRegistry()
 		case patienceTimer:
 			c.finishRecovery("timeout")
+		case maintenanceTimer:
+			c.followSchedule(t.gen)
 		}
 	}
 }

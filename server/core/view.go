@@ -53,6 +53,8 @@ type View struct {
 	Machines Map[*mesos.MachineInfo]
 	// Counts of everything that /metrics/snapshot shows as a gauge.
 	Counts Counts
+
+	tls bool // as Config.TLS
 }
 
 // Counts are gauges of the whole cluster.
@@ -273,17 +275,17 @@ func (v *View) OfferProto(o *Offer) *mesos.Offer {
 			}
 		}
 	}
-	return offerProto(o, a.Info, a.IP, executors)
+	return offerProto(o, a.Info, a.IP, executors, v.tls)
 }
 
 // offerProto makes the message of an offer.
-func offerProto(o *Offer, info *mesos.AgentInfo, ip string, executors []*mesos.ExecutorID) *mesos.Offer {
+func offerProto(o *Offer, info *mesos.AgentInfo, ip string, executors []*mesos.ExecutorID, tls bool) *mesos.Offer {
 	return &mesos.Offer{
 		Id:             &mesos.OfferID{Value: &o.ID},
 		FrameworkId:    &mesos.FrameworkID{Value: &o.FrameworkID},
 		AgentId:        &mesos.AgentID{Value: &o.AgentID},
 		Hostname:       info.Hostname,
-		Url:            agentURL(info, ip),
+		Url:            agentURL(info, ip, tls),
 		Domain:         info.Domain,
 		Resources:      o.Resources.Proto(),
 		Attributes:     info.Attributes,
@@ -294,9 +296,13 @@ func offerProto(o *Offer, info *mesos.AgentInfo, ip string, executors []*mesos.E
 }
 
 // agentURL is where a client finds the agent's HTTP API.
-func agentURL(info *mesos.AgentInfo, ip string) *mesos.URL {
+func agentURL(info *mesos.AgentInfo, ip string, tls bool) *mesos.URL {
+	scheme := "http"
+	if tls {
+		scheme = "https"
+	}
 	return &mesos.URL{
-		Scheme: new("http"),
+		Scheme: &scheme,
 		Address: &mesos.Address{
 			Hostname: info.Hostname,
 			Ip:       &ip,
