@@ -41,6 +41,16 @@ type Check struct {
 	Since time.Time
 }
 
+// AllHealthy says that no check is unhealthy.
+func AllHealthy(checks []Check) bool {
+	for _, c := range checks {
+		if c.Status == Unhealthy {
+			return false
+		}
+	}
+	return true
+}
+
 // health answers 200 with an empty body, as Mesos does, or 503 with a line for each
 // reason. With `verbose` in the query the body is JSON with all checks.
 func (c Common) health(w http.ResponseWriter, r *http.Request) error {

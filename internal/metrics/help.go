@@ -27,7 +27,7 @@ var help = map[string]string{
 	"clusterd_master_operator_event_stream_subscribers":         "Clients that read the event stream of operators.",
 	"clusterd_master_tasks":                                     "Tasks that have not ended, by state.",
 	"clusterd_master_tasks_ended_total":                         "Tasks that ended, by their last state.",
-	"clusterd_master_tasks_ended_by_reason_total":               "Updates of tasks with a last state, by who sent them and why.",
+	"clusterd_master_tasks_by_reason_total":                     "Tasks that came into a state for a reason, by who says so.",
 	"clusterd_master_operations":                                "Operations that have not ended.",
 	"clusterd_master_operations_ended_total":                    "Operations that ended.",
 	"clusterd_master_messages_total":                            "Messages of frameworks and agents, by type.",

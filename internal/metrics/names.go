@@ -170,7 +170,7 @@ func (m *metric) master(rest string, kind Kind) {
 		m.is("master_agent_removals_by_reason", "reason", strings.TrimPrefix(more, "reason_"))
 	case deep && strings.HasPrefix(first, "task_"):
 		source, reason, _ := strings.Cut(more, "/")
-		m.is("master_tasks_ended_by_reason", "state", strings.ToUpper(first), "source", strings.ToUpper(source), "reason", strings.ToUpper(reason))
+		m.is("master_tasks_by_reason", "state", strings.ToUpper(first), "source", strings.ToUpper(source), "reason", strings.ToUpper(reason))
 	case first == "recovery_slave_removals":
 		m.is("master_recovery_agent_removals")
 	default:

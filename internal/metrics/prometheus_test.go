@@ -33,7 +33,7 @@ func TestTranslate(t *testing.T) {
 		{mesos: "slave/disk_percent", name: "clusterd_agent_resource_used_ratio", labels: map[string]string{"resource": "disk", "revocable": "false"}},
 		{mesos: "master/tasks_running", name: "clusterd_master_tasks", labels: map[string]string{"state": "TASK_RUNNING"}},
 		{mesos: "master/tasks_gone_by_operator", kind: KindCounter, name: "clusterd_master_tasks_ended_total", labels: map[string]string{"state": "TASK_GONE_BY_OPERATOR"}},
-		{mesos: "master/task_lost/source_master/reason_slave_removed", kind: KindCounter, name: "clusterd_master_tasks_ended_by_reason_total", labels: map[string]string{"state": "TASK_LOST", "source": "SOURCE_MASTER", "reason": "REASON_SLAVE_REMOVED"}},
+		{mesos: "master/task_lost/source_master/reason_slave_removed", kind: KindCounter, name: "clusterd_master_tasks_by_reason_total", labels: map[string]string{"state": "TASK_LOST", "source": "SOURCE_MASTER", "reason": "REASON_SLAVE_REMOVED"}},
 		{mesos: "master/invalid_status_update_acknowledgements", kind: KindCounter, name: "clusterd_master_checked_messages_total", labels: map[string]string{"type": "status_update_acknowledgement", "result": "invalid"}},
 		{mesos: "master/valid_framework_to_executor_messages", kind: KindCounter, name: "clusterd_master_checked_messages_total", labels: map[string]string{"type": "framework_to_executor", "result": "valid"}},
 		{mesos: "master/messages_kill_task", kind: KindCounter, name: "clusterd_master_messages_total", labels: map[string]string{"type": "kill_task"}},
