@@ -129,16 +129,23 @@ func (g *guarded) do(who, method, path, body, accept string) answered {
 	if accept != "" {
 		req.Header.Set("Accept", accept)
 	}
-	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
+	return answerTo(g.t, req)
+}
+
+// answerTo sends a request over a connection of its own.
+func answerTo(t *testing.T, req *http.Request) answered {
+	t.Helper()
+	tr := &http.Transport{DisableKeepAlives: true, DisableCompression: true}
+	resp, err := tr.RoundTrip(req)
 	if err != nil {
-		g.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var b bytes.Buffer
-	if _, err := io.Copy(&b, resp.Body); err != nil {
-		g.t.Fatal(err)
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return answered{resp.StatusCode, resp.Header, b.String()}
+	return answered{resp.StatusCode, resp.Header, string(b)}
 }
 
 // probe is a request that an action is asked for.
@@ -391,16 +398,7 @@ func TestAttachInput(t *testing.T) {
 		req.SetBasicAuth("carol", "carol")
 		req.Header.Set("Content-Type", "application/recordio")
 		req.Header.Set("Message-Content-Type", jsonType)
-		resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return answered{resp.StatusCode, resp.Header, string(b)}
+		return answerTo(t, req)
 	}
 	attach := func(id string) string {
 		return call("ATTACH_CONTAINER_INPUT", `{"type":"CONTAINER_ID","container_id":{"value":"`+id+`"}}`)

@@ -212,8 +212,10 @@ func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetResourceProviders = &agentv1.Response_GetResourceProviders{}
 	case agentv1.Call_GET_CONTAINERS:
 		res.Type = agentv1.Response_GET_CONTAINERS.Enum()
-		res.GetContainers = &agentv1.Response_GetContainers{}
 		for _, m := range a.measure(r.Context(), all, seenContainers(by)) {
+			if res.GetContainers == nil { // which Mesos leaves out when there are none
+				res.GetContainers = &agentv1.Response_GetContainers{}
+			}
 			res.GetContainers.Containers = append(res.GetContainers.Containers, &agentv1.Response_GetContainers_Container{
 				FrameworkId: m.fw.Info.GetId(), ExecutorId: m.e.Info.GetExecutorId(), ExecutorName: strp(m.e.Info.GetName()),
 				ContainerId: m.e.ContainerID, ContainerStatus: m.status, ResourceStatistics: m.usage,
