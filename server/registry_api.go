@@ -38,7 +38,8 @@ const silence = 3 * time.Second
 func (s *Server) registryRoutes(rt *httpapi.Router) {
 	// exactly refuses what hangs below a path.
 	exactly := func(path string, h httpapi.Handler) {
-		rt.Handle(path, httpapi.In(authn.MasterReadwrite), func(w http.ResponseWriter, r *http.Request) error {
+		// No list of Mesos's rules speaks of these, but for the one that takes paths.
+		rt.Handle(path, httpapi.Access{Realm: authn.MasterReadwrite, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
 			if httpapi.Rest(r) != "" {
 				return httpapi.StatusError(http.StatusNotFound)
 			}
@@ -63,7 +64,7 @@ func (s *Server) registryRoutes(rt *httpapi.Router) {
 	exactly(registryapi.Path+"/remove", s.changeMembers(s.removeMember))
 	exactly(registryapi.Path+"/transfer", s.changeMembers(s.transferLeadership))
 	exactly(registryapi.Path+"/snapshot", s.registrySnapshot)
-	rt.Handle("/registrar(1)/registry", httpapi.In(authn.MasterReadonly), s.registrarRegistry)
+	rt.Handle("/registrar(1)/registry", httpapi.Access{Realm: authn.MasterReadonly, Endpoint: true}, s.registrarRegistry)
 }
 
 // registrarRegistry shows all that the registry holds (src/master/registrar.cpp,

@@ -154,14 +154,21 @@ func Actions() []Action {
 }
 
 // endpoints are the paths that get_endpoints may name (src/common/authorization.cpp),
-// and ours below /debug.
+// and ours, of which no other list speaks.
 var endpoints = map[string]bool{
-	"/debug/flight":        true,
-	"/debug/pprof":         true,
 	"/containers":          true,
 	"/containerizer/debug": true,
 	"/files/debug":         true,
 	"/logging/toggle":      true,
 	"/metrics/snapshot":    true,
 	"/monitor/statistics":  true,
+
+	"/debug/flight":                      true,
+	"/debug/pprof":                       true,
+	"/registrar(1)/registry":             true,
+	"/api/clusterd/v1/registry":          true,
+	"/api/clusterd/v1/registry/add":      true,
+	"/api/clusterd/v1/registry/remove":   true,
+	"/api/clusterd/v1/registry/transfer": true,
+	"/api/clusterd/v1/registry/snapshot": true,
 }
