@@ -32,7 +32,7 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 }
 
 func nothingMissed(t *testing.T, h *house) {
-	const each, steps = 6, 4000
+	const each, steps = 6, 2500
 	var wg sync.WaitGroup
 	errs := make(chan error, each*len(formats))
 	for name, f := range formats {

@@ -76,6 +76,14 @@ func (w *world) announceLocked(e *core.Event) {
 	w.hub.Announce(e)
 }
 
+// touch changes an agent: much is said, and nothing remembered.
+func (w *world) touch() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := *w.agents[pick(w.rand, w.agents)]
+	w.announceLocked(&core.Event{Type: core.AgentUpdated, AgentID: a.ID, Agent: &a})
+}
+
 var users = []string{"alice", "bob", "root"}
 
 // step changes one thing at random.
