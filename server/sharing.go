@@ -166,14 +166,10 @@ type read struct {
 // share answers a request with what it reads. Requests for the same that wait at the same
 // time, by those who see the same, are answered by one rendering.
 func (s *Server) share(t *term, w http.ResponseWriter, r *http.Request, what read) error {
-	acls := s.policy.Load()
-	// It stays where it is, and so tells these rules from all others, as long as
-	// somebody waits for what was rendered under them.
-	defer runtime.KeepAlive(acls)
-	who := acls.Viewer(httpapi.PrincipalOf(r))
+	who := s.policy.Load().Viewer(httpapi.PrincipalOf(r))
 	gzip := httpapi.Gzips(r, math.MaxInt) && !r.URL.Query().Has("jsonp")
 	a, hit, err := s.reads.get(r.Context(), wanted{
-		key:  fmt.Sprintf("%s@%s/%p/%s/%v", what.name, t.info.GetId(), acls, who.Key(), gzip),
+		key:  fmt.Sprintf("%s@%s/%s/%v", what.name, t.info.GetId(), who.Key(), gzip),
 		bulk: what.bulk,
 		gzip: gzip,
 		render: func(ctx context.Context) (render.Body, error) {
