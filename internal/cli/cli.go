@@ -112,7 +112,7 @@ func newApp(e env) *cliv2.App {
 		},
 		Commands: []*cliv2.Command{
 			masterCommand(e), agentCommand(e), devCommand(e),
-			runCommand(e), psCommand(e), logsCommand(e), agentsCommand(e), frameworksCommand(e), registryCommand(e), simCommand(e),
+			runCommand(e), psCommand(e), logsCommand(e), agentsCommand(e), frameworksCommand(e), registryCommand(e), tlsCommand(e), simCommand(e),
 			versionCommand(e), completionCommand(e),
 		},
 	}

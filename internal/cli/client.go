@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -30,7 +28,7 @@ const defaultMaster = "127.0.0.1:5050"
 // masterFlag is on every command that speaks to a master.
 func masterFlag() cliv2.Flag {
 	return &cliv2.StringFlag{
-		Name: "master", Usage: "`ADDRESS` of a master, host:port; several with commas",
+		Name: "master", Usage: "`ADDRESS` of a master, host:port or a URL; several with commas",
 		Value: defaultMaster, EnvVars: []string{"CLUSTERD_MASTER", "MESOS_MASTER"},
 	}
 }
@@ -45,23 +43,20 @@ func masters(c *cliv2.Context) []string {
 
 // getState asks the leader for everything.
 func getState(ctx context.Context, c *cliv2.Context) (*master.Response_GetState, error) {
-	m, err := operator.NewMaster(masters(c), operator.Options{Options: client.Options{CallTimeout: 10 * time.Second}})
+	opts, err := clientOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	opts.CallTimeout = 10 * time.Second
+	m, err := operator.NewMaster(masters(c), operator.Options{Options: opts})
 	if err != nil {
 		return nil, err
 	}
 	res, err := m.Get(ctx, master.Call_GET_STATE)
 	if err != nil {
-		return nil, unreachable(err, c)
+		return nil, explain(err, c)
 	}
 	return res.GetGetState(), nil
-}
-
-// unreachable adds the obvious advice to a connection error.
-func unreachable(err error, c *cliv2.Context) error {
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return withHint(err, "is a master running at %s? --master or $CLUSTERD_MASTER says where to look", c.String("master"))
-	}
-	return err
 }
 
 // table prints rows under a header, or the message as JSON.
@@ -149,7 +144,7 @@ func psCommand(e env) *cliv2.Command {
 	return &cliv2.Command{
 		Name:  "ps",
 		Usage: "list tasks",
-		Flags: []cliv2.Flag{masterFlag(), outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}},
+		Flags: clientFlags(outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}),
 		Action: func(c *cliv2.Context) error {
 			state, err := getState(c.Context, c)
 			if err != nil {
@@ -205,7 +200,7 @@ func agentsCommand(e env) *cliv2.Command {
 	return &cliv2.Command{
 		Name:  "agents",
 		Usage: "list agents",
-		Flags: []cliv2.Flag{masterFlag(), outputFlag()},
+		Flags: clientFlags(outputFlag()),
 		Action: func(c *cliv2.Context) error {
 			state, err := getState(c.Context, c)
 			if err != nil {
@@ -253,7 +248,7 @@ func frameworksCommand(e env) *cliv2.Command {
 	return &cliv2.Command{
 		Name:  "frameworks",
 		Usage: "list frameworks",
-		Flags: []cliv2.Flag{masterFlag(), outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}},
+		Flags: clientFlags(outputFlag(), &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}),
 		Action: func(c *cliv2.Context) error {
 			state, err := getState(c.Context, c)
 			if err != nil {
@@ -312,11 +307,10 @@ func logsCommand(e env) *cliv2.Command {
 		Name:      "logs",
 		Usage:     "show what a task has written to its stdout (and stderr)",
 		ArgsUsage: "TASK",
-		Flags: []cliv2.Flag{
-			masterFlag(),
+		Flags: clientFlags(
 			&cliv2.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as the task writes, until it ends or ^C"},
 			&cliv2.StringFlag{Name: "file", Usage: "only this `FILE` of the sandbox, instead of stdout and stderr"},
-		},
+		),
 		Action: func(c *cliv2.Context) error {
 			if c.NArg() != 1 {
 				return withHint(fmt.Errorf("%w: logs takes one task", errUsage), "flags come before the task: clusterd logs -f TASK")
@@ -340,7 +334,11 @@ func showLogs(c *cliv2.Context, e env) error {
 		return fmt.Errorf("agent %s of task %s is not here any more", task.GetAgentId().GetValue(), task.GetTaskId().GetValue())
 	}
 	executor := cmp.Or(task.GetExecutorId().GetValue(), task.GetTaskId().GetValue())
-	out, err := newOutput(address, task.GetFrameworkId().GetValue(), executor)
+	opts, err := clientOptions(c)
+	if err != nil {
+		return err
+	}
+	out, err := newOutput(address, opts, task.GetFrameworkId().GetValue(), executor)
 	if err != nil {
 		return err
 	}
@@ -350,7 +348,7 @@ func showLogs(c *cliv2.Context, e env) error {
 		out.both(e.out, e.err)
 	}
 	if !c.Bool("follow") {
-		return out.drain(c.Context)
+		return explain(out.drain(c.Context), c)
 	}
 	ended := func() (bool, error) {
 		state, err := getState(c.Context, c)
@@ -360,7 +358,7 @@ func showLogs(c *cliv2.Context, e env) error {
 		task, err := findTask(state, task.GetTaskId().GetValue())
 		return err != nil || terminal(task.GetState()), nil //nolint:nilerr // one that is not known any more has ended
 	}
-	return out.follow(c.Context, ended)
+	return explain(out.follow(c.Context, ended), c)
 }
 
 // findTask finds a task by its id, or by the beginning of it if that is unique.
@@ -413,8 +411,8 @@ type output struct {
 // pollInterval is how often a followed file is looked at.
 const pollInterval = 100 * time.Millisecond
 
-func newOutput(address, framework, executor string) (*output, error) {
-	a, err := operator.NewAgent(address, operator.Options{})
+func newOutput(address string, opts client.Options, framework, executor string) (*output, error) {
+	a, err := operator.NewAgent(address, operator.Options{Options: opts})
 	if err != nil {
 		return nil, err
 	}

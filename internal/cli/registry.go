@@ -34,32 +34,32 @@ func registryCommand(e env) *cliv2.Command {
 		Subcommands: []*cliv2.Command{
 			{
 				Name: "peers", Usage: "list the masters: members of the group, and others that gossip has seen",
-				Flags: []cliv2.Flag{masterFlag(), outputFlag()}, Action: action(runPeers),
+				Flags: clientFlags(outputFlag()), Action: action(runPeers),
 			},
 			{
 				Name: "status", Usage: "show how one master stands: the first of --master that answers",
-				Flags: []cliv2.Flag{masterFlag(), outputFlag()}, Action: action(runStatus),
+				Flags: clientFlags(outputFlag()), Action: action(runStatus),
 			},
 			{
 				Name: "add", Usage: "let a master join that gossip does not bring", ArgsUsage: "ID HOST:RAFT_PORT",
-				Flags: []cliv2.Flag{masterFlag(), force}, Action: action(runAdd),
+				Flags: clientFlags(force), Action: action(runAdd),
 			},
 			{
 				Name: "remove", Usage: "remove a master for good, by its id, the beginning of it, or an address", ArgsUsage: "ID",
-				Flags: []cliv2.Flag{masterFlag(), force}, Action: action(runRemove),
+				Flags: clientFlags(force), Action: action(runRemove),
 			},
 			{
 				Name: "transfer", Usage: "have another master lead: the one named, or whoever is furthest", ArgsUsage: "[ID]",
-				Flags: []cliv2.Flag{masterFlag()}, Action: action(runTransfer),
+				Flags: clientFlags(), Action: action(runTransfer),
 			},
 			{
 				Name: "save", Usage: "write a backup of the registry", ArgsUsage: "FILE",
-				Flags:  []cliv2.Flag{masterFlag(), &cliv2.BoolFlag{Name: "stale", Usage: "take it from any master, also where none leads; it may lack the last changes"}},
+				Flags:  clientFlags(&cliv2.BoolFlag{Name: "stale", Usage: "take it from any master, also where none leads; it may lack the last changes"}),
 				Action: action(runSave),
 			},
 			{
 				Name: "restore", Usage: "replace what a running cluster's registry holds by a backup, or found a new one from it (--work_dir)", ArgsUsage: "FILE",
-				Flags:  []cliv2.Flag{masterFlag(), workDir("empty `DIRECTORY` of a master that does not run"), force, yes, &cliv2.StringFlag{Name: "node_id", Usage: "with --work_dir: the master's --node_id, if it is to have one"}},
+				Flags:  clientFlags(workDir("empty `DIRECTORY` of a master that does not run"), force, yes, &cliv2.StringFlag{Name: "node_id", Usage: "with --work_dir: the master's --node_id, if it is to have one"}),
 				Action: action(runRestore),
 			},
 			{
@@ -73,7 +73,7 @@ func registryCommand(e env) *cliv2.Command {
 			},
 			{
 				Name: "inspect", Usage: "show what the registry holds: of a running cluster, of a backup, or of a work directory", ArgsUsage: "[FILE]",
-				Flags:  []cliv2.Flag{masterFlag(), workDir("`DIRECTORY` of a master that does not run"), outputFlag()},
+				Flags:  clientFlags(workDir("`DIRECTORY` of a master that does not run"), outputFlag()),
 				Action: action(runInspect),
 			},
 			{

@@ -25,11 +25,19 @@ const registryPatience = 60 * time.Second
 // registryClient speaks to the registry's endpoints at any of several masters.
 type registryClient struct {
 	c    *cliv2.Context
+	opts client.Options
+	api  *client.Client // reads addresses
 	http *http.Client
+	err  error // in the flags
 }
 
 func newRegistryClient(c *cliv2.Context) *registryClient {
-	return &registryClient{c, client.NewHTTPClient(nil)}
+	rc := &registryClient{c: c}
+	rc.opts, rc.err = clientOptions(c)
+	rc.api = client.New(rc.opts)
+	rc.http = client.NewTLSClient(nil, rc.opts.TLS)
+	rc.http.CheckRedirect = followLeader(&rc.opts)
+	return rc
 }
 
 // status asks the masters that were named, one after the other, until one answers.
@@ -82,11 +90,14 @@ func (rc *registryClient) do(ctx context.Context, method, path, media string, bo
 // stream sends a request and hands the body of the answer on. Another master is
 // asked when one cannot be reached or knows no leader: then nothing was done.
 func (rc *registryClient) stream(ctx context.Context, method, path, media string, body []byte, read func(io.Reader) error) error {
+	if rc.err != nil {
+		return rc.err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, registryPatience, fmt.Errorf("no answer within %s", registryPatience))
 	defer cancel()
 	last := withHint(errors.New("no address of a master given"), "--master=HOST:PORT names one")
 	for _, address := range masters(rc.c) {
-		u, err := client.ParseAddress(address)
+		u, err := rc.api.ParseAddress(address)
 		if err != nil {
 			return err
 		}
@@ -97,7 +108,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 		case client.StatusCode(err) == http.StatusServiceUnavailable:
 			err = withHint(fmt.Errorf("%s: %w", address, err), "clusterd registry peers shows the masters; without a majority of them nobody leads")
 		case dial && op.Op == "dial":
-			err = unreachable(err, rc.c)
+			err = explain(err, rc.c)
 		default:
 			return rc.explain(err, address)
 		}
@@ -110,7 +121,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 func (rc *registryClient) explain(err error, address string) error {
 	switch status, _ := errors.AsType[*client.StatusError](err); {
 	case status == nil:
-		return fmt.Errorf("%s: %w", address, err)
+		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
 	case status.Code == http.StatusConflict && strings.Contains(status.Body, "?force=true"):
 		return withHint(errors.New(strings.ReplaceAll(strings.TrimSpace(status.Body), "?force=true", "--force")), "--force does it all the same; be sure that this is what you want")
 	case status.Code == http.StatusConflict:
@@ -118,7 +129,7 @@ func (rc *registryClient) explain(err error, address string) error {
 	case status.Code == http.StatusNotFound && strings.Contains(status.Body, "member"):
 		return withHint(errors.New(strings.TrimSpace(status.Body)), "clusterd registry peers lists them")
 	default:
-		return fmt.Errorf("%s: %w", address, err)
+		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
 	}
 }
 
@@ -130,6 +141,7 @@ func (rc *registryClient) ask(ctx context.Context, method, url, media string, bo
 	if media != "" {
 		req.Header.Set("Content-Type", media)
 	}
+	authorize(req, &rc.opts)
 	res, err := rc.http.Do(req)
 	if err != nil {
 		return err

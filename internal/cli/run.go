@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os/user"
 	"path/filepath"
 	"regexp"
@@ -32,8 +33,7 @@ func runCommand(e env) *cliv2.Command {
 		Description: "clusterd run is a framework: it takes an offer, launches the command, copies its\n" +
 			"output here and ends when it ends. ^C kills the task; a second ^C leaves at once.\n" +
 			"Exit code: the command's; 128+n if signal n ended it; 1 if it could not run.",
-		Flags: []cliv2.Flag{
-			masterFlag(),
+		Flags: clientFlags(
 			&cliv2.StringFlag{Name: "name", Usage: "`NAME` of the task; default: of the command"},
 			&cliv2.Float64Flag{Name: "cpus", Usage: "`CPUS` to use", Value: 0.1},
 			&cliv2.Float64Flag{Name: "mem", Usage: "`MB` of memory to use", Value: 64},
@@ -47,7 +47,7 @@ func runCommand(e env) *cliv2.Command {
 			&cliv2.DurationFlag{Name: "timeout", Usage: "end the command after this `DURATION`"},
 			&cliv2.DurationFlag{Name: "grace", Usage: "`DURATION` between SIGTERM and SIGKILL", Value: 3 * time.Second},
 			&cliv2.BoolFlag{Name: "quiet", Aliases: []string{"q"}, Usage: "say nothing but the command's output"},
-		},
+		),
 		Action: func(c *cliv2.Context) error {
 			if c.NArg() == 0 {
 				return withHint(fmt.Errorf("%w: no command given", errUsage), "clusterd run -- echo hello")
@@ -111,6 +111,7 @@ func taskID(name string) string {
 type runner struct {
 	env
 	client *scheduler.Client
+	opts   client.Options // for agents
 	task   *mesos.TaskInfo
 	quiet  bool
 
@@ -147,16 +148,21 @@ func runTask(c *cliv2.Context, e env, task *mesos.TaskInfo) error {
 	for _, t := range capabilities {
 		framework.Capabilities = append(framework.Capabilities, &mesos.FrameworkInfo_Capability{Type: t.Enum()})
 	}
-	r := &runner{env: e, task: task, quiet: c.Bool("quiet"), ended: make(chan struct{})}
+	opts, err := clientOptions(c)
+	if err != nil {
+		return err
+	}
+	framework.Principal = principalOf(opts)
+	r := &runner{env: e, opts: opts, task: task, quiet: c.Bool("quiet"), ended: make(chan struct{})}
 	// The first failure to reach a master is final: somebody waits for an answer.
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(c.Context))
 	defer cancel(nil)
 	subscribed := false
 	client, err := scheduler.New(scheduler.Options{
-		Masters: masters(c), Framework: framework,
+		Masters: masters(c), Framework: framework, HTTP: opts,
 		OnDisconnect: func(err error) {
 			if !subscribed {
-				cancel(unreachable(err, c))
+				cancel(explain(err, c))
 				return
 			}
 			r.say("disconnected: %v", err)
@@ -179,6 +185,15 @@ func runTask(c *cliv2.Context, e env, task *mesos.TaskInfo) error {
 		return err
 	}
 	return r.exit()
+}
+
+// principalOf is whom a framework must say that it is: who is authenticated by a
+// credential. Of a token the master knows it.
+func principalOf(o client.Options) *string {
+	if o.Credential == nil {
+		return nil
+	}
+	return &o.Credential.Principal
 }
 
 // errTaskEnded ends the framework.
@@ -250,7 +265,10 @@ func (r *runner) offered(ctx context.Context, offer *mesos.Offer) error {
 	}
 	r.task.AgentId = offer.GetAgentId()
 	address := offer.GetUrl().GetAddress()
-	r.agent = fmt.Sprintf("%s:%d", cmp.Or(address.GetIp(), address.GetHostname()), address.GetPort())
+	r.agent = net.JoinHostPort(cmp.Or(address.GetIp(), address.GetHostname()), strconv.Itoa(int(address.GetPort())))
+	if offer.GetUrl().GetScheme() == "https" {
+		r.agent = "https://" + r.agent
+	}
 	if err := r.client.Launch(ctx, offer, r.task); err != nil {
 		return err
 	}
@@ -296,7 +314,7 @@ func (r *runner) update(ctx context.Context, status *mesos.TaskStatus) error {
 
 // showOutput begins to copy the task's output here.
 func (r *runner) showOutput(ctx context.Context) error {
-	out, err := newOutput(r.agent, r.client.FrameworkID().GetValue(), r.task.GetTaskId().GetValue())
+	out, err := newOutput(r.agent, r.opts, r.client.FrameworkID().GetValue(), r.task.GetTaskId().GetValue())
 	if err != nil {
 		return err
 	}

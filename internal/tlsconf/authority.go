@@ -250,6 +250,9 @@ func (s Store) Init(name string, notAfter time.Time) (a *Authority, made bool, e
 // Save writes a certificate and its key under a name. What is there is overwritten
 // with force alone.
 func (s Store) Save(name string, p *Pair, force bool) error {
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return err
+	}
 	return writePair(s.CertFile(name), s.KeyFile(name), p, force)
 }
 

@@ -382,3 +382,39 @@ func (o *Options) checkDepth(c tls.ConnectionState) error {
 	}
 	return fmt.Errorf("more than %d authorities stand between the certificate and a trusted one", o.depth())
 }
+
+// ClientConfig is the configuration of a program that only calls, and not for long:
+// the files are read once, and a certificate is not needed.
+func ClientConfig(o Options) (*tls.Config, error) {
+	o.setDefaults()
+	if err := o.validateVersions(); err != nil {
+		return nil, err
+	}
+	c := o.base()
+	authorities, _, err := o.authorities()
+	if err != nil {
+		return nil, err
+	}
+	c.RootCAs = poolOf(authorities)
+	o.check(c)
+	if !o.Enabled() {
+		return c, nil
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	certPEM, err := readFile(o.CertFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.name("tls_cert"), err)
+	}
+	keyPEM, err := readFile(o.KeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", o.name("tls_key"), err)
+	}
+	cert, err := o.pair(certPEM, keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	c.GetClientCertificate = func(r *tls.CertificateRequestInfo) (*tls.Certificate, error) { return offer(r, &cert), nil }
+	return c, nil
+}
