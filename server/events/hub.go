@@ -72,10 +72,11 @@ const (
 	// sendBuffer is how much of a stream the kernel keeps for a reader who is slow: left
 	// alone it would take megabytes for each.
 	sendBuffer = 256 << 10
-	// turn is about what it costs to wake a stream and have it write; maxGather bounds
-	// what follows from it.
-	turn      = 20 * time.Microsecond
-	maxGather = 50 * time.Millisecond
+	// turn is about what it costs to wake a stream and have it write. Streams are woken
+	// a cohort at a time, and no faster than they can take their turns: else a thousand of
+	// them would stand before the core in the scheduler's queue.
+	turn       = 20 * time.Microsecond
+	cohortSize = 64
 )
 
 // Hub takes the events of one leadership and serves all who subscribe to them.
@@ -86,16 +87,17 @@ type Hub struct {
 	stop context.CancelCauseFunc
 	wg   sync.WaitGroup // streams, and renderings
 
-	// moment is up to where streams may read now.
-	moment atomic.Pointer[moment]
-
 	// ringMu guards what follows; nothing that takes long is done under it.
-	ringMu   sync.Mutex
-	ring     ring
-	audience int         // number of subscribers
-	pending  bool        // timer runs
-	pulsed   time.Time   // of the last pulse
-	timer    *time.Timer // of the next
+	ringMu sync.Mutex
+	ring   ring
+	// audience is how many subscribers there are, in cohorts.
+	audience int
+	cohorts  []*cohort
+	next     int           // index of the cohort whose turn it is
+	pending  bool          // timer runs
+	pulsed   time.Time     // when the last pulse was
+	rest     time.Duration // from it to the next
+	timer    *time.Timer   // of the next
 
 	// mu guards what follows. It is never taken under ringMu.
 	mu      sync.Mutex
@@ -107,6 +109,13 @@ type Hub struct {
 	closed  bool
 
 	snapshots snapshots
+}
+
+// cohort are streams that are woken together.
+type cohort struct {
+	// moment is up to where they may read now.
+	moment atomic.Pointer[moment]
+	size   int // guarded by Hub.ringMu
 }
 
 // moment ends with the next one.
@@ -134,7 +143,6 @@ func New(opts Options) *Hub {
 		classes: make(map[classKey]*class),
 	}
 	h.ctx, h.stop = context.WithCancelCause(context.Background())
-	h.moment.Store(&moment{over: make(chan struct{})})
 	h.snapshots.init(h)
 	return h
 }
@@ -150,28 +158,79 @@ func (h *Hub) Announce(e *core.Event) {
 		return
 	}
 	h.pending = true
-	// The more there are to wake, the more events are gathered for them while others
-	// come; one who listens alone hears at once.
-	wait := min(time.Duration(h.audience)*turn, maxGather) - time.Since(h.pulsed)
+	wait := max(0, h.rest-time.Since(h.pulsed))
 	if h.timer == nil {
-		h.timer = time.AfterFunc(max(wait, 0), h.pulse)
+		h.timer = time.AfterFunc(wait, h.pulse)
 	} else {
-		h.timer.Reset(max(wait, 0))
+		h.timer.Reset(wait)
 	}
 }
 
-// pulse lets streams read what has been announced.
+// pulse lets the next cohort read what has been announced. Who listens alone hears at
+// once; the more there are, the more events are gathered for each while others are woken.
 func (h *Hub) pulse() {
 	h.ringMu.Lock()
-	h.pending = false
-	h.pulsed = time.Now()
-	old := h.advanceLocked()
+	h.pulsed, h.rest = time.Now(), 0
+	var old *moment
+	if c := h.behindLocked(); c != nil {
+		h.rest = time.Duration(c.size) * turn
+		old = h.advanceLocked(c)
+		h.next++
+	}
+	if h.pending = h.behindLocked() != nil; h.pending {
+		h.timer.Reset(h.rest)
+	}
 	h.ringMu.Unlock()
-	close(old.over)
+	if old != nil {
+		close(old.over)
+	}
 }
 
-func (h *Hub) advanceLocked() (old *moment) {
-	return h.moment.Swap(&moment{upTo: h.ring.last, over: make(chan struct{})})
+// behindLocked finds the next cohort that there is something to tell, and leaves next there.
+func (h *Hub) behindLocked() *cohort {
+	for range h.cohorts {
+		c := h.cohorts[h.next%len(h.cohorts)]
+		if c.size > 0 && c.moment.Load().upTo != h.ring.last {
+			return c
+		}
+		h.next++
+	}
+	return nil
+}
+
+// advanceLocked lets a cohort read all that there is. The moment that is over is to be
+// closed, if there was one.
+func (h *Hub) advanceLocked(c *cohort) (old *moment) {
+	return c.moment.Swap(&moment{upTo: h.ring.last, over: make(chan struct{})})
+}
+
+// join finds a cohort for a newcomer.
+func (h *Hub) join() *cohort {
+	h.ringMu.Lock()
+	defer h.ringMu.Unlock()
+	var best *cohort
+	for _, c := range h.cohorts {
+		if c.size < cohortSize && (best == nil || c.size > best.size) {
+			best = c
+		}
+	}
+	if best == nil {
+		best = &cohort{}
+		h.cohorts = append(h.cohorts, best)
+	}
+	if best.size == 0 {
+		h.advanceLocked(best) // nobody did while nobody listened, and nobody waits
+	}
+	best.size++
+	h.audience++
+	return best
+}
+
+func (h *Hub) quit(c *cohort) {
+	h.ringMu.Lock()
+	defer h.ringMu.Unlock()
+	c.size--
+	h.audience--
 }
 
 // read returns events of the ring.
@@ -244,6 +303,7 @@ func (h *Hub) Wait() { h.wg.Wait() }
 type subscriber struct {
 	principal *authz.Principal
 	class     *class
+	cohort    *cohort
 	cancel    context.CancelCauseFunc
 	elem      *list.Element
 }
@@ -261,6 +321,7 @@ func (h *Hub) enrol(r *http.Request, f format, t types) (*subscriber, context.Co
 	seen := sightOf(h.acls, s.principal)
 	s.class = h.classLocked(classKey{f, t, seen.key()}, seen)
 	s.elem = h.members.PushBack(s)
+	s.cohort = h.join()
 	if h.members.Len() > h.opts.MaxSubscribers {
 		oldest := h.members.Front()
 		h.members.Remove(oldest)
@@ -279,20 +340,14 @@ func (h *Hub) leave(s *subscriber) {
 	defer h.mu.Unlock()
 	h.members.Remove(s.elem) // nothing happens if it was the oldest
 	h.releaseLocked(s.class)
+	h.quit(s.cohort)
 	h.countLocked()
 }
 
 // countLocked tells how many subscribers there are.
 func (h *Hub) countLocked() {
-	n := h.members.Len()
-	h.ringMu.Lock()
-	if h.audience == 0 {
-		close(h.advanceLocked().over) // nobody advanced it while nobody listened
-	}
-	h.audience = n
-	h.ringMu.Unlock()
 	if h.opts.OnSubscribers != nil {
-		h.opts.OnSubscribers(n)
+		h.opts.OnSubscribers(h.members.Len())
 	}
 }
 

@@ -195,7 +195,7 @@ func (h *Hub) stream(ctx context.Context, s *subscriber, c *conn, first *opening
 	defer timer.Stop()
 	var bufs [][]byte
 	for {
-		m := h.moment.Load()
+		m := s.cohort.moment.Load()
 		var err error
 		if bufs, cursor, err = s.class.next(cursor, m.upTo, bufs[:0]); err != nil {
 			return err

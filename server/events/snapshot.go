@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"clusterd/internal/authz"
+	"clusterd/internal/httpapi"
 	"clusterd/server/core"
 	"clusterd/server/render"
 )
@@ -138,6 +139,9 @@ func (s *snapshots) run(key snapshotKey, k *snapshotKind, viewer *authz.Viewer) 
 func (s *snapshots) render(f render.Format, viewer *authz.Viewer) (*snapshot, error) {
 	v, err := s.hub.opts.View(s.hub.ctx)
 	if err != nil {
+		if _, ok := errors.AsType[*httpapi.Error](err); !ok {
+			err = unavailable(err)
+		}
 		return nil, err
 	}
 	body, err := s.hub.opts.State(f, v, viewer)
