@@ -29,6 +29,7 @@ type world struct {
 	inputs     []recordedInput
 	masters    int
 	checks     int
+	automatic  bool // maintenance
 	hosts      int
 	operated   []RequestID // operators' calls to the present master
 }
@@ -116,6 +117,7 @@ func cloneInput(in Input) Input {
 func (w *world) failover(t failer) {
 	w.masters++
 	cfg := testConfig()
+	cfg.AutomaticMaintenance = w.automatic
 	cfg.MasterInfo.Id = new(fmt.Sprintf("M%d", w.masters))
 	w.start(t, cfg, w.h.recovered())
 	for _, a := range w.agents {
@@ -750,6 +752,9 @@ func (w *world) agentEvent(t *rapid.T) {
 func TestRandomHistories(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t)
+		if w.automatic = rapid.Bool().Draw(t, "automatic maintenance"); w.automatic {
+			w.failover(t)
+		}
 		w.addAgent(t)
 		w.addFramework(t)
 		t.Repeat(map[string]func(*rapid.T){

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -121,7 +122,7 @@ func (w *world) operateMachines(t *rapid.T) {
 			w.operate(scheduleCall())
 			return
 		}
-		w.operate(scheduleCall(windowJSON(rapid.IntRange(1, 2).Draw(t, "start"), some...)))
+		w.operate(scheduleCall(w.window(t, some...)))
 	case 2:
 		w.operate(scheduleCall())
 	case 3:
@@ -131,6 +132,16 @@ func (w *world) operateMachines(t *rapid.T) {
 		choose(in(mesos.MachineInfo_DOWN))
 		w.operate(machinesCall("STOP_MAINTENANCE", some...))
 	}
+}
+
+func (w *world) window(t *rapid.T, machines ...string) string {
+	if !w.automatic {
+		return windowJSON(rapid.IntRange(1, 2).Draw(t, "start"), machines...)
+	}
+	seconds := func(what string, from ...int) time.Duration {
+		return time.Duration(rapid.SampledFrom(from).Draw(t, what)) * time.Second
+	}
+	return w.h.window(seconds("start", -20, 0, 5, 60), seconds("duration", -1, 10, 30, 200), machines...)
 }
 
 func (w *world) operateAgent(t *rapid.T, a *fakeAgent) {
@@ -223,6 +234,11 @@ func (c *Core) auditOperators() error {
 		if c.busy[id] == settled {
 			fail("something waits for agent %s, with which nothing happens", id)
 		}
+	}
+	wake, armed := c.timers.next()
+	if down, up := c.dueMachines(); c.cfg.AutomaticMaintenance && len(c.turns[maintenanceKey]) == 0 && len(down)+len(up) > 0 &&
+		!(armed && !wake.After(c.now)) { // a new master that has not had its first Tick
+		fail("machines %v should be down and %v up by now", down, up)
 	}
 	for id := range c.cancelling {
 		if len(c.queued[id]) == 0 {

@@ -9,18 +9,18 @@ import (
 type timerKind int
 
 const (
-	heartbeatTimer  timerKind = iota // of the stream id
-	failoverTimer                    // of the framework id, generation gen
-	offerTimer                       // of the offer or inverse offer id
-	pingTimer                        // of the agent id, generation gen
-	reregisterTimer                  // of the agent id, generation gen
-	limiterTimer                     // of the limiter gen: it permits the next now
-	graceTimer                       // of the agent id, generation gen
-	recoveryTimer                    // recovered agents had their time
-	recoveredTimer                   // of the recovered agent id, generation gen
-	gcTimer                          // of the registry
-	patienceTimer                    // the allocator has waited for agents long enough
-	maintenanceTimer                 // of the schedule, generation gen
+	heartbeatTimer   timerKind = iota // of the stream id
+	failoverTimer                     // of the framework id, generation gen
+	offerTimer                        // of the offer or inverse offer id
+	pingTimer                         // of the agent id, generation gen
+	reregisterTimer                   // of the agent id, generation gen
+	limiterTimer                      // of the limiter gen: it permits the next now
+	graceTimer                        // of the agent id, generation gen
+	recoveryTimer                     // recovered agents had their time
+	recoveredTimer                    // of the recovered agent id, generation gen
+	gcTimer                           // of the registry
+	patienceTimer                     // the allocator has waited for agents long enough
+	maintenanceTimer                  // of the schedule, generation gen
 )
 
 // timer is a deadline. There is no way to cancel one: whoever set it looks, when
