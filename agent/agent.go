@@ -37,7 +37,9 @@ import (
 	"clusterd/agent/hostinfo"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authz"
+	"clusterd/internal/diskcheck"
 	"clusterd/internal/files"
+	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 	"clusterd/internal/metrics"
 	"clusterd/internal/version"
@@ -85,6 +87,8 @@ type Agent struct {
 	discovery
 
 	policy atomic.Pointer[authz.ACLs] // who may do what
+	health health
+	debug  httpapi.Debug
 
 	measured lastMeasured
 	pending  pendingOperations
@@ -102,6 +106,7 @@ type Agent struct {
 	// Owned by the goroutine that feeds the core.
 	containers map[string]*containerState
 	launches   chan struct{} // a slot for each container that is being launched
+	timings    timings
 
 	mu       sync.Mutex // guards what follows
 	requests map[core.RequestID]chan reply
@@ -143,6 +148,8 @@ func New(opts Options) (*Agent, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.registerMetrics()
+	a.timings = newTimings(a.metrics)
+	a.health.disk = diskcheck.NewDisk(a.opts.WorkDir)
 	a.policy.Store(opts.ACLs)
 	a.server, a.socketServer = a.newServers()
 	return a, nil
@@ -196,9 +203,7 @@ func (a *Agent) open() error {
 	if err := a.openContainerizer(rebooted); err != nil {
 		return err
 	}
-	if err := a.openFiles(); err != nil {
-		return err
-	}
+	a.files = files.New()
 	a.fetch = a.newFetcher()
 	a.gc = newCollector(a)
 	a.boot = bootID
@@ -333,6 +338,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	a.recovered.Store(true)
 	a.metrics.Gauge("slave/recovery_time_secs").Set(time.Since(a.started).Seconds())
 	a.wg.Go(a.gc.run)
+	a.wg.Go(a.watchHealth)
 	if a.finder != nil {
 		a.wg.Go(a.watchLeader)
 	}
@@ -410,6 +416,7 @@ func (a *Agent) Stop(ctx context.Context) error {
 
 func (a *Agent) stop(ctx context.Context) error {
 	a.end(nil)
+	a.debug.Close()
 	a.mu.Lock()
 	links := a.links
 	a.links = map[core.LinkID]*link.AgentConn{}

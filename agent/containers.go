@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"clusterd/agent/core"
 	"clusterd/agent/fetcher"
@@ -78,7 +79,11 @@ func (a *Agent) launch(e core.LaunchContainer) {
 	a.chain(e.ContainerID, func() {
 		defer cancel()
 		defer a.pending.add("launch", e.ContainerID)()
+		began := time.Now()
 		status, err := a.launchNow(ctx, &e)
+		if err == nil {
+			a.timings.containers.Observe(time.Since(began))
+		}
 		if a.ctx.Err() != nil {
 			return // the next run takes it up
 		}

@@ -7,7 +7,6 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authz"
-	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 )
 
@@ -15,13 +14,10 @@ import (
 // src/slave/constants.hpp).
 const logPath = "/slave/log"
 
-// openFiles attaches the agent's log, if it writes one; sandboxes follow as they are made.
-func (a *Agent) openFiles() error {
-	a.files = files.New()
-	if a.opts.LogFile == "" {
-		return nil
-	}
-	return a.files.AttachAuthorized(a.opts.LogFile, logPath, func(p *authz.Principal) bool {
+// SetLogFile shows a file as this agent's log; it may be called again when the log goes to
+// another one.
+func (a *Agent) SetLogFile(path string) error {
+	return a.files.AttachAuthorized(path, logPath, func(p *authz.Principal) bool {
 		return a.policy.Load().Approver(p, authz.AccessMesosLogs).Allows("")
 	})
 }

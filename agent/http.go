@@ -45,7 +45,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	if a.opts.Verbosity == nil {
 		a.opts.Verbosity = httpapi.NewVerbosity(0)
 	}
-	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
+	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Health: a.checkHealth, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
 	rt.OnAudit = a.opts.OnAudit
 	a.files.Register(rt, authn.AgentReadonly)
 	rt.Handle("/api/v1/executor", httpapi.In(authn.AgentExecutor), a.executorAPI)
@@ -57,10 +57,18 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	rt.Handle("/api/v1/resource_provider", httpapi.In(authn.AgentResourceProvider), func(http.ResponseWriter, *http.Request) error {
 		return httpapi.Errorf(http.StatusNotImplemented, "Resource providers are not supported by this agent yet")
 	})
+	a.debug.Realm = authn.AgentReadwrite
+	a.debug.Register(rt)
+	rt.Measure(a.metrics)
+	for _, path := range rt.Disable(a.opts.Disabled...) {
+		a.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
+	}
+	conns := httpapi.NewConns(a.opts.MaxConnections, a.log)
 	serve := func(rt *httpapi.Router) *http.Server {
 		return &http.Server{
 			Handler:           rt,
-			ReadHeaderTimeout: 30 * time.Second,
+			ReadHeaderTimeout: a.opts.ReadHeaderTimeout,
+			ConnState:         conns.Watch,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
 			ErrorLog:          log.New(httpLog{a.log}, "", 0),

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 
 	"clusterd/agent/core"
 	"clusterd/internal/link"
@@ -20,7 +19,9 @@ func (a *Agent) connect() {
 	}
 	ctx, cancel := a.beginSearch()
 	defer cancel()
-	conn, err := link.Dial(ctx, a.urls(addrs), link.DialOptions{Header: a.opts.Credential.Header(), TLS: a.opts.TLS.Client()})
+	conn, err := link.Dial(ctx, addrs, link.DialOptions{
+		Header: a.opts.Credential.Header(), TLS: a.opts.TLS.Client(), Downgrade: a.opts.TLS.Downgrade(),
+	})
 	if err != nil {
 		a.post(core.LinkDown{Reason: err.Error(), Refused: notLetIn(err)})
 		return
@@ -48,25 +49,6 @@ func (a *Agent) connect() {
 		}
 		a.post(core.MasterMessage{Link: id, Message: m})
 	}
-}
-
-// urls are the addresses with the scheme to use, unless they name one.
-func (a *Agent) urls(addrs []string) []string {
-	if a.opts.TLS == nil {
-		return addrs
-	}
-	var out []string
-	for _, addr := range addrs {
-		if strings.Contains(addr, "://") {
-			out = append(out, addr)
-			continue
-		}
-		out = append(out, "https://"+addr)
-		if a.opts.TLS.Downgrade() {
-			out = append(out, "http://"+addr)
-		}
-	}
-	return out
 }
 
 // notLetIn says whether a master was found that asks for another credential, or does not

@@ -46,7 +46,7 @@ func (a *Agent) loop() {
 			a.answerViews(ch)
 			continue
 		case in := <-a.inputs:
-			effects = append(effects, a.core.Handle(time.Now(), in)...)
+			effects = append(effects, a.feed(in)...)
 		case <-timer.C:
 			effects = append(effects, a.core.Handle(time.Now(), core.Tick{})...)
 		}
@@ -54,7 +54,7 @@ func (a *Agent) loop() {
 		for range maxBatch {
 			select {
 			case in := <-a.inputs:
-				effects = append(effects, a.core.Handle(time.Now(), in)...)
+				effects = append(effects, a.feed(in)...)
 			default:
 				break batch
 			}
@@ -64,6 +64,13 @@ func (a *Agent) loop() {
 		}
 		clear(effects)
 	}
+}
+
+// feed hands the core an input.
+func (a *Agent) feed(in core.Input) []core.Effect {
+	now := time.Now()
+	a.timings.fed(in, now)
+	return a.core.Handle(now, in)
 }
 
 // answerViews takes one view for all who ask now.
@@ -98,7 +105,10 @@ func (a *Agent) perform(effects []core.Effect) bool {
 		}
 	}
 	if len(records) > 0 {
-		if err := a.store.Write(records); err != nil {
+		began := time.Now()
+		err := a.store.Write(records)
+		a.timings.commits.Observe(time.Since(began))
+		if err != nil {
 			// Nothing of this batch was told to anybody. The executors keep what was
 			// not acknowledged and report it to the next run.
 			a.log.Error().Err(err).Msg("the checkpoint cannot be written: the agent stops, its executors go on")
@@ -143,6 +153,7 @@ func (a *Agent) do(e core.Effect) {
 	case core.LearnMasters:
 		a.learnMasters(e)
 	case core.SendMaster:
+		a.timings.sent(e)
 		a.sendMaster(e)
 	case core.CloseLink:
 		a.closeLink(e)

@@ -102,7 +102,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 	switch c.GetType() {
 	case agentv1.Call_GET_HEALTH:
 		res.Type = agentv1.Response_GET_HEALTH.Enum()
-		res.GetHealth = &agentv1.Response_GetHealth{Healthy: new(true)}
+		res.GetHealth = &agentv1.Response_GetHealth{Healthy: new(a.healthy())}
 	case agentv1.Call_GET_VERSION:
 		res.Type = agentv1.Response_GET_VERSION.Enum()
 		res.GetVersion = &agentv1.Response_GetVersion{VersionInfo: version.Info()}

@@ -114,8 +114,14 @@ type Options struct {
 	// ExecutorTokens makes and checks the tokens of executors (--jwt_secret_key); nil: none.
 	ExecutorTokens *authn.ExecutorTokens
 
-	// LogFile, if set, is shown to those who may see it as /slave/log.
-	LogFile string
+	// Disabled (--firewall_rules) are paths that answer 403.
+	Disabled []string
+	// MaxConnections (--max_connections) of HTTP clients; zero: half of the files that this
+	// process may open.
+	MaxConnections int
+	// ReadHeaderTimeout (--read_header_timeout) is how long a client may take to say what it
+	// wants; zero: for ever.
+	ReadHeaderTimeout time.Duration
 	// OnAudit, if set, is told of every request that was to change something.
 	OnAudit func(r *http.Request, a httpapi.Audited)
 
@@ -153,6 +159,8 @@ func DefaultOptions() Options {
 		MaxCompletedExecutors:         150,
 
 		FetcherStallTimeout: time.Minute,
+
+		ReadHeaderTimeout: 30 * time.Second,
 
 		GCDelay:           7 * 24 * time.Hour,
 		GCDiskHeadroom:    0.1,

@@ -211,6 +211,7 @@ func (a *Agent) subscribe(w http.ResponseWriter, r *http.Request, call *executor
 	if !rep.open {
 		return answer(w, rep)
 	}
+	httpapi.Stream(r)
 	w.Header().Set("Content-Type", media.String())
 	w.WriteHeader(http.StatusOK)
 	if err := a.serveStream(w, r, s, media); err != nil && a.ctx.Err() == nil && r.Context().Err() == nil {

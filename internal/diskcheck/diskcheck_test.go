@@ -1,4 +1,4 @@
-package probe
+package diskcheck
 
 import (
 	"context"

@@ -1,10 +1,10 @@
-// Package probe finds out whether a directory can still be written to, for `/health`:
+// Package diskcheck finds out whether a directory can still be written to, for `/health`:
 // a disk that is full or has become read-only is told before something that matters
 // fails on it.
 //
 // The main type is [Disk], which is safe for concurrent use. Imported by server and
 // agent.
-package probe
+package diskcheck
 
 import (
 	"context"
