@@ -59,22 +59,20 @@ func (b *Basic) Authenticate(r *http.Request, realm Realm) (*authz.Principal, er
 }
 
 // check compares a secret. However it fails, it does the same work: where there is
-// one hash among the credentials, each failure costs a hash.
+// one hash among the credentials, each failure costs one, so that the time tells
+// nobody which principals there are.
 func (b *Basic) check(principal string, password []byte) (bool, error) {
 	c := b.credentials()
 	s, known := c.secrets[principal]
-	if !known {
-		s = c.decoy
+	if s.hash != nil {
+		return b.hashes.same(principal, password, s.hash)
 	}
-	if s.hash == nil {
-		if s.is(password) && known {
-			return true, nil
-		}
-		if s.hash = c.decoy.hash; s.hash == nil {
-			return false, nil
-		}
-		known = false
+	if s.is(password) && known {
+		return true, nil
 	}
-	same, err := b.hashes.same(principal, password, s.hash)
-	return same && known, err
+	if c.decoy == nil {
+		return false, nil
+	}
+	_, err := b.hashes.same(principal, password, c.decoy)
+	return false, err
 }

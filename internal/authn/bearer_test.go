@@ -16,6 +16,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -179,37 +180,27 @@ type keyPair struct {
 	pem     string
 }
 
-func pairs(t testing.TB) map[string]keyPair {
-	t.Helper()
-	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+// pairs are the same for all tests, because RSA takes its time.
+var pairs = sync.OnceValue(func() map[string]keyPair {
+	rsaKey := must(rsa.GenerateKey(rand.Reader, 2048))
+	ec := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	_, ed, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	out := map[string]keyPair{}
 	for name, p := range map[string]keyPair{
 		"RSA": {private: rsaKey, method: jwt.SigningMethodRS256}, "PSS": {private: rsaKey, method: jwt.SigningMethodPS256},
 		"ECDSA": {private: ec, method: jwt.SigningMethodES256}, "Ed25519": {private: ed, method: jwt.SigningMethodEdDSA},
 	} {
-		p.pem = publicPEM(t, p.private)
+		p.pem = publicPEM(p.private)
 		out[name] = p
 	}
 	return out
-}
+})
 
-func publicPEM(t testing.TB, key crypto.Signer) string {
-	t.Helper()
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+func publicPEM(key crypto.Signer) string {
+	der := must(x509.MarshalPKIXPublicKey(key.Public()))
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 }
 
@@ -224,7 +215,7 @@ func users(t testing.TB, keys string, s UserTokens) Authenticator {
 }
 
 func TestUserTokens(t *testing.T) {
-	all := pairs(t)
+	all := pairs()
 	for name, p := range all {
 		t.Run(name, func(t *testing.T) {
 			a := users(t, p.pem, UserTokens{})
@@ -307,7 +298,7 @@ func TestClaimsOfUserTokens(t *testing.T) {
 }
 
 func TestUserKeys(t *testing.T) {
-	all := pairs(t)
+	all := pairs()
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {
 		t.Skipf("no weak RSA keys here: %v", err)
@@ -332,8 +323,8 @@ func TestUserKeys(t *testing.T) {
 		{"short secret", "hunter2\n", 0, "HMAC secret of 7 bytes"},
 		{"private key", private, 0, "a private key"},
 		{"public and private key", all["ECDSA"].pem + private, 0, "a private key"},
-		{"weak RSA", publicPEM(t, weak), 0, "1024 bits"},
-		{"odd curve", publicPEM(t, p224), 0, "curve P-224"},
+		{"weak RSA", publicPEM(weak), 0, "1024 bits"},
+		{"odd curve", publicPEM(p224), 0, "curve P-224"},
 		{"DER", string(der), 0, "DER"},
 		{"DER, PKCS 1", string(x509.MarshalPKCS1PublicKey(all["RSA"].private.Public().(*rsa.PublicKey))), 0, "DER"},
 		{"set of keys", `{"keys":[{"kty":"RSA","n":"0000000000000000000000000000000000"}]}`, 0, "JSON"},
@@ -376,6 +367,10 @@ func TestTokensOfSeveralOrigins(t *testing.T) {
 	}
 	if got, want := ask(t, both, request(t, "Bearer "+user(-time.Hour))), invalid("Invalid JWT: Token has expired"); got.Challenge != want {
 		t.Errorf("expired: got %q, want %q", got.Challenge, want)
+	}
+	reversed := &Bearer{verifiers: []verifier{tokens, both.verifiers[0]}}
+	if got, want := ask(t, reversed, request(t, "Bearer "+user(-time.Hour))), invalid("Invalid JWT: Token has expired"); got.Challenge != want {
+		t.Errorf("expired, asked last: got %q, want %q", got.Challenge, want)
 	}
 	// Neither takes the other's.
 	if got := ask(t, tokens.Authenticator(), request(t, "Bearer "+user(time.Hour))); got.Kind != Rejected {

@@ -159,7 +159,7 @@ func TestConfigThatMakesNoSense(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	open := file(t, "open", `{"principal":"ops","secret":"s"}`)
-	public := file(t, "public", pairs(t)["ECDSA"].pem)
+	public := file(t, "public", pairs()["ECDSA"].pem)
 	for _, path := range []string{open, public} {
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ func TestWarnings(t *testing.T) {
 // TestUserKeysAreReplaced has keys replaced in the file: both count while both are
 // there.
 func TestUserKeysAreReplaced(t *testing.T) {
-	all := pairs(t)
+	all := pairs()
 	a, b := all["RSA"], all["Ed25519"]
 	path := file(t, "keys", a.pem)
 	set, err := New(Config{Realms: map[Realm][]string{MasterReadonly: {NameJWT}}, User: UserTokens{KeyFile: path}})

@@ -55,9 +55,9 @@ func (c Credential) Format(f fmt.State, _ rune) {
 // secret in clear.
 type Credentials struct {
 	secrets map[string]secret
-	// decoy is what a principal is compared with that is not there, so that it takes
-	// as long to refuse as one that is.
-	decoy secret
+	// decoy is a hash of nothing, nil if no secret is a hash. Who has no hash is
+	// compared with it, so that to refuse takes as long.
+	decoy []byte
 }
 
 // secret is what a principal must know: the digest of a plain secret, or a bcrypt
@@ -94,7 +94,6 @@ func ParseCredentials(data []byte) (*Credentials, error) {
 		return nil, err
 	}
 	c := &Credentials{secrets: make(map[string]secret, len(list))}
-	_, _ = rand.Read(c.decoy.digest[:])
 	cost := 0
 	for _, one := range list {
 		if _, twice := c.secrets[one.Principal]; twice {
@@ -114,7 +113,7 @@ func ParseCredentials(data []byte) (*Credentials, error) {
 		c.secrets[one.Principal] = s
 	}
 	if cost > 0 {
-		c.decoy.hash = decoyHash(cost)
+		c.decoy = decoyHash(cost)
 	}
 	return c, nil
 }

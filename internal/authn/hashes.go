@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-	"golang.org/x/sync/singleflight"
 )
 
 // errBusy says that too many secrets are being compared with hashes.
@@ -35,11 +34,10 @@ const (
 // that only this process has: it shows nothing, and a hash that is replaced is
 // forgotten with it.
 type hashes struct {
-	key     [sha256.Size]byte
-	turns   chan struct{} // size: how many are compared at once
-	wait    time.Duration
-	flights singleflight.Group
-	runs    atomic.Int64
+	key   [sha256.Size]byte
+	turns chan struct{} // size: how many are compared at once
+	wait  time.Duration
+	runs  atomic.Int64 // how many were compared
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -64,34 +62,29 @@ func (h *hashes) same(principal string, password, hash []byte) (bool, error) {
 	if same, known := h.remembered(sum); known {
 		return same, nil
 	}
-	// Clients that show the same secret, as all agents may, wait for one comparison.
-	v, err, _ := h.flights.Do(string(sum[:]), func() (any, error) {
-		if same, known := h.remembered(sum); known {
-			return same, nil
-		}
-		turn := time.NewTimer(h.wait)
-		defer turn.Stop()
-		select {
-		case h.turns <- struct{}{}:
-		case <-turn.C:
-			return false, errBusy
-		}
-		defer func() { <-h.turns }()
-		h.runs.Add(1)
-		same := bcrypt.CompareHashAndPassword(hash, password) == nil
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if same {
-			h.good.add(sum)
-		} else {
-			h.bad.add(sum)
-		}
-		return same, nil
-	})
-	if err != nil {
-		return false, err
+	turn := time.NewTimer(h.wait)
+	defer turn.Stop()
+	select {
+	case h.turns <- struct{}{}:
+	case <-turn.C:
+		return false, errBusy
 	}
-	return v.(bool), nil
+	defer func() { <-h.turns }()
+	// Of clients that show the same secret, as all agents may, one has it compared
+	// while the others wait for their turn.
+	if same, known := h.remembered(sum); known {
+		return same, nil
+	}
+	h.runs.Add(1)
+	same := bcrypt.CompareHashAndPassword(hash, password) == nil
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if same {
+		h.good.add(sum)
+	} else {
+		h.bad.add(sum)
+	}
+	return same, nil
 }
 
 func (h *hashes) remembered(sum [sha256.Size]byte) (same, known bool) {

@@ -3,6 +3,7 @@ package authn
 import (
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
@@ -152,7 +153,7 @@ func (p *provider) token(t *testing.T, k keyPair, kid string, change func(jwt.Ma
 }
 
 func TestOIDC(t *testing.T) {
-	p, all := newProvider(t), pairs(t)
+	p, all := newProvider(t), pairs()
 	p.keys["r"], p.keys["e"] = all["RSA"].private.Public(), all["ECDSA"].private.Public()
 	c := p.client(t, OIDC{})
 	if n := p.times("/keys") + p.times("/.well-known/openid-configuration"); n != 0 {
@@ -187,8 +188,8 @@ func TestOIDC(t *testing.T) {
 		{"no issuer", p.token(t, r, "r", with("iss", nil)), Rejected, "another issuer"},
 		{"nobody", p.token(t, r, "r", with("sub", "")), Rejected, "does not name a principal"},
 		{"key of another", p.token(t, all["ECDSA"], "r", nil), Rejected, "signature does not match"},
-		{"unknown key", p.token(t, pairs(t)["RSA"], "r", nil), Rejected, "signature does not match"},
-		{"HMAC with the public key", tokenOf(t, jwt.SigningMethodHS256, []byte(publicPEM(t, r.private)), good, "r"), Rejected, "not permitted"},
+		{"unknown key", tokenOf(t, r.method, must(rsa.GenerateKey(rand.Reader, 2048)), good, "r"), Rejected, "signature does not match"},
+		{"HMAC with the public key", tokenOf(t, jwt.SigningMethodHS256, []byte(publicPEM(r.private)), good, "r"), Rejected, "not permitted"},
 		{"HMAC with the modulus", tokenOf(t, jwt.SigningMethodHS256, public.N.Bytes(), good, "r"), Rejected, "not permitted"},
 		{"not signed", tokenOf(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good, ""), Rejected, "not permitted"},
 		{"no token", "abc", Malformed, "malformed"},
@@ -212,7 +213,7 @@ func TestOIDC(t *testing.T) {
 }
 
 func TestOIDCKeysRotate(t *testing.T) {
-	p, old, young := newProvider(t), pairs(t)["RSA"], pairs(t)["ECDSA"]
+	p, old, young := newProvider(t), pairs()["RSA"], pairs()["ECDSA"]
 	p.keys["old"] = old.private.Public()
 	c := p.client(t, OIDC{})
 	check := func(when string, want Kind, token string) {
@@ -230,7 +231,7 @@ func TestOIDCKeysRotate(t *testing.T) {
 	check("old key beside the new one", "", first)
 	n := p.times("/keys")
 	for range 100 {
-		check("unknown key", Rejected, p.token(t, pairsOnce(t), "made up", nil))
+		check("unknown key", Rejected, p.token(t, pairs()["ECDSA"], "made up", nil))
 	}
 	if got := p.times("/keys"); got != n {
 		t.Errorf("100 tokens with an unknown key had the provider asked %d times", got-n)
@@ -241,16 +242,6 @@ func TestOIDCKeysRotate(t *testing.T) {
 	check("the key that stays", "", second)
 }
 
-var pairsOnce = func() func(t *testing.T) keyPair {
-	var once sync.Once
-	var k keyPair
-	return func(t *testing.T) keyPair {
-		t.Helper()
-		once.Do(func() { k = pairs(t)["ECDSA"] })
-		return k
-	}
-}()
-
 func TestOIDCProviderDown(t *testing.T) {
 	down := map[string]func(http.ResponseWriter){
 		"error":   func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) },
@@ -259,13 +250,17 @@ func TestOIDCProviderDown(t *testing.T) {
 			w.Header().Set("Location", "https://127.0.0.1:1/")
 			w.WriteHeader(http.StatusFound)
 		},
-		"too long": func(w http.ResponseWriter) { _, _ = w.Write([]byte(strings.Repeat(" ", maxDocument) + "{}")) },
+		"too long": func(w http.ResponseWriter) { _, _ = w.Write([]byte("{}" + strings.Repeat(" ", maxDocument))) },
+		"error in JSON": func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"error":"x"}`))
+		},
 		"hangs up": func(http.ResponseWriter) { panic(http.ErrAbortHandler) },
 	}
 	unavailable := answer{Status: http.StatusServiceUnavailable, Kind: Unavailable}
 	for name, how := range down {
 		t.Run(name, func(t *testing.T) {
-			p, k := newProvider(t), pairsOnce(t)
+			p, k := newProvider(t), pairs()["ECDSA"]
 			p.keys["k"] = k.private.Public()
 			p.broken = how
 			c := p.client(t, OIDC{})
@@ -297,7 +292,7 @@ func TestOIDCProviderDown(t *testing.T) {
 		})
 	}
 	t.Run("not there", func(t *testing.T) {
-		p, k := newProvider(t), pairsOnce(t)
+		p, k := newProvider(t), pairs()["ECDSA"]
 		c := p.client(t, OIDC{})
 		p.Close()
 		if diff := cmp.Diff(unavailable, c.ask(t, p.token(t, k, "k", nil))); diff != "" {
@@ -305,7 +300,7 @@ func TestOIDCProviderDown(t *testing.T) {
 		}
 	})
 	t.Run("hangs", func(t *testing.T) {
-		p, k := newProvider(t), pairsOnce(t)
+		p, k := newProvider(t), pairs()["ECDSA"]
 		c := p.client(t, OIDC{})
 		release := make(chan struct{})
 		p.broken = func(http.ResponseWriter) { <-release }
@@ -325,7 +320,7 @@ func TestOIDCProviderDown(t *testing.T) {
 }
 
 func TestOIDCSettings(t *testing.T) {
-	p, k := newProvider(t), pairsOnce(t)
+	p, k := newProvider(t), pairs()["ECDSA"]
 	p.keys["k"] = k.private.Public()
 	t.Run("calls itself otherwise", func(t *testing.T) {
 		p.change(func() { p.issuer = p.URL + "/x" })
@@ -334,14 +329,26 @@ func TestOIDCSettings(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 	})
+	t.Run("calls itself otherwise of late", func(t *testing.T) {
+		c, token := p.client(t, OIDC{}), p.token(t, k, "k", nil)
+		for _, issuer := range []string{p.URL, p.URL + "/x"} {
+			p.change(func() { p.issuer = issuer })
+			if got := c.ask(t, token); got.Principal == nil {
+				t.Errorf("as %s: got %+v", issuer, got)
+			}
+			c.pass(oidcFresh)
+		}
+		p.change(func() { p.issuer = p.URL })
+	})
 	t.Run("keys in clear", func(t *testing.T) {
+		asked := p.times("/keys")
 		p.change(func() { p.jwks = "http" + strings.TrimPrefix(p.URL, "https") + "/keys" })
 		defer p.change(func() { p.jwks = p.URL + "/keys" })
 		if got := p.client(t, OIDC{}).ask(t, p.token(t, k, "k", nil)); got.Kind != Unavailable {
 			t.Errorf("got %+v", got)
 		}
-		if n := p.times("/keys"); n != 0 {
-			t.Errorf("keys were asked for %d times", n)
+		if n := p.times("/keys"); n != asked {
+			t.Errorf("keys were asked for %d times", n-asked)
 		}
 	})
 	t.Run("authority is another", func(t *testing.T) {
@@ -387,5 +394,16 @@ func TestDocumentsAreFew(t *testing.T) {
 	}
 	if len(d.all) > maxDocuments {
 		t.Errorf("remembers %d documents", len(d.all))
+	}
+	r := request(t, "")
+	for _, u := range []string{"http://h/x", "file:///etc/passwd"} {
+		r.URL = must(url.Parse(u))
+		res, err := d.RoundTrip(r)
+		if !errors.Is(err, errNotHTTPS) {
+			t.Errorf("%s: got %v", u, err)
+		}
+		if res != nil {
+			_ = res.Body.Close()
+		}
 	}
 }
