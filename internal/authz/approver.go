@@ -16,8 +16,10 @@ type Approver struct{ v *verdicts }
 type verdicts struct {
 	exact map[string]bool // by object
 	below map[string]bool // by prefix, slash at the end, for roles below another
-	rest  bool            // for all other objects, and when it is asked without one
-	none  bool            // for no objects at all: what holds where no rule matches
+	// shortest and longest are lengths of these prefixes.
+	shortest, longest int
+	rest              bool // for all other objects, and when it is asked without one
+	none              bool // for no objects at all: what holds where no rule matches
 	// digest tells contents apart.
 	digest [sha256.Size]byte
 }
@@ -48,7 +50,7 @@ func newVerdicts(role, permissive bool, rules []rule, matching []int) *verdicts 
 func (v *verdicts) add(role bool, objects []string, allow bool) {
 	for _, object := range objects {
 		if prefix, ok := strings.CutSuffix(object, "%"); ok && role && strings.HasSuffix(prefix, "/") {
-			if _, hidden := v.longest(strings.TrimSuffix(prefix, "/"), v.below); !hidden {
+			if _, hidden := nearest(strings.TrimSuffix(prefix, "/"), v.below); !hidden {
 				if _, is := v.below[prefix]; !is {
 					v.below[prefix] = allow
 				}
@@ -58,14 +60,14 @@ func (v *verdicts) add(role bool, objects []string, allow bool) {
 		if _, is := v.exact[object]; is {
 			continue
 		}
-		if _, hidden := v.longest(object, v.below); !hidden {
+		if _, hidden := nearest(object, v.below); !hidden {
 			v.exact[object] = allow
 		}
 	}
 }
 
-// longest returns what the longest of the prefixes says that an object begins with.
-func (v *verdicts) longest(object string, prefixes map[string]bool) (allow, ok bool) {
+// nearest returns what the longest of some prefixes says that an object begins with.
+func nearest(object string, prefixes map[string]bool) (allow, ok bool) {
 	for i := strings.LastIndexByte(object, '/'); i >= 0; i = strings.LastIndexByte(object[:i], '/') {
 		if allow, ok = prefixes[object[:i+1]]; ok {
 			return allow, true
@@ -83,7 +85,7 @@ func (v *verdicts) reduce() {
 	slices.SortFunc(prefixes, func(a, b string) int { return len(a) - len(b) })
 	kept := make(map[string]bool)
 	without := func(object string) bool {
-		if allow, ok := v.longest(object, kept); ok {
+		if allow, ok := nearest(object, kept); ok {
 			return allow
 		}
 		return v.rest
@@ -94,6 +96,12 @@ func (v *verdicts) reduce() {
 		}
 	}
 	v.below = kept
+	for p := range kept {
+		v.longest = max(v.longest, len(p))
+		if v.shortest == 0 || len(p) < v.shortest {
+			v.shortest = len(p)
+		}
+	}
 	for object, allow := range v.exact {
 		if allow == without(object) {
 			delete(v.exact, object)
@@ -138,9 +146,13 @@ func (a Approver) Allows(object string) bool {
 			return allow
 		}
 	}
-	if len(v.below) > 0 {
-		if allow, ok := v.longest(object, v.below); ok {
-			return allow
+	if v.longest > 0 {
+		// As nearest does, but only where a prefix can end.
+		head := object[:min(len(object), v.longest)]
+		for i := strings.LastIndexByte(head, '/'); i+1 >= v.shortest; i = strings.LastIndexByte(head[:i], '/') {
+			if allow, ok := v.below[head[:i+1]]; ok {
+				return allow
+			}
 		}
 	}
 	return v.rest

@@ -97,7 +97,7 @@ func (p *parser) file(root *node) {
 		case renamed[key] != "":
 			p.problem("", "%q was renamed: write %q", key, renamed[key])
 		default:
-			p.problem("", "unknown key %q: did you mean %q?", key, nearest(key, known))
+			p.problem("", "unknown key %q: did you mean %q?", key, closest(key, known))
 		}
 	})
 }
@@ -225,9 +225,9 @@ func known(set map[string]bool) string {
 	return strings.Join(keys, ", ")
 }
 
-// nearest returns the known word that is the fewest edits away from a misspelt one; of
+// closest returns the known word that is the fewest edits away from a misspelt one; of
 // several the first.
-func nearest(word string, known []string) string {
+func closest(word string, known []string) string {
 	if len(word) > 200 {
 		word = word[:200] // no need to be exact about what nobody wrote by hand
 	}
