@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -40,11 +41,11 @@ func newGuarded(t *testing.T) *guarded {
 		o.Realms = realms(t, "carol", "dave")
 		o.Resources = "cpus(secret-role):2;mem(secret-role):512;" + o.Resources
 		o.Flags = []flags.Pair{{Name: "work_dir", Value: h.work}, {Name: "log_dir", Value: "/FLAG"}}
-		o.LogFile = filepath.Join(h.work, "agent.log")
-		if err := os.WriteFile(o.LogFile, []byte("a line of the LOG"), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	})
+	logged := filepath.Join(h.work, "agent.log")
+	if err := errors.Join(os.WriteFile(logged, []byte("a line of the LOG"), 0o600), a.SetLogFile(logged)); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { h.leave(a) })
 	m.waitRegistered(1)
 	g := &guarded{t: t, a: a, m: m}
@@ -148,8 +149,8 @@ func answerTo(t *testing.T, req *http.Request) answered {
 	return answered{resp.StatusCode, resp.Header, string(b)}
 }
 
-// probe is a request that an action is asked for.
-type probe struct {
+// question is a request that an action is asked for.
+type question struct {
 	path, call string // one of both
 	// shows is in the answer of who is permitted the action, and not in that of who is not.
 	// Empty: who is not gets a 403, who is gets the status.
@@ -157,10 +158,10 @@ type probe struct {
 	status int
 }
 
-func (p probe) String() string { return p.path + p.call }
+func (p question) String() string { return p.path + p.call }
 
 // send returns whether the action was permitted, for JSON and, of calls, for protobuf.
-func (p probe) send(g *guarded, who string) bool {
+func (p question) send(g *guarded, who string) bool {
 	g.t.Helper()
 	if p.path != "" {
 		return p.read(g, g.do(who, "GET", p.path, "", ""))
@@ -172,7 +173,7 @@ func (p probe) send(g *guarded, who string) bool {
 	return j
 }
 
-func (p probe) read(g *guarded, got answered) bool {
+func (p question) read(g *guarded, got answered) bool {
 	g.t.Helper()
 	if p.shows != "" {
 		if got.status != http.StatusOK {
@@ -225,7 +226,7 @@ type permission struct {
 	action  authz.Action
 	objects string
 	also    []string
-	probes  []probe
+	probes  []question
 }
 
 func permissions(container string) []permission {
@@ -234,27 +235,27 @@ func permissions(container string) []permission {
 	launch := `{"container_id":{"value":"n","parent":{"value":"` + container + `"}},"command":{"user":"uta","value":"true"}}`
 	in := func(p string) string { return "?path=" + p }
 	sandbox, log := sandboxOf(hidden), logPath
-	readable := func(dir, file string) (out []probe) {
-		out = []probe{
+	readable := func(dir, file string) (out []question) {
+		out = []question{
 			{path: "/files/read" + in(file) + "&offset=0", status: 200},
 			{path: "/files/download" + in(file), status: 200},
 			{call: call("READ_FILE", `{"path":"`+file+`","offset":0}`), status: 200},
 		}
 		if dir != "" {
-			out = append(out, probe{path: "/files/browse" + in(dir), status: 200}, probe{call: call("LIST_FILES", `{"path":"`+dir+`"}`), status: 200})
+			out = append(out, question{path: "/files/browse" + in(dir), status: 200}, question{call: call("LIST_FILES", `{"path":"`+dir+`"}`), status: 200})
 		}
 		return out
 	}
-	reads := func(shows string, calls ...string) (out []probe) {
-		out = []probe{{path: "/state", shows: shows}, {path: "/slave(1)/state.json", shows: shows}}
+	reads := func(shows string, calls ...string) (out []question) {
+		out = []question{{path: "/state", shows: shows}, {path: "/slave(1)/state.json", shows: shows}}
 		for _, c := range calls {
-			out = append(out, probe{call: call(c, ""), shows: shows})
+			out = append(out, question{call: call(c, ""), shows: shows})
 		}
 		return out
 	}
-	endpoint := func(paths ...string) (out []probe) {
+	endpoint := func(paths ...string) (out []question) {
 		for _, p := range paths {
-			out = append(out, probe{path: p, status: 200}, probe{path: "/slave(1)" + p, status: 200})
+			out = append(out, question{path: p, status: 200}, question{path: "/slave(1)" + p, status: 200})
 		}
 		return out
 	}
@@ -265,23 +266,23 @@ func permissions(container string) []permission {
 		)},
 		{authz.ViewFrameworks, "users", nil, reads(`F-`+hidden, "GET_STATE", "GET_FRAMEWORKS")},
 		{authz.ViewExecutors, "users", []string{framework}, reads(`Command Executor (Task: T-`+hidden, "GET_STATE", "GET_EXECUTORS")},
-		{authz.ViewTasks, "users", []string{framework, all("view_executors", "users")}, []probe{
+		{authz.ViewTasks, "users", []string{framework, all("view_executors", "users")}, []question{
 			{call: call("GET_TASKS", ""), shows: "T-" + hidden},
 			{call: call("GET_TASKS", ""), shows: "done-" + hidden},
 			// The executor has the id of its task, and not its name.
 			{path: "/state", shows: "N-" + hidden},
 			{call: call("GET_STATE", ""), shows: "N-" + hidden},
 		}},
-		{authz.ViewContainers, "users", []string{all("get_endpoints", "paths")}, []probe{
+		{authz.ViewContainers, "users", []string{all("get_endpoints", "paths")}, []question{
 			{path: "/containers", shows: "F-" + hidden},
 			{path: "/containers?framework_id=F-" + hidden, shows: "F-" + hidden},
 			{path: "/monitor/statistics", shows: "F-" + hidden},
 			{call: call("GET_CONTAINERS", "{}"), shows: "F-" + hidden},
 		}},
-		{authz.ViewRoles, "roles", nil, []probe{
+		{authz.ViewRoles, "roles", nil, []question{
 			{path: "/state", shows: "secret-role"}, {call: call("GET_AGENT", ""), shows: "secret-role"},
 		}},
-		{authz.ViewFlags, "flags", nil, []probe{
+		{authz.ViewFlags, "flags", nil, []question{
 			{path: "/flags", status: 200},
 			{path: "/slave(1)/flags", status: 200},
 			{call: call("GET_FLAGS", ""), status: 200},
@@ -289,46 +290,46 @@ func permissions(container string) []permission {
 			{path: "/state", shows: `"flags"`},
 		}},
 		{authz.AccessSandboxes, "users", []string{all("get_endpoints", "paths")}, append(readable(sandbox, sandbox+"/stdout"),
-			probe{path: "/files/debug", shows: sandbox})},
+			question{path: "/files/debug", shows: sandbox})},
 		{authz.AccessMesosLogs, "logs", nil, readable("", log)},
-		{authz.SetLogLevel, "level", nil, []probe{{call: call("SET_LOGGING_LEVEL", `{"level":0,"duration":{"nanoseconds":1}}`), status: 200}}},
-		{authz.LaunchNestedContainersAsUser, "users", []string{all("launch_nested_containers_under_parent_with_user", "users")}, []probe{
+		{authz.SetLogLevel, "level", nil, []question{{call: call("SET_LOGGING_LEVEL", `{"level":0,"duration":{"nanoseconds":1}}`), status: 200}}},
+		{authz.LaunchNestedContainersAsUser, "users", []string{all("launch_nested_containers_under_parent_with_user", "users")}, []question{
 			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 501}, {call: call("LAUNCH_CONTAINER", launch), status: 501},
 		}},
-		{authz.LaunchNestedContainersUnderParentWithUser, "users", []string{all("launch_nested_containers_as_user", "users")}, []probe{
+		{authz.LaunchNestedContainersUnderParentWithUser, "users", []string{all("launch_nested_containers_as_user", "users")}, []question{
 			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 501},
 			{call: call("LAUNCH_CONTAINER", launch), status: 501},
 			{call: call("LAUNCH_CONTAINER", nested), status: 501},
 		}},
-		{authz.LaunchNestedContainerSessionsAsUser, "users", []string{all("launch_nested_container_sessions_under_parent_with_user", "users")}, []probe{
+		{authz.LaunchNestedContainerSessionsAsUser, "users", []string{all("launch_nested_container_sessions_under_parent_with_user", "users")}, []question{
 			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 501},
 		}},
-		{authz.LaunchNestedContainerSessionsUnderParentWithUser, "users", []string{all("launch_nested_container_sessions_as_user", "users")}, []probe{
+		{authz.LaunchNestedContainerSessionsUnderParentWithUser, "users", []string{all("launch_nested_container_sessions_as_user", "users")}, []question{
 			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 501},
 		}},
-		{authz.WaitNestedContainers, "users", nil, []probe{
+		{authz.WaitNestedContainers, "users", nil, []question{
 			{call: call("WAIT_NESTED_CONTAINER", nested), status: 404}, {call: call("WAIT_CONTAINER", nested), status: 404},
 		}},
-		{authz.KillNestedContainers, "users", nil, []probe{
+		{authz.KillNestedContainers, "users", nil, []question{
 			{call: call("KILL_NESTED_CONTAINER", nested), status: 501}, {call: call("KILL_CONTAINER", nested), status: 501},
 		}},
-		{authz.RemoveNestedContainers, "users", nil, []probe{
+		{authz.RemoveNestedContainers, "users", nil, []question{
 			{call: call("REMOVE_NESTED_CONTAINER", nested), status: 501}, {call: call("REMOVE_CONTAINER", nested), status: 501},
 		}},
-		{authz.AttachContainersOutput, "users", nil, []probe{{call: call("ATTACH_CONTAINER_OUTPUT", id), status: 501}}},
-		{authz.LaunchStandaloneContainers, "users", nil, []probe{{call: call("LAUNCH_CONTAINER", `{"container_id":{"value":"s"}}`), status: 501}}},
-		{authz.WaitStandaloneContainers, "users", nil, []probe{{call: call("WAIT_CONTAINER", `{"container_id":{"value":"s"}}`), status: 404}}},
-		{authz.KillStandaloneContainers, "users", nil, []probe{{call: call("KILL_CONTAINER", id), status: 501}}},
-		{authz.RemoveStandaloneContainers, "users", nil, []probe{{call: call("REMOVE_CONTAINER", id), status: 501}}},
-		{authz.ModifyResourceProviderConfigs, "resource_providers", nil, []probe{
+		{authz.AttachContainersOutput, "users", nil, []question{{call: call("ATTACH_CONTAINER_OUTPUT", id), status: 501}}},
+		{authz.LaunchStandaloneContainers, "users", nil, []question{{call: call("LAUNCH_CONTAINER", `{"container_id":{"value":"s"}}`), status: 501}}},
+		{authz.WaitStandaloneContainers, "users", nil, []question{{call: call("WAIT_CONTAINER", `{"container_id":{"value":"s"}}`), status: 404}}},
+		{authz.KillStandaloneContainers, "users", nil, []question{{call: call("KILL_CONTAINER", id), status: 501}}},
+		{authz.RemoveStandaloneContainers, "users", nil, []question{{call: call("REMOVE_CONTAINER", id), status: 501}}},
+		{authz.ModifyResourceProviderConfigs, "resource_providers", nil, []question{
 			{call: call("ADD_RESOURCE_PROVIDER_CONFIG", `{"info":{"type":"t","name":"n"}}`), status: 501},
 			{call: call("UPDATE_RESOURCE_PROVIDER_CONFIG", `{"info":{"type":"t","name":"n"}}`), status: 501},
 			{call: call("REMOVE_RESOURCE_PROVIDER_CONFIG", `{"type":"t","name":"n"}`), status: 501},
 		}},
-		{authz.MarkResourceProvidersGone, "resource_providers", nil, []probe{
+		{authz.MarkResourceProvidersGone, "resource_providers", nil, []question{
 			{call: call("MARK_RESOURCE_PROVIDER_GONE", `{"resource_provider_id":{"value":"x"}}`), status: 501},
 		}},
-		{authz.PruneImages, "images", nil, []probe{{call: call("PRUNE_IMAGES", "{}"), status: 501}}},
+		{authz.PruneImages, "images", nil, []question{{call: call("PRUNE_IMAGES", "{}"), status: 501}}},
 	}
 }
 
@@ -366,9 +367,9 @@ func TestEveryRule(t *testing.T) {
 				g.a.measured.mu.Lock()
 				g.a.measured.at = time.Time{}
 				g.a.measured.mu.Unlock()
-				for _, probe := range p.probes {
-					if got := probe.send(&g, who); got != want {
-						t.Errorf("%s: %s: permitted is %v, want %v", probe, why, got, want)
+				for _, question := range p.probes {
+					if got := question.send(&g, who); got != want {
+						t.Errorf("%s: %s: permitted is %v, want %v", question, why, got, want)
 					}
 				}
 			}
@@ -445,20 +446,20 @@ func TestNothingHiddenLeaks(t *testing.T) {
 	g.a.SetPolicy(rules(t, true, not("view_frameworks", "users", "oscar"), not("view_executors", "users", "oscar"),
 		not("view_tasks", "users", "oscar"), not("view_containers", "users", "oscar"), not("access_sandboxes", "users", "oscar"),
 		not("view_roles", "roles", "r")))
-	var asked []probe
+	var asked []question
 	for _, path := range []string{
 		"/state", "/slave(1)/state", "/state?jsonp=f", "/containers", "/monitor/statistics", "/containerizer/debug", "/files/debug",
 		"/metrics/snapshot", "/flags", "/help", "/version", "/system/stats.json", "/health", "/logging/toggle",
 		"/files/browse?path=" + sandboxOf("open"),
 	} {
-		asked = append(asked, probe{path: path})
+		asked = append(asked, question{path: path})
 	}
 	for _, c := range []string{
 		"GET_STATE", "GET_TASKS", "GET_EXECUTORS", "GET_FRAMEWORKS", "GET_AGENT", "GET_OPERATIONS", "GET_RESOURCE_PROVIDERS", "GET_FLAGS",
 	} {
-		asked = append(asked, probe{call: call(c, "")})
+		asked = append(asked, question{call: call(c, "")})
 	}
-	asked = append(asked, probe{call: call("GET_CONTAINERS", "{}")}, probe{call: call("GET_METRICS", "{}")})
+	asked = append(asked, question{call: call("GET_CONTAINERS", "{}")}, question{call: call("GET_METRICS", "{}")})
 	traces := []string{hidden, "ursula", "secret-role", g.container}
 	for _, p := range asked {
 		for _, accept := range []string{jsonType, "application/x-protobuf"} {

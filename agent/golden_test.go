@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -71,12 +72,12 @@ func TestGolden(t *testing.T) {
 	h := newMachine(t, m)
 	a := h.start(func(o *Options) {
 		o.Attributes = "rack:r1;level:3"
-		o.LogFile = filepath.Join(h.work, "log")
 		o.Flags = []flags.Pair{{Name: "work_dir", Value: h.work}, {Name: "log_dir", Value: h.work}}
-		if err := os.WriteFile(o.LogFile, []byte("hello\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
 	})
+	logged := filepath.Join(h.work, "log")
+	if err := errors.Join(os.WriteFile(logged, []byte("hello\n"), 0o600), a.SetLogFile(logged)); err != nil {
+		t.Fatal(err)
+	}
 	defer h.leave(a)
 	m.waitRegistered(1)
 	fw := framework("M-0000")
