@@ -206,10 +206,30 @@ func (c *Client) Session(ctx context.Context, u *url.URL, req proto.Message) (*S
 	}, req)
 }
 
+// Watch is Stream for what is subscribed to by GET, with a query.
+func (c *Client) Watch(ctx context.Context, u *url.URL, query url.Values) (*Stream, error) {
+	target := *u
+	target.RawQuery = query.Encode()
+	return c.begin(ctx, u, func(ctx context.Context) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
+		if err != nil {
+			return nil, err
+		}
+		return c.send(req, nil)
+	})
+}
+
 func (c *Client) stream(ctx context.Context, u *url.URL, header http.Header, req proto.Message) (*Stream, error) {
+	return c.begin(ctx, u, func(ctx context.Context) (*http.Response, error) {
+		return c.post(ctx, u, header, req)
+	})
+}
+
+// begin sends the request that is answered by a stream.
+func (c *Client) begin(ctx context.Context, u *url.URL, send func(context.Context) (*http.Response, error)) (*Stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	guard := time.AfterFunc(c.opts.CallTimeout, func() { cancel(ErrStalled) })
-	res, err := c.post(ctx, u, header, req)
+	res, err := send(ctx)
 	guard.Stop()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
@@ -236,8 +256,15 @@ func (c *Client) post(ctx context.Context, u *url.URL, header http.Header, m pro
 	if err != nil {
 		return nil, err
 	}
+	return c.send(req, header)
+}
+
+// send completes a request with what is in all of them, and sends it.
+func (c *Client) send(req *http.Request, header http.Header) (*http.Response, error) {
 	maps.Copy(req.Header, c.opts.Header)
-	req.Header.Set("Content-Type", c.opts.Format.MediaType())
+	if req.Method == http.MethodPost {
+		req.Header.Set("Content-Type", c.opts.Format.MediaType())
+	}
 	req.Header.Set("Accept", c.opts.Format.MediaType())
 	maps.Copy(req.Header, header)
 	switch {

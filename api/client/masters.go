@@ -88,6 +88,16 @@ func (m *Masters) Stream(ctx context.Context, header http.Header, req proto.Mess
 	return stream, err
 }
 
+// Watch is [Client.Watch] at the leader. Another master is tried like for Stream.
+func (m *Masters) Watch(ctx context.Context, query url.Values) (stream *Stream, err error) {
+	elsewhere := func(err error) bool { return !Permanent(err) }
+	err = m.follow(ctx, elsewhere, func(u *url.URL) error {
+		stream, err = m.client.Watch(ctx, u, query)
+		return err
+	})
+	return stream, err
+}
+
 // Failed forgets u as the leader, so that the next request asks another
 // configured address.
 func (m *Masters) Failed(u *url.URL) {

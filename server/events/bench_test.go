@@ -86,7 +86,8 @@ func fanout(b *testing.B, f format, subscribers, rate int, length time.Duration)
 		c := h.dial(b)
 		_, _ = io.WriteString(c, "POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nAccept: "+f.media.String()+"\r\n\r\n")
 		in := bufio.NewReaderSize(c, 64<<10)
-		if res, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost}); err != nil || res.StatusCode != 200 {
+		//nolint:bodyclose // chunks are read from the connection
+		if res, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost}); err != nil || res.StatusCode != http.StatusOK {
 			b.Fatal(res, err)
 		}
 		wg.Go(func() { latencies[i] = listen(in, sent, &received) })
@@ -186,6 +187,7 @@ func BenchmarkReconnect(b *testing.B) {
 			wg.Go(func() {
 				_, _ = io.WriteString(c, "POST /api/v1 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
 				in := bufio.NewReader(c)
+				//nolint:bodyclose // likewise
 				if _, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost}); err != nil {
 					b.Error(err)
 					return

@@ -39,7 +39,7 @@ func TestOneRecordInEachChunk(t *testing.T) {
 			c := h.dial(t)
 			_, _ = io.WriteString(c, request)
 			in := bufio.NewReader(c)
-			res, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost})
+			res, err := http.ReadResponse(in, &http.Request{Method: http.MethodPost}) //nolint:bodyclose // chunks are read from the connection
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,7 +51,7 @@ func TestOneRecordInEachChunk(t *testing.T) {
 				want.Set("Content-Type", "text/event-stream")
 				want.Set("X-Accel-Buffering", "no")
 			}
-			if diff := cmp.Diff(want, res.Header); diff != "" || res.StatusCode != 200 || len(res.TransferEncoding) != 1 {
+			if diff := cmp.Diff(want, res.Header); diff != "" || res.StatusCode != http.StatusOK || len(res.TransferEncoding) != 1 {
 				t.Errorf("status %d, transfer %v, headers (-want +got):\n%s", res.StatusCode, res.TransferEncoding, diff)
 			}
 			for range 500 {
@@ -116,7 +116,7 @@ func TestOtherProtocols(t *testing.T) {
 	t.Run("HTTP/1.0", func(t *testing.T) {
 		c := h.dial(t)
 		_, _ = io.WriteString(c, "GET "+Path+" HTTP/1.0\r\nAccept: application/x-protobuf\r\n\r\n")
-		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil) //nolint:bodyclose // goesOn closes it
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -408,7 +408,7 @@ func TestDemands(t *testing.T) {
 	if _, err := h.trySubscribe(t.Context(), formats["own-json"], "", "Accept", "text/html"); err == nil || !strings.Contains(err.Error(), "status 406") {
 		t.Errorf("got %v", err)
 	}
-	res, err := http.Post(h.http.URL+Path, "application/json", http.NoBody) //nolint:noctx // ends by itself
+	res, err := http.Post(h.http.URL+Path, "application/json", http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

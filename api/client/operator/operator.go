@@ -40,16 +40,22 @@ type Options struct {
 type Master struct {
 	opts    Options
 	masters *client.Masters
+	events  *client.Masters // the same, at EventsPath
 }
 
 // NewMaster returns a client of the masters at the addresses, each host:port or
 // a URL.
 func NewMaster(addresses []string, opts Options) (*Master, error) {
-	masters, err := client.NewMasters(client.New(opts.Options), addresses, Path)
+	c := client.New(opts.Options)
+	masters, err := client.NewMasters(c, addresses, Path)
 	if err != nil {
 		return nil, err
 	}
-	return &Master{opts: opts, masters: masters}, nil
+	events, err := client.NewMasters(c, addresses, EventsPath)
+	if err != nil {
+		return nil, err
+	}
+	return &Master{opts: opts, masters: masters, events: events}, nil
 }
 
 // Call sends a call to the leader and returns its answer, nil when it has no
@@ -79,26 +85,36 @@ func (m *Master) Get(ctx context.Context, t master.Call_Type) (*master.Response,
 // when the loop's body breaks.
 func (m *Master) Subscribe(ctx context.Context) iter.Seq2[*master.Event, error] {
 	return func(yield func(*master.Event, error) bool) {
-		backoff := client.Backoff{Min: m.opts.MinBackoff, Max: m.opts.MaxBackoff}
-		for {
-			err, again := m.session(ctx, &backoff, yield)
-			if !again {
-				return
-			}
-			if ctx.Err() == nil && !client.Permanent(err) {
-				if m.opts.OnDisconnect != nil {
-					m.opts.OnDisconnect(err)
-				}
-				if err = backoff.Wait(ctx); err == nil {
-					continue
-				}
-			}
-			if ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
+		err := m.repeat(ctx, func(backoff *client.Backoff) (error, bool) {
+			return m.session(ctx, backoff, yield)
+		})
+		if err != nil {
 			yield(nil, err)
-			return
 		}
+	}
+}
+
+// repeat subscribes again and again. It returns the reason that is for good, nil if the
+// loop's body broke.
+func (m *Master) repeat(ctx context.Context, session func(*client.Backoff) (err error, again bool)) error {
+	backoff := client.Backoff{Min: m.opts.MinBackoff, Max: m.opts.MaxBackoff}
+	for {
+		err, again := session(&backoff)
+		if !again {
+			return nil
+		}
+		if ctx.Err() == nil && !client.Permanent(err) {
+			if m.opts.OnDisconnect != nil {
+				m.opts.OnDisconnect(err)
+			}
+			if err = backoff.Wait(ctx); err == nil {
+				continue
+			}
+		}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return err
 	}
 }
 
