@@ -173,7 +173,7 @@ AGENT_UPDATED M-S0 connected=true active=true deactivated=false total=[cpus:4]
 MAINTENANCE_UPDATED ` + window + machine("DRAINING") + `
 MAINTENANCE_UPDATED ` + window + machine("DOWN") + `
 AGENT_REMOVED M-S0
-MAINTENANCE_UPDATED {"windows":[]}
+MAINTENANCE_UPDATED {}
 `)
 }
 
@@ -278,6 +278,30 @@ func mustCall(tb testing.TB, text string) *master.Call {
 		tb.Fatal(err)
 	}
 	return call
+}
+
+// BenchmarkUpdateEvent is a status update that is told: its task's state is another one.
+func BenchmarkUpdateEvent(b *testing.B) {
+	c := loaded(b, 1000, 10)
+	states := []mesos.TaskState{mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_RUNNING}
+	i := 0
+	for b.Loop() {
+		i++
+		if i%100 == 0 {
+			b.StopTimer() // each state is kept in the task
+			c = loaded(b, 1000, 10)
+			b.StartTimer()
+		}
+		task := fmt.Sprintf("task-7-%d-5f1f2d7e-0c4d-4c47-9a4e", i%10)
+		c.Handle(epoch.Add(time.Second), AgentMessage{Link: 8, Message: &clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{
+			UpdateTask: &clusterdv1.UpdateTask{
+				FrameworkId: &mesos.FrameworkID{Value: new("OLD-0000")},
+				Status: &mesos.TaskStatus{
+					TaskId: &mesos.TaskID{Value: &task}, State: states[i/10%2].Enum(), Timestamp: new(1.0), Uuid: make([]byte, 16),
+				},
+			},
+		}}})
+	}
 }
 
 // BenchmarkManyEvents is the loss of an agent with 10,000 tasks.
