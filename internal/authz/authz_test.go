@@ -253,6 +253,13 @@ func TestParseErrors(t *testing.T) {
 		{"path", `{"get_endpoints":[{"principals":{"type":"ANY"},"paths":{"values":["/containers","/state"]}}]}`, []string{
 			`get_endpoints[0].paths.values[1]: "/state" is not a path that can be guarded`,
 		}},
+		{"roles", `{"view_roles":[{"principals":{"type":"ANY"},"roles":{"values":["*","a/%","a%","eng/*","/%","%","a//b","a/../b","-x","a b","a/%/b","*/%"]}}]}`, []string{
+			`roles.values[3]: "eng/*" is no role, because '*' cannot be a part of it`, `values[4]: "/%" is no role`, `values[5]: "%" is no role`,
+			`values[6]: "a//b" is no role`, `values[7]: "a/../b"`, `values[8]: "-x"`, `values[9]: "a b"`, `values[10]: "a/%/b"`, `values[11]: "*/%"`,
+		}},
+		{"nobody", `{"run_tasks":[{"principals":{"values":["p",""]},"users":{"values":[""]}}]}`, []string{
+			"run_tasks[0].principals: nobody has an empty name",
+		}},
 		{"the place", `{"register_frameworks":[{"principals":{"type":"ANY"},"roles":{"type":"ANY"}},{"principals":{"type":"ANY"},"roles":{"type":"ALL"}}]}`, []string{
 			"register_frameworks[1].roles.type",
 		}},
@@ -386,7 +393,7 @@ func TestPrincipal(t *testing.T) {
 
 // FuzzParse makes sure that no file upsets the parser, and that what it takes answers.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{guests, tree, `{}`, `{"permissive":false}`, `{"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["/%","a/%"]}}]}`, `[1`} {
+	for _, s := range []string{guests, tree, `{}`, `{"permissive":false}`, `{"run_tasks":[{"principals":{"type":"ANY"},"users":{"values":["/%","a/%"]}}]}`, `{"view_roles":[{"principals":{"type":"ANY"},"roles":{"values":["a/b/%","*"]}}]}`, `[1`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -125,6 +125,9 @@ func (p *parser) rule(action Action, place string, n *node) {
 		case "principals":
 			principals = true
 			r.principals = p.entity(place+"."+key, value)
+			if slices.Contains(r.principals.values, "") {
+				p.problem(place+"."+key, "nobody has an empty name: write the type ANY for those who have none")
+			}
 		case list.objects:
 			objects = true
 			r.objects = p.entity(place+"."+key, value)
@@ -155,8 +158,36 @@ func (p *parser) checkObjects(k kind, place string, n *node, e entity) {
 				p.problem(fmt.Sprintf("%s.values[%d]", place, i), "%q is not a path that can be guarded: these are %s", path, known(endpoints))
 			}
 		}
+	case ofRole:
+		for i, role := range e.values {
+			if why := badRole(role); why != "" {
+				p.problem(fmt.Sprintf("%s.values[%d]", place, i), "%q is no role, %s", role, why)
+			}
+		}
 	default:
 	}
+}
+
+// badRole says what is wrong with a role in a rule, which no role could match then (Mesos:
+// src/common/roles.cpp); empty if nothing is.
+func badRole(value string) string {
+	if value == "*" {
+		return ""
+	}
+	role, _ := strings.CutSuffix(value, "/%")
+	for part := range strings.SplitSeq(role, "/") {
+		switch {
+		case part == "":
+			return "because a part of it is empty"
+		case part == "*" || part == "%":
+			return "because '" + part + "' cannot be a part of it: write the type ANY for all roles, and 'a/%' for those below a"
+		case part == "." || part == ".." || strings.HasPrefix(part, "-"):
+			return "because of '" + part + "'"
+		case strings.ContainsAny(part, "\t\n\v\f\r \x7f"):
+			return "because of a blank in it"
+		}
+	}
+	return ""
 }
 
 func (p *parser) entity(place string, n *node) entity {
