@@ -315,7 +315,7 @@ func (h *machine) leave(a *Agent) {
 	h.stop(a)
 }
 
-func framework(id string) *mesos.FrameworkInfo { //nolint:unparam // tests read better with the id
+func framework(id string) *mesos.FrameworkInfo {
 	return &mesos.FrameworkInfo{
 		Id: &mesos.FrameworkID{Value: &id}, Name: new(id), User: new("root"),
 		Checkpoint: new(true), Roles: []string{"r"},
@@ -348,7 +348,7 @@ func runTasks(fw *mesos.FrameworkInfo, tasks ...*mesos.TaskInfo) *clusterdv1.Mas
 	}}}
 }
 
-func killTask(fw, task string) *clusterdv1.MasterMessage { //nolint:unparam // tests read better with the id
+func killTask(fw, task string) *clusterdv1.MasterMessage {
 	return &clusterdv1.MasterMessage{Message: &clusterdv1.MasterMessage_KillTask{KillTask: &clusterdv1.KillTask{
 		FrameworkId: &mesos.FrameworkID{Value: &fw}, TaskId: &mesos.TaskID{Value: &task},
 	}}}

@@ -63,12 +63,12 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	for _, path := range rt.Disable(a.opts.Disabled...) {
 		a.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
 	}
-	conns := httpapi.NewConns(a.opts.MaxConnections, a.log)
+	// Each has a bound of its own: clients that crowd the port do not keep executors out.
 	serve := func(rt *httpapi.Router) *http.Server {
 		return &http.Server{
 			Handler:           rt,
 			ReadHeaderTimeout: a.opts.ReadHeaderTimeout,
-			ConnState:         conns.Watch,
+			ConnState:         httpapi.NewConns(a.opts.MaxConnections, a.log).Watch,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    64 << 10,
 			ErrorLog:          log.New(httpLog{a.log}, "", 0),

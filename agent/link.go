@@ -54,7 +54,7 @@ func (a *Agent) connect() {
 // notLetIn says whether a master was found that asks for another credential, or does not
 // permit this one. (Those of the masters that do not lead may have nothing to say.)
 func notLetIn(err error) bool {
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
 		return slices.ContainsFunc(many.Unwrap(), notLetIn)
 	}
 	if r, ok := err.(*link.RefusedError); ok { //nolint:errorlint // walks the tree

@@ -115,7 +115,7 @@ func (l location) real() string { return filepath.Join(l.base, l.rel) }
 
 // resolve finds the longest attached prefix of a virtual path, checks that the
 // principal may see it and follows links below it.
-func (f *Files) resolve(ctx context.Context, virtual string, principal *authz.Principal) (location, error) {
+func (f *Files) resolve(virtual string, principal *authz.Principal) (location, error) {
 	virtual = clean(virtual)
 	if err := f.authorized(virtual, principal); err != nil {
 		return location{}, err
@@ -193,8 +193,8 @@ func (f *Files) lookup(virtual string) (a attachment, suffix string, ok bool) {
 // Browse lists a directory, sorted by name. A path that is a file has an empty
 // listing, as in Mesos; so have entries that cannot be looked at, such as links
 // that lead nowhere or outside, no place in the listing.
-func (f *Files) Browse(ctx context.Context, virtual string, principal *authz.Principal) ([]*mesos.FileInfo, error) {
-	l, err := f.resolve(ctx, virtual, principal)
+func (f *Files) Browse(_ context.Context, virtual string, principal *authz.Principal) ([]*mesos.FileInfo, error) {
+	l, err := f.resolve(virtual, principal)
 	if err != nil {
 		return nil, err
 	}
@@ -298,8 +298,8 @@ func (o owners) group(id uint32) string {
 }
 
 // open opens a regular file; what says which verb the error text uses.
-func (f *Files) open(ctx context.Context, virtual string, principal *authz.Principal, what string) (*os.File, os.FileInfo, error) {
-	l, err := f.resolve(ctx, virtual, principal)
+func (f *Files) open(virtual string, principal *authz.Principal, what string) (*os.File, os.FileInfo, error) {
+	l, err := f.resolve(virtual, principal)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -341,8 +341,8 @@ func (f *Files) open(ctx context.Context, virtual string, principal *authz.Princ
 // Read returns the size of a file and up to length bytes from offset, at most
 // [MaxRead]; a nil length means as much as that. Behind the end, and for length
 // zero, there is no data.
-func (f *Files) Read(ctx context.Context, virtual string, offset uint64, length *uint64, principal *authz.Principal) (size uint64, data []byte, err error) {
-	file, info, err := f.open(ctx, virtual, principal, "read")
+func (f *Files) Read(_ context.Context, virtual string, offset uint64, length *uint64, principal *authz.Principal) (size uint64, data []byte, err error) {
+	file, info, err := f.open(virtual, principal, "read")
 	if err != nil {
 		return 0, nil, err
 	}

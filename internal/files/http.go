@@ -188,7 +188,7 @@ func (h handlers) download(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	file, info, err := h.files.open(r.Context(), path, httpapi.PrincipalOf(r), "download")
+	file, info, err := h.files.open(path, httpapi.PrincipalOf(r), "download")
 	if err != nil {
 		if e, ok := err.(*httpapi.Error); ok && e.Status == http.StatusNotFound { //nolint:errorlint // as returned by open
 			return httpapi.StatusError(http.StatusNotFound)
