@@ -476,6 +476,8 @@ func TestDomainSocket(t *testing.T) {
 	env := map[string]string{
 		"MESOS_FRAMEWORK_ID": "fw", "MESOS_EXECUTOR_ID": "ex", "MESOS_SLAVE_PID": "slave(1)@10.255.255.1:5051",
 		"MESOS_DOMAIN_SOCKET": filepath.Join(dir, "agent.sock"),
+		// For others than this agent: on its socket there is no TLS.
+		"LIBPROCESS_SSL_ENABLED": "true",
 	}
 	config, err := ParseEnvironment(func(name string) string { return env[name] })
 	if err != nil {
