@@ -100,6 +100,7 @@ func (v *Verbosity) toggle(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return BadRequest("%v.\n", err)
 	}
+	Audit(r, "SET_LOGGING_LEVEL", "level", strconv.FormatInt(level, 10), "duration", d.String())
 	if err := v.Set(int(level), d); err != nil {
 		return err
 	}
