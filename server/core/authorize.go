@@ -105,6 +105,9 @@ func (c *Core) authorizeGroup(fw *framework, tasks []*mesos.TaskInfo) error {
 
 // authorizeOperation says whether a framework may do an operation that is valid.
 func (c *Core) authorizeOperation(fw *framework, op *mesos.Offer_Operation) error {
+	if c.cfg.Policy == nil {
+		return nil
+	}
 	if n := c.refusedOf(principalOf(fw.info), operationNeeds(op)); n != nil {
 		return invalidf("Principal '%s' not authorized to perform action %s", fw.info.GetPrincipal(), n)
 	}
@@ -247,6 +250,9 @@ func (n *need) String() string {
 // to register, and one for each role that resources are statically reserved for (Mesos:
 // ActionObject::agentRegistration, which also wants one for the role * if there are any).
 func (c *Core) authorizeAgent(reg *registration) error {
+	if c.cfg.Policy == nil {
+		return nil
+	}
 	info := reg.msg.GetAgentInfo()
 	needs := []need{{action: authz.RegisterAgents}}
 	for _, r := range info.GetResources() {
