@@ -136,10 +136,6 @@ func New(config Config, opts Options) (*Client, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		})
-		// There is no TLS on the socket, whatever there is on the port.
-		u := *config.URL
-		u.Scheme = "http"
-		config.URL = &u
 	}
 	if config.URL.Scheme == "https" && opts.HTTP.HTTPClient == nil && opts.HTTP.TLS == nil {
 		var err error
