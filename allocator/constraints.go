@@ -162,9 +162,9 @@ func (c *compiler) regexp(pattern string) (*regexp.Regexp, error) {
 	return re, err
 }
 
-// match reports whether the framework wants offers of the agent in the role. Most
+// Match reports whether the framework wants offers of the agent in the role. Most
 // frameworks have no constraints, and then it is inlined to a comparison.
-func (c *Constraints) match(role, hostname string, domain *mesos.DomainInfo, attributes []*mesos.Attribute) bool {
+func (c *Constraints) Match(role, hostname string, domain *mesos.DomainInfo, attributes []*mesos.Attribute) bool {
 	return c == nil || c.matches(role, hostname, domain, attributes)
 }
 

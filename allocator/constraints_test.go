@@ -338,7 +338,7 @@ func TestConstraintsAgainstSlow(t *testing.T) {
 			a.Attributes = append(a.Attributes, (&command{}).attributes(pick("name", []string{"a", "b"})+":"+pick("value", values))...)
 		}
 		for _, role := range []string{"r", "s", "t"} {
-			if got, want := c.match(role, a.Hostname, a.Domain, a.Attributes), slowWants(raw, role, &a); got != want {
+			if got, want := c.Match(role, a.Hostname, a.Domain, a.Attributes), slowWants(raw, role, &a); got != want {
 				t.Fatalf("%q in role %s of %+v: got %v, want %v", lines, role, a, got, want)
 			}
 		}
@@ -373,7 +373,7 @@ func FuzzConstraints(f *testing.F) {
 			}
 		}
 		a := &Agent{Hostname: hostname, Attributes: attributes, Domain: testDomain("here")}
-		if got, want := c.match(role, hostname, a.Domain, attributes), slowWants(&in, role, a); got != want {
+		if got, want := c.Match(role, hostname, a.Domain, attributes), slowWants(&in, role, a); got != want {
 			t.Errorf("%v in role %q of %q: got %v, want %v", &in, role, hostname, got, want)
 		}
 	})
@@ -421,7 +421,7 @@ func TestConstraintsAllocateNothing(t *testing.T) {
 	}
 	attributes := (&command{t: t}).attributes("size:2;rack:r12")
 	if n := testing.AllocsPerRun(100, func() {
-		if !c.match("a", "h17", nil, attributes) {
+		if !c.Match("a", "h17", nil, attributes) {
 			t.Fatal("no match")
 		}
 	}); n > 0 {
@@ -449,7 +449,7 @@ func BenchmarkConstraints(b *testing.B) {
 				}
 			}
 			for b.Loop() {
-				c.match("a", "host-123.example.com", nil, attributes)
+				c.Match("a", "host-123.example.com", nil, attributes)
 			}
 		})
 	}

@@ -34,7 +34,7 @@ func (h *hierarchical) wants(l *leaf, a *agent) bool {
 	if v.known[word]&bit == 0 {
 		v.known[word] |= bit
 		v.wanted[word] &^= bit
-		if v.constraints.match(l.role.path, a.info.Hostname, a.info.Domain, a.info.Attributes) {
+		if v.constraints.Match(l.role.path, a.info.Hostname, a.info.Domain, a.info.Attributes) {
 			v.wanted[word] |= bit
 		}
 	}

@@ -49,7 +49,7 @@ func (s *script) wants(c *command) string {
 	var b strings.Builder
 	for _, line := range lines[at+1:] {
 		answer := "no "
-		if compiled.match(role, hostname, domain, c.attributes(line)) {
+		if compiled.Match(role, hostname, domain, c.attributes(line)) {
 			answer = "yes"
 		}
 		fmt.Fprintf(&b, "%s %s\n", answer, line)

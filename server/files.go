@@ -6,20 +6,16 @@ import (
 
 	"clusterd/api/mesos/v1/master"
 	"clusterd/internal/authz"
-	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 )
 
 // logPath is where `/files` shows the log of a master (src/master/master.cpp).
 const logPath = "/master/log"
 
-// openFiles attaches what a master has to show: its log, if it writes one.
-func (s *Server) openFiles() error {
-	s.files = files.New()
-	if s.opts.LogFile == "" {
-		return nil
-	}
-	return s.files.AttachAuthorized(s.opts.LogFile, logPath, func(p *authz.Principal) bool {
+// SetLogFile shows a file as this master's log; it may be called again when the log goes to
+// another one.
+func (s *Server) SetLogFile(path string) error {
+	return s.files.AttachAuthorized(path, logPath, func(p *authz.Principal) bool {
 		return s.policy.Load().Approver(p, authz.AccessMesosLogs).Allows("")
 	})
 }

@@ -170,13 +170,12 @@ func TestOperatorAPI(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]int{
-		`{"type":"DRAIN_AGENT","drain_agent":{"agent_id":{"value":"x"}}}`: 400,
-		`{"type":"SUBSCRIBE"}`:                             501,
-		`{"type":"LIST_FILES","list_files":{"path":"/x"}}`: 404,
-		`{"type":"SET_LOGGING_LEVEL"}`:                     400,
+		`{"type":"DRAIN_AGENT","drain_agent":{"agent_id":{"value":"x"}}}`:                                    400,
+		`{"type":"LIST_FILES","list_files":{"path":"/x"}}`:                                                   404,
+		`{"type":"SET_LOGGING_LEVEL"}`:                                                                       400,
 		`{"type":"SET_LOGGING_LEVEL","set_logging_level":{"level":2,"duration":{"nanoseconds":1000000000}}}`: 200,
-		`{"type":"GET_METRICS"}`: 400,
-		`{"type":"GET_METRICS","get_metrics":{"timeout":{"nanoseconds":5000000000}}}`: 200,
+		`{"type":"GET_METRICS"}`:                                                                             400,
+		`{"type":"GET_METRICS","get_metrics":{"timeout":{"nanoseconds":5000000000}}}`:                        200,
 	} {
 		r := do(t, http.MethodPost, endpoint(s, "/api/v1"), http.Header{"Content-Type": {"application/json"}}, []byte(body))
 		if r.status != want {
@@ -210,7 +209,7 @@ func TestReadersInTheWild(t *testing.T) {
 	if r := get(t, s, "/nosuch"); r.status != http.StatusNotFound || r.body != "404 Not Found." {
 		t.Errorf("got %d %s", r.status, r.body)
 	}
-	mustContain(t, get(t, s, "/metrics/prometheus").body, "clusterd_master_elected 1", "clusterd_master_slaves_active 0")
+	mustContain(t, get(t, s, "/metrics/prometheus").body, "clusterd_master_elected 1", `clusterd_master_agents{state="active"} 0`)
 }
 
 // Many readers at once are no burden of the core, and all are answered.

@@ -20,6 +20,7 @@ func (s *Server) openLink(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	httpapi.Stream(r)
 	s.links.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), termKey{}, t)))
 	return nil
 }

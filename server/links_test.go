@@ -11,6 +11,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	"clusterd/internal/link"
+	"clusterd/server/events"
 )
 
 // An agent that had begun to register when the leadership ended hears of that: it must
@@ -19,7 +20,7 @@ func TestEndOfTermReachesAgentsThatRegister(t *testing.T) {
 	for name, late := range map[string]bool{"its message waits": false, "its message comes later": true} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
-			tm := &term{inputs: make(chan envelope, 10), done: make(chan struct{}), ctx: ctx, cancel: cancel, ended: errors.New("over")}
+			tm := &term{inputs: make(chan envelope, 10), done: make(chan struct{}), ctx: ctx, cancel: cancel, ended: errors.New("over"), events: events.New(events.Options{})}
 			s := &Server{}
 			links := link.NewServer(link.Options{}, func(c *link.MasterConn, r *http.Request) {
 				s.serveLink(c, r.WithContext(context.WithValue(context.Background(), termKey{}, tm)))

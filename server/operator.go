@@ -49,6 +49,9 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 		}
 		httpapi.WriteStatus(w, http.StatusOK)
 		return nil
+	case master.Call_SUBSCRIBE:
+		httpapi.Stream(r)
+		return t.events.ServeMesos(w, r, media)
 	case master.Call_LIST_FILES, master.Call_READ_FILE:
 		resp, err := s.fileCall(r, call)
 		if err != nil {
@@ -150,7 +153,7 @@ func (s *Server) ownResponse(call *master.Call) *master.Response {
 	case master.Call_GET_HEALTH:
 		return &master.Response{
 			Type:      master.Response_GET_HEALTH.Enum(),
-			GetHealth: &master.Response_GetHealth{Healthy: new(true)},
+			GetHealth: &master.Response_GetHealth{Healthy: new(s.healthy())},
 		}
 	case master.Call_GET_VERSION:
 		return &master.Response{

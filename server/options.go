@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"time"
 
 	"github.com/rs/zerolog"
 
 	"clusterd/allocator"
+	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authn"
 	"clusterd/internal/authz"
@@ -52,6 +54,8 @@ type Options struct {
 	// Whitelist (--whitelist) is a file of the host names of the agents that are
 	// offered, read every few seconds; empty: all are.
 	Whitelist string
+	// Weights (--weights) of roles, for a registry that has none.
+	Weights map[string]float64
 	// NodeID (--node_id) names this master among its peers; empty: made at the
 	// first start.
 	NodeID string
@@ -85,6 +89,24 @@ type Options struct {
 	Realms authn.Realms
 	// ACLs (--acls) say who may do what, until [Server.SetPolicy]; nil: all may.
 	ACLs *authz.ACLs
+	// MaxSubscribers (--max_operator_event_stream_subscribers) of the event streams; the
+	// oldest is closed beyond that.
+	MaxSubscribers int
+	// MaxEventHistory (--max_event_history) is how many events are kept for subscribers who
+	// were away.
+	MaxEventHistory int
+	// RateLimits (--rate_limits) of frameworks; nil: none.
+	RateLimits *RateLimits
+	// Disabled (--firewall_rules) are paths that answer 403.
+	Disabled []string
+	// MaxConnections (--max_connections) of HTTP clients; zero: half of the files that this
+	// process may open. Agents' links do not count.
+	MaxConnections int
+	// ReadHeaderTimeout (--read_header_timeout) is how long a client may take to say what it
+	// wants.
+	ReadHeaderTimeout time.Duration
+	// OnAudit, if set, is told of every request that was to change something.
+	OnAudit func(r *http.Request, a httpapi.Audited)
 	// TLS is how this master shows itself and checks others on every port but that of
 	// gossip; nil: in clear.
 	TLS *tlsconf.Identity
@@ -93,9 +115,6 @@ type Options struct {
 	Flags []flags.Pair
 	// LogDir (--log_dir) is shown by /state.
 	LogDir string
-	// LogFile is the file of the log that /files shows as /master/log (--external_log_file,
-	// or that of --log_dir); empty: none.
-	LogFile string
 	// Logger takes what this master has to say.
 	Logger zerolog.Logger
 	// Verbosity is switched by /logging/toggle; nil: one that switches nothing.
@@ -114,6 +133,9 @@ func DefaultOptions() Options {
 		RegistryStoreTimeout: 20 * time.Second,
 		RegistryFetchTimeout: time.Minute,
 		BootstrapExpect:      1,
+		MaxSubscribers:       1000,
+		MaxEventHistory:      1 << 16,
+		ReadHeaderTimeout:    30 * time.Second,
 		Core: core.Config{
 			AllocationInterval:           time.Second,
 			AgentPingTimeout:             15 * time.Second,
@@ -157,6 +179,11 @@ func (o *Options) validate() error {
 	}
 	if o.BootstrapExpect > 1 && o.GossipBind == "" {
 		bad("--bootstrap_expect=%d needs gossip", o.BootstrapExpect)
+	}
+	for role := range o.Weights {
+		if err := resources.ValidateRole(role); err != nil {
+			bad("--weights: %w", err)
+		}
 	}
 	c := &o.Core
 	if c.AllocationInterval <= 0 {

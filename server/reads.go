@@ -23,6 +23,7 @@ func (s *Server) routes() *httpapi.Router {
 		Flags:     s.opts.Flags,
 		Version:   version.Info(),
 		Metrics:   s.metrics,
+		Health:    s.checkHealth,
 		Verbosity: s.opts.Verbosity,
 		Readonly:  authn.MasterReadonly,
 		Readwrite: authn.MasterReadwrite,
@@ -46,7 +47,7 @@ func (s *Server) routes() *httpapi.Router {
 		return render.Frameworks(v, r.URL.Query().Get("framework_id"), who)
 	}))
 	rt.Handle("/tasks", httpapi.In(authn.MasterReadonly), s.read("tasks", func(v *core.View, _ *render.Master, who *authz.Viewer, r *http.Request) render.Body {
-		return render.Tasks(v, taskQuery(r), who)
+		return render.Tasks(v, taskQuery(r), who, &s.reads.starts)
 	}))
 	rt.Handle("/roles", httpapi.In(authn.MasterReadonly), s.read("roles", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
 		return render.Roles(v, m.RoleWhitelist, who)
@@ -54,8 +55,17 @@ func (s *Server) routes() *httpapi.Router {
 	s.maintenanceRoutes(rt)
 	s.shareRoutes(rt)
 	s.formRoutes(rt)
+	s.ownRoutes(rt)
+	s.constraintsRoute(rt)
 	s.files.Register(rt, authn.MasterReadonly)
 	s.registryRoutes(rt)
+	s.debug.Realm = authn.MasterReadwrite
+	s.debug.Register(rt)
+	rt.Measure(s.metrics)
+	for _, path := range rt.Disable(s.opts.Disabled...) {
+		s.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
+	}
+	rt.OnAudit = s.opts.OnAudit
 	return rt
 }
 

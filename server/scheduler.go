@@ -53,6 +53,9 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	if err := s.rates.wait(r.Context(), call, r.Header.Get(streamIDHeader)); err != nil {
+		return err
+	}
 	auditScheduler(r, call)
 	if call.GetType() == scheduler.Call_SUBSCRIBE {
 		return s.subscribe(t, w, r, call, principal, media)
@@ -151,6 +154,9 @@ func (s *Server) subscribe(t *term, w http.ResponseWriter, r *http.Request, call
 		return a.write(w)
 	}
 	s.router.Report(r, nil) // not when the stream ends
+	s.rates.opened(id, call.GetSubscribe().GetFrameworkInfo().GetPrincipal())
+	defer s.rates.closed(id)
+	httpapi.Stream(r)
 	h := w.Header()
 	h.Set("Content-Type", m.String())
 	h.Set(streamIDHeader, id)

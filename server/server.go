@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -45,7 +46,10 @@ type Server struct {
 	links   *link.Server
 	router  *httpapi.Router
 	files   *files.Files
+	rates   *rateLimiter
 	reads   sharing
+	health  health
+	debug   httpapi.Debug
 	request atomic.Uint64 // the last core.RequestID
 	linkID  atomic.Uint64 // the last core.LinkID
 
@@ -104,11 +108,11 @@ func New(opts Options) (*Server, error) {
 	opts.Links.Decode = core.DecodeAgentMessage
 	s.links = link.NewServer(opts.Links, s.serveLink)
 	s.policy.Store(opts.ACLs)
-	if err := s.openFiles(); err != nil {
-		return nil, errors.Join(err, s.listener.Close())
-	}
+	s.rates = newRateLimiter(opts.RateLimits, opts.Metrics)
+	s.files = files.New()
 	s.router = s.routes()
 	s.publishMetrics()
+	s.beginHealth()
 	return s, nil
 }
 
@@ -139,6 +143,7 @@ func (s *Server) SetPolicy(acls *authz.ACLs) {
 	if t := s.term.Load(); t != nil {
 		// A term that ends meanwhile does not need them; the next begins with them.
 		_ = t.submit(s.ctx, envelope{in: core.Policy{ACLs: acls}})
+		t.events.SetPolicy(acls)
 	}
 }
 
@@ -166,6 +171,8 @@ func (s *Server) open(ctx context.Context) error {
 		BootstrapExpect:  s.opts.BootstrapExpect,
 		HeartbeatTimeout: s.opts.RaftHeartbeatTimeout,
 		Peers:            func() []registry.Peer { return s.group.Load().peers() },
+		TLS:              s.opts.TLS.Peer(),
+		ClientTLS:        s.clientTLS(),
 		StoreTimeout:     s.opts.RegistryStoreTimeout,
 		FetchTimeout:     s.opts.RegistryFetchTimeout,
 		Logger:           s.log,
@@ -189,6 +196,7 @@ func (s *Server) open(ctx context.Context) error {
 	s.push("HTTP front", s.stopHTTP)
 	s.push("links", func(ctx context.Context) error { return s.links.Stop(ctx, "the master stops") })
 
+	s.wg.Go(s.watchHealth)
 	s.wg.Go(s.lead)
 	s.push("leadership", func(ctx context.Context) error {
 		done := make(chan struct{})
@@ -209,6 +217,14 @@ func (s *Server) open(ctx context.Context) error {
 	return nil
 }
 
+// clientTLS is how this master calls others, nil in clear.
+func (s *Server) clientTLS() func() *tls.Config {
+	if s.opts.TLS == nil {
+		return nil
+	}
+	return s.opts.TLS.Client
+}
+
 func (s *Server) push(name string, undo func(context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,13 +239,14 @@ func (s *Server) serve() {
 	s.http = &http.Server{
 		Handler:           s.router,
 		Protocols:         protocols,
-		ReadHeaderTimeout: 30 * time.Second,
+		ReadHeaderTimeout: s.opts.ReadHeaderTimeout,
+		ConnState:         httpapi.NewConns(s.opts.MaxConnections, s.log).Watch,
 		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          newErrorLog(s.log),
 	}
 	s.wg.Go(func() {
-		if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) && s.ctx.Err() == nil {
+		if err := s.http.Serve(s.opts.TLS.Listen(s.listener)); !errors.Is(err, http.ErrServerClosed) && s.ctx.Err() == nil {
 			s.fail(fmt.Errorf("serve HTTP: %w", err))
 		}
 	})
@@ -257,7 +274,9 @@ func (s *Server) lead() {
 		t := newTerm(s, l)
 		s.log.Info().Str("master_id", t.info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
 		s.term.Store(t)
-		t.feed(core.Policy{ACLs: s.policy.Load()}) // it may have changed since the core was made
+		acls := s.policy.Load() // it may have changed since the term was made
+		t.feed(core.Policy{ACLs: acls})
+		t.events.SetPolicy(acls)
 		s.group.Load().leads(l.Epoch())
 		t.run()
 		s.term.Store(nil)

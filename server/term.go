@@ -18,6 +18,7 @@ import (
 	"clusterd/internal/metrics"
 	"clusterd/registry"
 	"clusterd/server/core"
+	"clusterd/server/events"
 )
 
 const (
@@ -45,6 +46,9 @@ type term struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // goroutines that wait for proposals
 	views  views
+	events *events.Hub
+	// filters are questions of the metrics, see countFilters.
+	filters chan chan map[string]int
 
 	// What follows belongs to the goroutine of run.
 	core     *core.Core
@@ -53,6 +57,7 @@ type term struct {
 	streams  map[string]*stream
 	links    map[core.LinkID]*link.MasterConn
 	counters map[string]*metrics.Counter
+	timings  timings
 	ended    error // set: run returns
 	// addresses of all masters, this one first, as agents are told.
 	addresses []string
@@ -66,6 +71,7 @@ type term struct {
 // effects.
 type envelope struct {
 	in core.Input
+	at time.Time // when it came
 	// request waits for the answer to a Subscribe, Call or Operate.
 	request *request
 	// conn is the link of its first AgentMessage.
@@ -96,6 +102,8 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 		streams:  make(map[string]*stream),
 		links:    make(map[core.LinkID]*link.MasterConn),
 		counters: make(map[string]*metrics.Counter),
+		timings:  newTimings(s.metrics),
+		filters:  make(chan chan map[string]int),
 		forgetAt: frameworkSlack,
 	}
 	t.ctx, t.cancel = context.WithCancel(l.Context())
@@ -114,13 +122,17 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	opts.Domain = info.GetDomain()
 	t.alloc = newTimedAllocator(allocator.New(opts), s.metrics)
 	t.alloc.fed = now
-	t.core = core.New(cfg, Recovered(l.State()), t.alloc, now)
+	recovered := Recovered(l.State())
+	s.firstWeights(l, &recovered)
+	t.core = core.New(cfg, recovered, t.alloc, now)
 	t.beginWhitelist()
+	t.events = t.newEvents()
 	return t
 }
 
 // submit hands an input to the core; it waits while too many are waiting.
 func (t *term) submit(ctx context.Context, e envelope) error {
+	e.at = time.Now()
 	select {
 	case <-t.done:
 		return errStopping
@@ -159,12 +171,15 @@ func (t *term) run() {
 			t.drain()
 		case <-timer.C:
 			armed = time.Time{}
+			t.timings.arrived = time.Now()
 			t.feed(core.Tick{})
 		case <-changed:
 			changed = t.s.group.Load().changed() // before looking, to miss nothing
 			t.tellMasters()
 		case <-t.views.wanted:
 			t.views.publish(t.core.View())
+		case answer := <-t.filters:
+			t.countFilters(answer)
 		}
 	}
 	t.finish()
@@ -192,6 +207,8 @@ func (t *term) handle(e envelope) {
 		t.pending[in.Request] = e.request
 	case core.Operate:
 		t.pending[in.Request] = e.request
+	case core.CancelDrain:
+		t.pending[in.Request] = e.request
 	case core.StreamClosed:
 		if t.streams[in.StreamID] == nil {
 			return
@@ -210,6 +227,7 @@ func (t *term) handle(e envelope) {
 		delete(t.links, in.Link)
 	default:
 	}
+	t.timings.arrived = e.at
 	t.feed(e.in)
 }
 
@@ -243,9 +261,11 @@ func (t *term) finish() {
 	for _, c := range t.links {
 		c.Close("this master leads no more")
 	}
+	t.events.Close(errStopping)
 	t.abandon()
 	t.cancel()
 	t.wg.Wait()
+	t.events.Wait()
 }
 
 // abandon closes the links whose first message waits: they are not among t.links yet,
@@ -301,6 +321,8 @@ func (t *term) perform(e core.Effect) {
 	case core.Propose:
 		t.propose(e)
 	case core.Announce:
+		t.events.Announce(e.Event)
+		t.timings.announced(e.Event)
 	case core.Stop:
 		t.stop(e.Reason)
 	case core.Log:
@@ -326,6 +348,7 @@ func (t *term) sendEvent(e core.SendEvent) {
 	if s == nil {
 		return
 	}
+	t.timings.sent(e.Event)
 	if t.last == nil || t.last.event != e.Event {
 		t.last = newOutEvent(e.Event)
 	}

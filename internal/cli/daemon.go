@@ -26,6 +26,8 @@ import (
 	"clusterd/api/mesosjson"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
+	"clusterd/internal/logs"
+	"clusterd/internal/metrics"
 	"clusterd/internal/units"
 	"clusterd/internal/version"
 	"clusterd/server"
@@ -45,40 +47,64 @@ type daemon interface {
 
 func masterCommand(e env) *cliv2.Command {
 	return daemonCommand(e, "master", "run a master", flags.Master(), func(ctx context.Context, e env, v *flags.Values) error {
-		log, verbosity, closeLog, err := newLogger(e, v, "master")
+		journal, verbosity, err := openLogs(e, v, "mesos-master")
 		if err != nil {
 			return err
 		}
-		defer closeLog()
+		defer journal.Close()
+		log := journal.Logger()
 		opts, err := masterOptions(ctx, v)
 		if err != nil {
 			return err
 		}
-		opts.Logger, opts.Verbosity = log, verbosity
+		opts.Logger, opts.Verbosity, opts.Metrics = log, verbosity, metrics.NewRegistry()
+		sec, err := masterSecurity(v, os.Environ(), log, opts.Metrics)
+		if err != nil {
+			return err
+		}
+		defer sec.close()
+		opts.Realms, opts.ACLs, opts.TLS, opts.OnAudit = sec.Realms, sec.acls, sec.tls, sec.audit.Record
 		s, err := server.New(opts)
 		if err != nil {
 			return err
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		sec.watch(ctx, journal, s)
 		return serve(ctx, log, s)
 	})
 }
 
 func agentCommand(e env) *cliv2.Command {
 	return daemonCommand(e, "agent", "run an agent", flags.Agent(), func(ctx context.Context, e env, v *flags.Values) error {
-		log, verbosity, closeLog, err := newLogger(e, v, "agent")
+		journal, verbosity, err := openLogs(e, v, "mesos-slave")
 		if err != nil {
 			return err
 		}
-		defer closeLog()
+		defer journal.Close()
+		log := journal.Logger()
 		opts, err := agentOptions(ctx, v)
 		if err != nil {
 			return err
 		}
-		opts.Log, opts.Verbosity = log, verbosity
+		opts.Log, opts.Verbosity, opts.Metrics = log, verbosity, metrics.NewRegistry()
+		sec, err := agentSecurity(v, os.Environ(), log, opts.Metrics)
+		if err != nil {
+			return err
+		}
+		defer sec.close()
+		opts.OnAudit = sec.audit.Record
+		opts.Realms, opts.ACLs, opts.TLS, opts.ExecutorTokens = sec.Realms, sec.acls, sec.tls, sec.ExecutorTokens
+		if opts.Credential, err = agentCredential(v, log); err != nil {
+			return err
+		}
 		a, err := agent.New(opts)
 		if err != nil {
 			return err
 		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		sec.watch(ctx, journal, a)
 		leave := make(chan os.Signal, 1)
 		signal.Notify(leave, syscall.SIGUSR1)
 		defer signal.Stop(leave)
@@ -133,28 +159,18 @@ func stop(d daemon) error {
 	return d.Stop(ctx)
 }
 
-// newLogger makes the log: for people on a terminal, else one JSON object a line.
-func newLogger(e env, v *flags.Values, mode string) (zerolog.Logger, *httpapi.Verbosity, func(), error) {
-	var writers []io.Writer
-	closeLog := func() {}
+// openLogs begins to log: for people on a terminal, else one JSON object a line.
+func openLogs(e env, v *flags.Values, program string) (*logs.Logs, *httpapi.Verbosity, error) {
+	o := logs.Options{
+		Program: program, Dir: v.Path("log_dir"), Level: v.String("logging_level"),
+		Buffer: time.Duration(v.Int("logbufsecs")) * time.Second, External: v.Path("external_log_file"),
+		Verbosity: httpapi.NewVerbosity(0),
+	}
 	if !v.Bool("quiet") {
-		writers = append(writers, logWriter(e.err))
+		o.Stderr = logWriter(e.err)
 	}
-	if dir := v.Path("log_dir"); dir != "" {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return zerolog.Nop(), nil, nil, err
-		}
-		f, err := os.OpenFile(filepath.Join(dir, "mesos-"+mode+".INFO"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-		if err != nil {
-			return zerolog.Nop(), nil, nil, err
-		}
-		closeLog = func() { f.Close() }
-		writers = append(writers, f)
-	}
-	verbosity := httpapi.NewVerbosity(0)
-	level := map[string]zerolog.Level{"INFO": zerolog.TraceLevel, "WARNING": zerolog.WarnLevel, "ERROR": zerolog.ErrorLevel}[v.String("logging_level")]
-	log := zerolog.New(zerolog.MultiLevelWriter(writers...)).Level(level).Sample(verbosity).With().Timestamp().Logger()
-	return log, verbosity, closeLog, nil
+	l, err := logs.Open(o)
+	return l, o.Verbosity, err
 }
 
 func logWriter(w io.Writer) io.Writer {
@@ -213,6 +229,9 @@ func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error)
 	if err := groupOptions(v, &o); err != nil {
 		return o, err
 	}
+	if err := limitOptions(v, &o); err != nil {
+		return o, err
+	}
 	o.LogDir = v.Path("log_dir")
 	for _, p := range v.All() {
 		o.Flags = append(o.Flags, flags.Pair{Name: p.Name, Value: p.Value})
@@ -245,7 +264,37 @@ func groupOptions(v *flags.Values, o *server.Options) (err error) {
 	return nil
 }
 
+// limitOptions are what protects a master from too much.
+func limitOptions(v *flags.Values, o *server.Options) (err error) {
+	if o.Disabled, err = disabled(v); err != nil {
+		return err
+	}
+	if text := v.String("rate_limits"); text != "" {
+		if o.RateLimits, err = server.ParseRateLimits([]byte(text)); err != nil {
+			return fmt.Errorf("--rate_limits: %w: %w", flags.ErrInvalidValue, err)
+		}
+	}
+	o.MaxConnections, o.ReadHeaderTimeout = v.Int("max_connections"), v.Duration("read_header_timeout")
+	o.MaxSubscribers, o.MaxEventHistory = v.Int("max_operator_event_stream_subscribers"), v.Int("max_event_history")
+	o.Weights, err = flags.ParseWeights(v.String("weights"))
+	return err
+}
+
+// disabled are the endpoints that --firewall_rules refuses.
+func disabled(v *flags.Values) ([]string, error) {
+	text := v.String("firewall_rules")
+	if text == "" {
+		return nil, nil
+	}
+	paths, err := httpapi.ParseFirewall([]byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("--firewall_rules: %w: %w", flags.ErrInvalidValue, err)
+	}
+	return paths, nil
+}
+
 func coreOptions(v *flags.Values, c *core.Config) error {
+	c.AutomaticMaintenance = v.Bool("automatic_maintenance")
 	c.AllocationInterval = v.Duration("allocation_interval")
 	c.OfferTimeout = v.Duration("offer_timeout")
 	c.AgentPingTimeout = v.Duration("agent_ping_timeout")
@@ -344,6 +393,10 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.ReconfigurationPolicy, o.Recover, o.Strict = v.String("reconfiguration_policy"), v.String("recover"), v.Bool("strict")
 	o.SwitchUser = v.Bool("switch_user")
 	o.MaxCompletedExecutors = v.Int("max_completed_executors_per_framework")
+	if o.Disabled, err = disabled(v); err != nil {
+		return o, err
+	}
+	o.MaxConnections, o.ReadHeaderTimeout = v.Int("max_connections"), v.Duration("read_header_timeout")
 	o.FrameworksHome, o.FetcherStallTimeout = v.Path("frameworks_home"), v.Duration("fetcher_stall_timeout")
 	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
 	o.Flags = v.All()

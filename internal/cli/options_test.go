@@ -21,7 +21,17 @@ func TestFlagsReachOptions(t *testing.T) {
 	}
 	domain := `{"fault_domain":{"region":{"name":"r"},"zone":{"name":"z"}}}`
 	// Read elsewhere: see TestLoggerFlags and the scripts; --allocator has one value.
-	elsewhere := map[string]bool{"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true}
+	// What openSecurity reads is tried in TestSecurity.
+	elsewhere := map[string]bool{
+		"acls": true, "authenticate_agents": true, "authenticate_frameworks": true, "authenticate_http_executors": true, "authenticate_http_frameworks": true,
+		"authenticate_http_readonly": true, "authenticate_http_readwrite": true, "authenticators": true, "credential": true, "credentials": true,
+		"http_authenticators": true, "http_credentials": true, "http_framework_authenticators": true, "jwt_secret_key": true,
+		"oidc_audience": true, "oidc_ca": true, "oidc_issuer": true, "oidc_principal_claim": true,
+		"tls_ca": true, "tls_cert": true, "tls_key": true, "tls_min_version": true, "tls_require_client_cert": true,
+		"user_jwt_audience": true, "user_jwt_key": true, "user_jwt_principal_claim": true,
+		"audit_log": true, "external_log_file": true, "logbufsecs": true,
+		"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true,
+	}
 	master := map[string]string{
 		"bootstrap_expect": "3", "join": "a,b:1", "gossip_port": "99", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==",
 		"node_id": "m1", "raft_heartbeat_timeout": "2secs", "non_checkpointing_grace": "1mins", "recovery_agent_removal_limit": "50%",
@@ -36,9 +46,13 @@ func TestFlagsReachOptions(t *testing.T) {
 		"offer_constraints_re2_max_program_size": "200", "offer_timeout": "1mins", "port": "99", "publish_per_framework_metrics": "false",
 		"raft_advertise": "h:1", "raft_port": "99", "registry": "in_memory", "registry_fetch_timeout": "2mins", "registry_gc_interval": "1mins",
 		"registry_max_agent_age": "1weeks", "registry_max_agent_count": "1", "registry_store_timeout": "1secs",
+		"automatic_maintenance": "true", "firewall_rules": `{"disabled_endpoints":{"paths":["/files/browse"]}}`, "max_connections": "99",
+		"max_event_history": "99", "max_operator_event_stream_subscribers": "99", "rate_limits": `{"limits":[{"principal":"p","qps":1}]}`,
+		"read_header_timeout": "9secs", "weights": "a=2",
 		"require_agent_domain": "true", "role_sorter": "random", "roles": "a,b", "root_submissions": "false", "whitelist": "/hosts", "work_dir": "/other",
 	}
 	agent := map[string]string{
+		"firewall_rules": `{"disabled_endpoints":{"paths":["/files/browse"]}}`, "max_connections": "99", "read_header_timeout": "9secs",
 		"advertise_ip": "10.1.1.1", "advertise_port": "99", "attributes": "a:b", "default_container_info": `{"type":"MESOS"}`, "default_role": "r",
 		"disk_watch_interval": "2mins", "domain": domain, "executor_environment_variables": `{"A":"b"}`, "executor_registration_timeout": "2mins",
 		"executor_reregistration_timeout": "3secs", "executor_shutdown_grace_period": "6secs", "fetcher_stall_timeout": "2mins",
@@ -153,13 +167,16 @@ func TestLoggerFlags(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stderr strings.Builder
-			log, _, closeLog, err := newLogger(env{err: &stderr}, v, "master")
+			journal, _, err := openLogs(env{err: &stderr}, v, "mesos-master")
 			if err != nil {
 				t.Fatal(err)
 			}
+			log := journal.Logger()
 			log.Info().Msg("news")
 			log.Warn().Msg("trouble")
-			closeLog()
+			if err := journal.Close(); err != nil {
+				t.Fatal(err)
+			}
 			file, _ := os.ReadFile(filepath.Join(dir, "mesos-master.INFO"))
 			for _, out := range []struct {
 				name, text string

@@ -130,16 +130,15 @@ func agentDockerFlags() []Flag {
 
 func agentSecurityFlags() []Flag {
 	return []Flag{
-		{Name: "authenticatee", Default: "crammd5", Help: "How the agent authenticates with the master.", State: Accepted},
-		{Name: "authentication_backoff_factor", Type: Duration, Default: "1secs", Help: "First bound of the random wait before authenticating again.", State: Accepted},
-		{Name: "authentication_timeout_min", Type: Duration, Default: "5secs", Help: "Least time for an authentication.", State: Accepted},
-		{Name: "authentication_timeout_max", Type: Duration, Default: "1mins", Help: "Longest time for an authentication.", State: Accepted},
-		{Name: "credential", Type: Path, Help: "JSON file of the agent's principal and secret.", State: Accepted},
-		{Name: "authorizer", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Accepted},
-		{Name: "http_authenticators", Default: "basic", Help: "HTTP authenticators, tried in order.", State: Accepted},
-		{Name: "http_credentials", Type: Path, Help: "JSON file of principals and secrets for the agent's HTTP endpoints.", State: Accepted},
-		{Name: "authenticate_http_executors", Type: Bool, Default: "false", Help: "Ask executors for the token they were started with.", State: Guarded},
-		{Name: "jwt_secret_key", Type: Path, Aliases: []string{"executor_secret_key"}, Help: "File of the key that signs executor tokens.", State: Guarded},
+		{Name: "authenticatee", Default: "crammd5", Help: "How the agent authenticates with the master.", State: Replaced, Note: noteAuthenticatee},
+		{Name: "authentication_backoff_factor", Type: Duration, Default: "1secs", Help: "First bound of the random wait before authenticating again.", State: Replaced, Note: noteAuthenticatee},
+		{Name: "authentication_timeout_min", Type: Duration, Default: "5secs", Help: "Least time for an authentication.", State: Replaced, Note: noteAuthenticatee},
+		{Name: "authentication_timeout_max", Type: Duration, Default: "1mins", Help: "Longest time for an authentication.", State: Replaced, Note: noteAuthenticatee},
+		{Name: "credential", Type: Path, Help: "JSON file of the principal and secret that the agent shows its masters."},
+		{Name: "authorizer", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Replaced, Note: "there is one authorizer, and --acls are its rules"},
+		{Name: "http_credentials", Type: Path, Help: "JSON file of principals and secrets for the agent's HTTP endpoints; read again when it changes."},
+		{Name: "authenticate_http_executors", Type: Bool, Default: "false", Help: "Ask executors for the token they were started with."},
+		{Name: "jwt_secret_key", Type: Path, Aliases: []string{"executor_secret_key"}, Help: "File of the key that signs executors' tokens."},
 		{Name: "http_executor_domain_sockets", Type: Bool, Default: "false", Help: "Executors reach the agent by a Unix socket.", State: Accepted},
 		{Name: "domain_socket_location", Help: "Path of that socket.", Check: domainSocket, State: Accepted},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,12 +15,13 @@ import (
 
 // Notes shared by several flags.
 const (
-	noteZooKeeper = "clusterd needs no ZooKeeper: the registry is a Raft log inside the master; --master=HOST:PORT is all that an agent needs"
-	noteModules   = "shared-library modules cannot be loaded; clusterd's variants are built in"
-	noteRaftLog   = "the registry is kept by Raft, which sizes its own quorum"
-	noteV0        = "only the v1 HTTP API is spoken, v0 drivers are not served"
-	noteJemalloc  = "there is no jemalloc to profile"
-	noteCMesos    = "clusterd is one binary and needs no helper programs"
+	noteZooKeeper     = "clusterd needs no ZooKeeper: the registry is a Raft log inside the master; --master=HOST:PORT is all that an agent needs"
+	noteModules       = "shared-library modules cannot be loaded; clusterd's variants are built in"
+	noteRaftLog       = "the registry is kept by Raft, which sizes its own quorum"
+	noteV0            = "only the v1 HTTP API is spoken, v0 drivers are not served"
+	noteJemalloc      = "there is no jemalloc to profile"
+	noteAuthenticatee = "the agent shows its --credential, or its certificate, when it connects"
+	noteCMesos        = "clusterd is one binary and needs no helper programs"
 )
 
 // common returns the flags that master and agent share.
@@ -29,9 +31,9 @@ func common() []Flag {
 		{Name: "version", Type: Bool, Default: "false", Help: "Print the version and exit."},
 		{Name: "quiet", Type: Bool, Default: "false", Help: "Log nothing to stderr."},
 		{Name: "log_dir", Type: Path, Help: "Directory of log files; unset: stderr only."},
-		{Name: "logbufsecs", Type: Int, Default: "0", Help: "Seconds of log to buffer before writing.", State: Accepted, Note: "the log is never buffered"},
+		{Name: "logbufsecs", Type: Int, Default: "0", Help: "Seconds for which lines of --log_dir may wait in memory; what is worse than INFO never waits.", Check: atLeast(0)},
 		{Name: "logging_level", Default: "INFO", Help: "Lowest severity to log: INFO, WARNING or ERROR.", Check: oneOf("INFO", "WARNING", "ERROR")},
-		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, to be served by /files.", State: Accepted, Note: "logs are not served by /files yet"},
+		{Name: "external_log_file", Type: Path, Help: "Log file written by a supervisor, which /files serves instead of that of --log_dir."},
 		{Name: "initialize_driver_logging", Type: Bool, Default: "true", Help: "Whether v0 drivers set up logging.", State: Replaced, Note: noteV0},
 		{Name: "memory_profiling", Type: Bool, Default: "false", Help: "Expose jemalloc's profiler.", State: Replaced, Note: noteJemalloc},
 		{Name: "advertise_ip", Help: "Address published for others to reach this node.", Check: validIP, Env: []string{"LIBPROCESS_ADVERTISE_IP"}},
@@ -42,15 +44,31 @@ func common() []Flag {
 		{Name: "hostname_lookup", Type: Bool, Default: "true", Help: "Look the host name up; if not, the address stands in for it."},
 		{Name: "zk_session_timeout", Type: Duration, Default: "10secs", Help: "ZooKeeper session timeout.", State: Replaced, Note: noteZooKeeper},
 		{Name: "domain", Type: JSON, Help: "Fault domain of this node, a DomainInfo."},
-		{Name: "firewall_rules", Type: JSON, Help: "Endpoints to answer with 403, a Firewall.", State: Guarded},
-		{Name: "acls", Type: JSON, Help: "Rules of the local authorizer, an ACLs message.", State: Guarded},
-		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask for credentials on read-only endpoints.", State: Guarded},
-		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask for credentials on read-write endpoints.", State: Guarded, Aliases: []string{"authenticate_http"}},
+		{Name: "firewall_rules", Type: JSON, Help: "Endpoints to answer with 403, a Firewall."},
+		{Name: "acls", Type: JSON, Help: "Rules of who may do what, an ACLs message; from a file, they are read again when it changes."},
+		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask who calls on read-only endpoints."},
+		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask who calls on read-write endpoints and /api/v1.", Aliases: []string{"authenticate_http"}},
 		{Name: "hooks", Help: "Hook modules to install.", State: Replaced, Note: noteModules},
 		{Name: "modules", Type: JSON, Help: "Modules to load.", State: Replaced, Note: noteModules},
 		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
 
 		// Ours.
+		{Name: "http_authenticators", Default: "basic", List: true, Help: "How who calls may show who they are, tried in order: basic (with the credentials), jwt (--user_jwt_key), oidc (--oidc_issuer), certificate (--tls_ca)."},
+		{Name: "tls_cert", Type: Path, Help: "PEM file of this node's certificate and those above it; with --tls_key, all ports but gossip's speak TLS. Read again when it changes. LIBPROCESS_SSL_* is understood too."},
+		{Name: "tls_key", Type: Path, Help: "PEM file of the certificate's key."},
+		{Name: "tls_ca", Type: Path, Help: "PEM file of the authorities that others' certificates must come from."},
+		{Name: "tls_require_client_cert", Type: Bool, Default: "false", Help: "Refuse clients without a certificate of --tls_ca. Masters always ask each other for theirs."},
+		{Name: "tls_min_version", Default: "1.2", Help: "Least version of TLS: 1.2 or 1.3.", Check: oneOf("1.2", "1.3")},
+		{Name: "user_jwt_key", Type: Path, Help: "File of what signs users' tokens: an HMAC secret, or a public key in PEM."},
+		{Name: "user_jwt_audience", Help: "Audience that users' tokens must be for; unset: any."},
+		{Name: "user_jwt_principal_claim", Default: "sub", Help: "Claim of a user's token that is the principal."},
+		{Name: "oidc_issuer", Help: "URL of an OpenID provider whose tokens are taken (http_authenticators: oidc).", Check: httpsURL},
+		{Name: "oidc_audience", Help: "Audience (client id) that its tokens must be for."},
+		{Name: "oidc_ca", Type: Path, Help: "PEM file of the authorities of the provider's certificate; unset: the system's."},
+		{Name: "oidc_principal_claim", Default: "sub", Help: "Claim of its tokens that is the principal."},
+		{Name: "audit_log", Type: Path, Help: "File of one JSON line for each call that changes something: who, what, result. Unset: they are in the log."},
+		{Name: "max_connections", Type: Int, Default: "0", Help: "HTTP connections at once, links not counted; new ones are closed beyond that. 0: half of the files that may be open.", Check: atLeast(0)},
+		{Name: "read_header_timeout", Type: Duration, Default: "30secs", Help: "How long a client may take to send the head of a request.", Check: positive},
 		{Name: "gossip_key", List: true, Help: "Keys that encrypt gossip, 16, 24 or 32 bytes in base64, or file:///path to them; the first encrypts, all decrypt, so that keys can be rotated.", Check: gossipKeys, Secret: true},
 		{Name: "gossip_advertise", Help: "host:port under which others reach this node's gossip.", Check: hostPort},
 		{Name: "node_id", Help: "Name of this node among its peers; unset: made once and kept in --work_dir.", Check: nodeID},
@@ -79,6 +97,13 @@ func exclusive(v *Values, names ...string) error {
 	}
 	if len(got) > 1 {
 		return fmt.Errorf("%w: only one of %s may be given", ErrInvalidValue, strings.Join(got, " and "))
+	}
+	return nil
+}
+
+func httpsURL(v Value) error {
+	if u, err := url.Parse(v.Text); err != nil || u.Scheme != "https" || u.Host == "" {
+		return errors.New("expecting https://host/path")
 	}
 	return nil
 }

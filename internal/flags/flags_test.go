@@ -50,6 +50,7 @@ func TestParse(t *testing.T) {
 		flag     string
 		want     string
 		warnings []string
+		file     string
 	}{
 		{name: "default", flag: "agent_reregister_timeout", want: "10mins"},
 		{name: "default is printed canonically", flag: "cache", want: "2GB"},
@@ -80,8 +81,8 @@ func TestParse(t *testing.T) {
 		{name: "file value from the environment", env: []string{"MESOS_AGENT_REREGISTER_TIMEOUT=file://" + value}, flag: "agent_reregister_timeout", want: "5mins"},
 		{name: "path is not read", args: []string{"--work_dir=file://" + value}, flag: "work_dir", want: "file://" + value},
 		{name: "JSON is compacted", args: []string{`--acls={ "a" : 1 }`}, flag: "acls", want: `{"a":1}`},
-		{name: "JSON file", args: []string{"--acls=file://" + rules}, flag: "acls", want: `{"a":[1,2]}`},
-		{name: "JSON file without scheme", args: []string{"--acls=" + rules}, flag: "acls", want: `{"a":[1,2]}`, warnings: []string{"--acls names a file without file://, which is deprecated"}},
+		{name: "JSON file", args: []string{"--acls=file://" + rules}, flag: "acls", want: `{"a":[1,2]}`, file: rules},
+		{name: "JSON file without scheme", args: []string{"--acls=" + rules}, flag: "acls", want: `{"a":[1,2]}`, file: rules, warnings: []string{"--acls names a file without file://, which is deprecated"}},
 		{name: "list", args: []string{"--join=a", "--join=b,c"}, flag: "join", want: "a,b,c"},
 		{name: "no effect", args: []string{"--new_thing=b"}, flag: "new_thing", want: "b", warnings: []string{"--new_thing: accepted but has no effect in this version"}},
 		{name: "no effect at its default", args: []string{"--new_thing=a"}, flag: "new_thing", want: "a"},
@@ -98,6 +99,9 @@ func TestParse(t *testing.T) {
 			}
 			if d := cmp.Diff(tt.warnings, v.Warnings()); d != "" {
 				t.Errorf("warnings (-want +got):\n%s", d)
+			}
+			if got := v.File(tt.flag); got != tt.file && tt.flag == "acls" {
+				t.Errorf("--%s comes from file %q, want %q", tt.flag, got, tt.file)
 			}
 		})
 	}
@@ -392,13 +396,14 @@ func FuzzParse(f *testing.F) {
 
 // TestGuardedFlags refuses to start without a protection that was asked for.
 func TestGuardedFlags(t *testing.T) {
-	for _, arg := range []string{"--authenticate_http_readwrite", "--acls={\"permissive\":false}", "--authenticate_http_frameworks=true"} {
-		_, err := Master().Parse([]string{"--work_dir=/tmp/x", arg}, nil)
+	base := []string{"--work_dir=/tmp/x", "--master=m:5050"}
+	for _, arg := range []string{"--enforce_container_disk_quota", "--allowed_devices={\"allowed_devices\":[]}", "--seccomp_profile_name=strict"} {
+		_, err := Agent().Parse(append(base, arg), nil)
 		if !errors.Is(err, ErrRejectedFlag) {
 			t.Errorf("%s: got %v, want ErrRejectedFlag", arg, err)
 		}
 	}
-	if _, err := Master().Parse([]string{"--work_dir=/tmp/x", "--no-authenticate_http_readwrite"}, nil); err != nil {
+	if _, err := Agent().Parse(append(base, "--no-enforce_container_disk_quota"), nil); err != nil {
 		t.Errorf("a protection switched off: %v", err)
 	}
 }

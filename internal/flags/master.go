@@ -3,6 +3,9 @@ package flags
 import (
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -58,7 +61,7 @@ func masterFlags() []Flag {
 		{Name: "max_completed_frameworks", Type: Int, Default: "50", Help: "Ended frameworks to remember.", Check: atLeast(0)},
 		{Name: "max_completed_tasks_per_framework", Type: Int, Default: "1000", Help: "Ended tasks to remember for each framework.", Check: atLeast(0)},
 		{Name: "max_unreachable_tasks_per_framework", Type: Int, Default: "1000", Help: "Unreachable tasks to remember for each framework.", Check: atLeast(0)},
-		{Name: "max_operator_event_stream_subscribers", Type: Int, Default: "1000", Help: "Operator event streams to serve at once; the oldest is closed beyond that.", Check: atLeast(1), State: Accepted},
+		{Name: "max_operator_event_stream_subscribers", Type: Int, Default: "1000", Help: "Operator event streams to serve at once; the oldest is closed beyond that.", Check: atLeast(1)},
 		{Name: "publish_per_framework_metrics", Type: Bool, Default: "true", Help: "Publish metrics of each framework."},
 	}
 }
@@ -83,23 +86,22 @@ func masterAllocatorFlags() []Flag {
 		}},
 		{Name: "offer_constraints_re2_max_program_size", Type: Int, Default: "100", Help: "Size limit of a compiled regular expression in offer constraints.", Check: atLeast(1)},
 		{Name: "roles", Help: "Roles that may be used; unset: any. Deprecated."},
-		{Name: "weights", Help: "role=weight,role=weight for a new registry. Deprecated: use /weights.", State: Accepted},
+		{Name: "weights", Help: "role=weight,role=weight for a registry that has none. Deprecated: use /weights.", Check: weights},
 		{Name: "whitelist", Type: Path, Help: "File of host names that may get offers, read every 5 s."},
 	}
 }
 
 func masterSecurityFlags() []Flag {
 	return []Flag{
-		{Name: "rate_limits", Type: JSON, Help: "Rate limits of v0 frameworks.", State: Replaced, Note: noteV0},
-		{Name: "authenticate_frameworks", Type: Bool, Default: "false", Aliases: []string{"authenticate"}, Help: "Ask v0 frameworks to authenticate.", State: Replaced, Note: noteV0},
-		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents to authenticate.", State: Guarded},
+		{Name: "rate_limits", Type: JSON, Help: "Calls a second of frameworks by principal, a RateLimits; calls above wait, and are answered 429 beyond the capacity."},
+		{Name: "authenticate_frameworks", Type: Bool, Default: "false", Aliases: []string{"authenticate"}, Help: "Ask frameworks who they are: as --authenticate_http_frameworks, for there are no others."},
+		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents who they are."},
 		{Name: "authentication_v0_timeout", Type: Duration, Default: "15secs", Help: "Time for the CRAM-MD5 handshake.", State: Replaced, Note: noteV0},
-		{Name: "authenticate_http_frameworks", Type: Bool, Default: "false", Help: "Ask HTTP frameworks to authenticate.", State: Guarded},
-		{Name: "authenticators", Default: "crammd5", Help: "Authenticator of agents.", State: Accepted},
-		{Name: "http_authenticators", Default: "basic", Help: "HTTP authenticators, tried in order.", State: Accepted},
-		{Name: "http_framework_authenticators", Help: "HTTP authenticators for frameworks.", State: Guarded},
-		{Name: "credentials", Type: Path, Help: "JSON file of principals and secrets.", State: Accepted},
-		{Name: "authorizers", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Accepted},
+		{Name: "authenticate_http_frameworks", Type: Bool, Default: "false", Help: "Ask frameworks who they are; it must be the principal of their FrameworkInfo."},
+		{Name: "authenticators", Default: "crammd5", List: true, Help: "How agents may show who they are: those of --http_authenticators; crammd5 stands for basic."},
+		{Name: "http_framework_authenticators", List: true, Help: "How frameworks may show who they are; unset: as --http_authenticators."},
+		{Name: "credentials", Type: Path, Help: "JSON file of principals and secrets, in clear or bcrypt; read again when it changes."},
+		{Name: "authorizers", Default: "local", Help: "Authorizer: local.", Check: oneOf("local"), State: Replaced, Note: "there is one authorizer, and --acls are its rules"},
 	}
 }
 
@@ -107,6 +109,8 @@ func masterOwnFlags() []Flag {
 	return []Flag{
 		{Name: "join", List: true, Help: "Addresses of other nodes (host, host:port; comma list, repeatable) through which this one finds the cluster."},
 		{Name: "bootstrap_expect", Type: Int, Default: "1", Help: "Masters that must see each other before they found a new cluster, once; 0: found none, join one. With --join the default is 0.", Check: expectation},
+		{Name: "automatic_maintenance", Type: Bool, Default: "false", Help: "Take machines down when their window of the maintenance schedule begins, and up when it ends."},
+		{Name: "max_event_history", Type: Int, Default: "65536", Help: "Events that are kept for those who watch the cluster and were away.", Check: atLeast(1)},
 		{Name: "allocator_placement", Default: "random", Help: "In which order agents are given out, whoever is next: random, spread (the least used first) or pack (the most used first).", Check: oneOf("random", "spread", "pack")},
 		{Name: "non_checkpointing_grace", Type: Duration, Help: "How long tasks of frameworks that do not checkpoint are kept when the link to their agent breaks; 0secs: not at all, as in Mesos; unset: --agent_ping_timeout times --max_agent_ping_timeouts.", Check: between(0, 100*365*24*time.Hour)},
 		{Name: "raft_port", Type: Int, Default: "5052", Help: "Port of the Raft transport.", Check: validPort},
@@ -149,8 +153,31 @@ func masterCheck(v *Values) error {
 	if v.Given("quorum") && v.Given("bootstrap_expect") && 2*v.Int("quorum")-1 < v.Int("bootstrap_expect") {
 		return fmt.Errorf("%w: --quorum=%d is no majority of %d masters", ErrInvalidValue, v.Int("quorum"), v.Int("bootstrap_expect"))
 	}
-	if v.Bool("authenticate_http_frameworks") && !v.Given("http_framework_authenticators") {
-		return fmt.Errorf("%w: --authenticate_http_frameworks needs --http_framework_authenticators", ErrMissingFlag)
-	}
 	return nil
+}
+
+// weights accepts role=weight,role=weight.
+func weights(v Value) error {
+	_, err := ParseWeights(v.Text)
+	return err
+}
+
+// ParseWeights reads the value of --weights.
+func ParseWeights(text string) (map[string]float64, error) {
+	out := make(map[string]float64)
+	for pair := range strings.SplitSeq(text, ",") {
+		if pair == "" {
+			continue
+		}
+		role, value, ok := strings.Cut(pair, "=")
+		w, err := strconv.ParseFloat(value, 64)
+		switch _, twice := out[role]; {
+		case !ok || role == "" || err != nil || !(w > 0) || math.IsInf(w, 1):
+			return nil, fmt.Errorf("'%s' is not role=weight with a positive weight", pair)
+		case twice:
+			return nil, fmt.Errorf("role '%s' has two weights", role)
+		}
+		out[role] = w
+	}
+	return out, nil
 }

@@ -223,20 +223,20 @@ func (s *Set) set(v *Values, g given) error {
 	if f.State == Rejected {
 		return fmt.Errorf("%w: %s: %s", ErrRejectedFlag, g.source, f.Note)
 	}
-	text := g.text
+	text, file := g.text, ""
 	if path, ok := strings.CutPrefix(text, "file://"); ok && f.Type != Path {
 		contents, err := readFileValue(path)
 		if err != nil {
 			return fmt.Errorf("%w of %s: %w", ErrInvalidValue, g.source, err)
 		}
-		text = contents
+		text, file = contents, path
 	} else if f.Type == JSON && strings.HasPrefix(text, "/") {
 		contents, err := readFileValue(text)
 		if err != nil {
 			return fmt.Errorf("%w of %s: %w", ErrInvalidValue, g.source, err)
 		}
 		v.warnings = append(v.warnings, fmt.Sprintf("%s names a file without file://, which is deprecated", g.source))
-		text = contents
+		text, file = contents, text
 	}
 	val, err := parseValue(f, text)
 	if err != nil {
@@ -245,6 +245,7 @@ func (s *Set) set(v *Values, g given) error {
 	if f.State == Guarded && !isDefault(f, val) {
 		return fmt.Errorf("%w: %s: this version cannot enforce it and does not start without the protection", ErrRejectedFlag, g.source)
 	}
+	val.file = file
 	v.values[g.index] = val
 	v.given[g.index] = g.source
 	s.warn(v, f, g, val)

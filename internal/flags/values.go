@@ -28,6 +28,8 @@ type Value struct {
 	f  float64
 	d  time.Duration
 	by uint64
+	// file is where Text was read from, empty if it was given as it is.
+	file string
 }
 
 // Bool returns the value of a Bool flag.
@@ -202,6 +204,13 @@ func (v *Values) Bytes(name string) uint64 {
 // Path returns a Path flag without its optional file:// prefix.
 func (v *Values) Path(name string) string {
 	return strings.TrimPrefix(v.String(name), "file://")
+}
+
+// File returns the file that a value was read from (file:///path), "" if it was given as it
+// is.
+func (v *Values) File(name string) string {
+	val, _ := v.Get(name)
+	return val.file
 }
 
 // List splits a comma separated flag, dropping blanks around and between commas.
