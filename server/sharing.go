@@ -34,6 +34,9 @@ type sharing struct {
 	// bulk bounds how many answers as large as the cluster are written at once, so
 	// that a processor is left for what cannot wait; small bounds the others.
 	bulk, small chan struct{}
+
+	// starts is what /tasks remembers.
+	starts render.Starts
 }
 
 // line is a queue for one kind of answer. sharing.mu guards its fields but turn.

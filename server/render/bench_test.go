@@ -3,6 +3,7 @@ package render
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -205,8 +206,38 @@ func BenchmarkTasks(b *testing.B) {
 		"newest": {Limit: 100}, "oldest": {Limit: 100, Ascending: true}, "page": {Limit: 100, Offset: 5000}, "all": {Limit: -1},
 		"one": {Limit: 100, TaskID: "task-3-17"},
 	} {
-		b.Run(name, func(b *testing.B) { measure(b, func() Body { return Tasks(v, q, nil) }) })
+		starts := new(Starts)
+		b.Run(name, func(b *testing.B) { measure(b, func() Body { return Tasks(v, q, nil, starts) }) })
 	}
+}
+
+// The same while tasks change: from one view to the next all frameworks have, in a few
+// of their tasks.
+func BenchmarkTasksOfMovingCluster(b *testing.B) {
+	v, _ := largeView(10_000, 100_000, 100_000)
+	views := []*core.View{v, {Serial: 2, Agents: v.Agents}}
+	frameworks := make(map[string]*core.Framework)
+	for f := range v.Frameworks.Values() {
+		tasks := make(map[string]*core.Task)
+		for t := range f.Tasks.Values() {
+			if len(tasks)%1000 == 0 {
+				c := *t
+				t = &c
+			}
+			tasks[t.ID] = t
+		}
+		frameworks[f.ID] = &core.Framework{
+			ID: f.ID, Info: f.Info, Tasks: core.MapOf(tasks),
+			CompletedTasks: append(slices.Clone(f.CompletedTasks[10:]), f.CompletedTasks[:10]...),
+		}
+	}
+	views[1].Frameworks = core.MapOf(frameworks)
+	var starts Starts
+	n := 0
+	measure(b, func() Body {
+		n++
+		return Tasks(views[n%2], TaskQuery{Limit: 100}, nil, &starts)
+	})
 }
 
 // manyFrameworks is a cluster of 10,000 agents with 100 tasks for each of 1,000

@@ -23,22 +23,22 @@ const DefaultTaskLimit = 100
 
 // Tasks writes /tasks: running, unreachable and completed tasks of running and
 // completed frameworks, by the time of their first status. Those without one come
-// first when ascending, last when descending.
-func Tasks(v *core.View, q TaskQuery, viewer *authz.Viewer) Body {
+// first when ascending, last when descending. The starts, which may be nil, are those
+// of earlier views of the same master.
+func Tasks(v *core.View, q TaskQuery, viewer *authz.Viewer, starts *Starts) Body {
 	var p plan
 	p.text(`{"tasks":[`)
-	list(&p, pickTasks(v, q, sight{viewer}), appendTask)
+	list(&p, pickTasks(v, q, sight{viewer}, starts), appendTask)
 	p.text("]}")
 	return p.write()
 }
 
-// pickTasks is the page of tasks that a query asks for. It looks at all tasks, but
-// sorts those only that may be on the page or before it.
-func pickTasks(v *core.View, q TaskQuery, who sight) []*core.Task {
+// pickTasks is the page of tasks that a query asks for. It looks at the times of all
+// tasks, but sorts those only that may be on the page or before it.
+func pickTasks(v *core.View, q TaskQuery, who sight, starts *Starts) []*core.Task {
 	if q.Offset < 0 {
 		return nil // Mesos counts in size_t, where -1 is endless
 	}
-	jobs := taskJobs(v, q, who)
 	// keep is how many may be on the page or before it; all of them if there is no end.
 	keep := -1
 	if q.Limit >= 0 && q.Limit <= maxKept-min(q.Offset, maxKept) {
@@ -47,28 +47,14 @@ func pickTasks(v *core.View, q TaskQuery, who sight) []*core.Task {
 	if keep == 0 {
 		return nil
 	}
-	parts := make([]picker, len(jobs))
-	var next atomic.Int64
-	work := func() {
-		for {
-			i := int(next.Add(1)) - 1
-			if i >= len(jobs) {
-				return
-			}
-			parts[i] = picker{keep: keep, ascending: q.Ascending}
-			jobs[i](&parts[i], uint64(i)<<32)
-			runtime.Gosched()
-		}
+	if starts == nil {
+		starts = new(Starts)
 	}
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(jobs)) - 1 {
-		wg.Go(work)
-	}
-	work()
-	wg.Wait()
-	var all picker
-	for _, part := range parts {
-		all.picked = append(all.picked, part.picked...)
+	all := picker{keep: keep, ascending: q.Ascending}
+	if q.TaskID != "" {
+		all.pickOne(v, q, who)
+	} else {
+		all.pickFrom(starts.of(v), q, who)
 	}
 	slices.SortFunc(all.picked, compareCandidates)
 	to := len(all.picked)
@@ -85,58 +71,85 @@ func pickTasks(v *core.View, q TaskQuery, who sight) []*core.Task {
 // maxKept bounds what is worth keeping apart; beyond it all tasks are sorted.
 const maxKept = 50_000
 
-// completedPerJob is how many completed tasks are looked through at a time.
-const completedPerJob = 16 << 10
-
-// taskJobs are the parts of the work: each adds its tasks, in the order of their
-// framework and id, which is the order of tasks whose time is the same.
-func taskJobs(v *core.View, q TaskQuery, who sight) []func(*picker, uint64) {
-	var jobs []func(*picker, uint64)
-	each := func(f *core.Framework) {
-		if q.FrameworkID != "" && q.FrameworkID != f.ID || !who.framework(f) {
+// pickOne picks the tasks of one id.
+func (p *picker) pickOne(v *core.View, q TaskQuery, who sight) {
+	seq := uint64(0)
+	take := func(f *core.Framework, t *core.Task) {
+		if who.all() || who.task(f, t) {
+			p.add(t, firstTimestamp(t), seq)
+			seq++
+		}
+	}
+	everyFramework(v, who, func(f *core.Framework) {
+		if q.FrameworkID != "" && q.FrameworkID != f.ID {
 			return
 		}
-		everything := who.all() || who.who.Tasks.Everything()
-		wanted := func(t *core.Task) bool {
-			return (q.TaskID == "" || q.TaskID == t.ID) && (everything || who.task(f, t))
-		}
 		for _, m := range []core.Map[*core.Task]{f.Tasks, f.UnreachableTasks} {
-			if q.TaskID != "" {
-				if t, ok := m.Get(q.TaskID); ok && wanted(t) {
-					jobs = append(jobs, func(p *picker, seq uint64) { p.add(t, seq) })
-				}
-				continue
+			if t, ok := m.Get(q.TaskID); ok {
+				take(f, t)
 			}
-			if m.Len() == 0 {
-				continue
+		}
+		for _, t := range f.CompletedTasks {
+			if t.ID == q.TaskID {
+				take(f, t)
 			}
-			jobs = append(jobs, func(p *picker, seq uint64) {
-				for t := range m.Values() {
-					if wanted(t) {
-						p.add(t, seq)
-					}
-					seq++
-				}
-			})
 		}
-		for run := range slices.Chunk(f.CompletedTasks, completedPerJob) {
-			jobs = append(jobs, func(p *picker, seq uint64) {
-				for i, t := range run {
-					if wanted(t) {
-						p.add(t, seq+uint64(i)) //nolint:gosec // an index
-					}
-				}
-			})
-		}
-	}
-	for f := range v.Frameworks.Values() {
-		each(f)
-	}
-	for _, f := range v.CompletedFrameworks {
-		each(f)
-	}
-	return jobs
+	})
 }
+
+// pickFrom picks from the lists of all frameworks, with several goroutines if there is
+// much to look at. Among tasks that began at the same time the order is that of their
+// frameworks and ids.
+func (p *picker) pickFrom(all []*frameworkStarts, q TaskQuery, who sight) {
+	var jobs []func(*picker)
+	seq := uint64(0)
+	for _, fs := range all {
+		f := fs.framework
+		if q.FrameworkID != "" && q.FrameworkID != f.ID || !who.framework(f) {
+			continue
+		}
+		everything := who.all() || who.who.Tasks.Everything()
+		for _, l := range fs.lists {
+			for from := 0; from < len(l.tasks); from += tasksPerJob {
+				part := startList{l.tasks[from:min(from+tasksPerJob, len(l.tasks))], l.times[from:min(from+tasksPerJob, len(l.tasks))]}
+				first := seq
+				seq += uint64(len(part.tasks))
+				jobs = append(jobs, func(p *picker) {
+					for i, at := range part.times {
+						if !p.late(at) && (everything || who.task(f, part.tasks[i])) {
+							p.add(part.tasks[i], at, first+uint64(i)) //nolint:gosec // an index
+						}
+					}
+				})
+			}
+		}
+	}
+	var next atomic.Int64
+	var mu sync.Mutex
+	work := func() {
+		mine := picker{keep: p.keep, ascending: p.ascending}
+		for {
+			i := int(next.Add(1)) - 1
+			if i >= len(jobs) {
+				break
+			}
+			jobs[i](&mine)
+			runtime.Gosched()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		p.picked = append(p.picked, mine.picked...)
+	}
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(jobs)) - 1 {
+		wg.Go(work)
+	}
+	work()
+	wg.Wait()
+}
+
+// tasksPerJob is how many tasks are looked through at a time.
+const tasksPerJob = 16 << 10
 
 // candidate is a task with what it is ordered by.
 type candidate struct {
@@ -166,21 +179,20 @@ type picker struct {
 	top  float64
 }
 
-func (p *picker) add(t *core.Task, seq uint64) {
-	key := -1.0
-	if len(t.Statuses) > 0 {
-		key = t.Statuses[0].Timestamp
+// key is what a time is ordered by.
+func (p *picker) key(at float64) float64 {
+	if p.ascending {
+		return at
 	}
-	if key != key { //nolint:gocritic // not a number: would have no place in any order
-		key = -1
-	}
-	if !p.ascending {
-		key = -key
-	}
-	if p.full && key >= p.top {
-		return
-	}
-	p.picked = append(p.picked, candidate{key, seq, t})
+	return -at
+}
+
+// late says that no task of that time can be among the first. Tasks come with growing
+// seq: one of the same time as the last that is kept would come after it.
+func (p *picker) late(at float64) bool { return p.full && p.key(at) >= p.top }
+
+func (p *picker) add(t *core.Task, at float64, seq uint64) {
+	p.picked = append(p.picked, candidate{p.key(at), seq, t})
 	if p.keep >= 0 && len(p.picked) >= p.keep+max(p.keep, 4096) {
 		p.shrink()
 	}
@@ -216,7 +228,6 @@ func (p *picker) shrink() {
 		}
 	}
 	p.picked = list[:p.keep]
-	// Candidates come with growing seq: one with the same key would come later.
 	p.full, p.top = true, list[p.keep-1].key
 }
 
