@@ -23,6 +23,7 @@ func (s *Server) routes() *httpapi.Router {
 		Flags:     s.opts.Flags,
 		Version:   version.Info(),
 		Metrics:   s.metrics,
+		Health:    s.checkHealth,
 		Verbosity: s.opts.Verbosity,
 		Readonly:  authn.MasterReadonly,
 		Readwrite: authn.MasterReadwrite,
@@ -54,8 +55,17 @@ func (s *Server) routes() *httpapi.Router {
 	s.maintenanceRoutes(rt)
 	s.shareRoutes(rt)
 	s.formRoutes(rt)
+	s.ownRoutes(rt)
+	s.constraintsRoute(rt)
 	s.files.Register(rt, authn.MasterReadonly)
 	s.registryRoutes(rt)
+	s.debug.Realm = authn.MasterReadwrite
+	s.debug.Register(rt)
+	rt.Measure(s.metrics)
+	for _, path := range rt.Disable(s.opts.Disabled...) {
+		s.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
+	}
+	rt.OnAudit = s.opts.OnAudit
 	return rt
 }
 
