@@ -3,6 +3,7 @@ package events
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"clusterd/server/core"
 )
@@ -41,9 +42,9 @@ type class struct {
 	source *class // nil: this is one, without framing
 	refs   int    // guarded by Hub.mu
 
-	master    string
-	read      func(dst []*core.Event, first, last uint64) ([]*core.Event, bool)
-	keepBytes int
+	master string
+	read   func(dst []*core.Event, first, last uint64) ([]*core.Event, bool)
+	keep   *atomic.Int64 // bytes
 
 	// mu guards what follows. The source's is taken after it.
 	mu      sync.Mutex
@@ -123,7 +124,7 @@ func (c *class) blockOf(serial, upTo uint64) (*block, error) {
 	}
 	c.tick++
 	b.used = c.tick
-	for c.bytes > c.keepBytes && len(c.blocks) > 1 {
+	for int64(c.bytes) > c.keep.Load() && len(c.blocks) > 1 {
 		c.forget(b)
 	}
 	return b, nil

@@ -209,14 +209,21 @@ func (c *conn) close(cause error) {
 	if c.w == nil {
 		return // the handler returns
 	}
+	below := base(c.w)
 	if slow(cause) {
 		// What the kernel still holds for this reader is thrown away.
-		if b, ok := base(c.w).(interface{ SetLinger(int) error }); ok {
+		if b, ok := below.(interface{ SetLinger(int) error }); ok {
 			_ = b.SetLinger(0)
 		}
-	} else if c.chunked && !c.broken && !errors.Is(cause, errGone) {
+		c.broken = true
+	}
+	if c.chunked && !c.broken && !errors.Is(cause, errGone) {
 		_ = c.w.SetWriteDeadline(time.Now().Add(farewell))
-		_, _ = c.w.Write([]byte("0\r\n\r\n"))
+		_, err := c.w.Write([]byte("0\r\n\r\n"))
+		c.broken = err != nil
+	}
+	if c.broken {
+		_ = below.Close() // TLS would try to say goodbye for seconds
 	}
 	_ = c.w.Close()
 }

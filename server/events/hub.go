@@ -62,13 +62,13 @@ type Options struct {
 	OnSubscribers func(n int)
 	OnDropped     func()
 
-	cacheBytes int // of a class; for tests
+	cacheBytes int // of all classes together; for tests
 	sendBuffer int // of a socket; for tests
 }
 
 const (
-	// cacheBytes is how much a class keeps of what it has encoded.
-	cacheBytes = 8 << 20
+	// cacheBytes is how much all classes together keep of what they have encoded.
+	cacheBytes = 64 << 20
 	// sendBuffer is how much of a stream the kernel keeps for a reader who is slow: left
 	// alone it would take megabytes for each.
 	sendBuffer = 256 << 10
@@ -107,6 +107,9 @@ type Hub struct {
 	members *list.List // of *subscriber, the oldest first
 	classes map[classKey]*class
 	closed  bool
+
+	// share is how much each class may keep of what it has encoded.
+	share atomic.Int64
 
 	snapshots snapshots
 }
@@ -355,10 +358,11 @@ func (h *Hub) classLocked(key classKey, seen sight) *class {
 	c := h.classes[key]
 	if c == nil {
 		c = &class{
-			key: key, sight: seen, master: h.opts.MasterID, read: h.read, keepBytes: h.opts.cacheBytes,
+			key: key, sight: seen, master: h.opts.MasterID, read: h.read, keep: &h.share,
 			blocks: make(map[uint64]*block),
 		}
 		h.classes[key] = c
+		h.share.Store(int64(h.opts.cacheBytes / len(h.classes)))
 		if source := sourceOf(key); source != key {
 			c.source = h.classLocked(source, whole)
 		}
@@ -372,6 +376,7 @@ func (h *Hub) releaseLocked(c *class) {
 		return
 	}
 	delete(h.classes, c.key)
+	h.share.Store(int64(h.opts.cacheBytes / max(1, len(h.classes))))
 	if c.source != nil {
 		h.releaseLocked(c.source)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -15,10 +16,15 @@ import (
 	"clusterd/server/render"
 )
 
-// liveSnapshots is how many snapshots of one kind may be on their way to subscribers
-// before newcomers get the newest of them instead of one of their own: each may be a
-// hundred megabytes.
-const liveSnapshots = 2
+// Each snapshot may be a hundred megabytes, and is kept until all who get it have it. When
+// so many of one kind are on their way, newcomers get the newest of them instead of one of
+// their own, unless it is old already; and at most in any case. Events make up for its age,
+// but for offers and allocated resources, of which no event tells.
+const (
+	liveSnapshots = 2
+	maxSnapshots  = 8
+	oldSnapshot   = 5 * time.Second
+)
 
 // errEnvelope means that a rendered response does not look like one.
 var errEnvelope = errors.New("the response to GET_STATE has an unknown form")
@@ -59,7 +65,8 @@ type flight struct {
 type snapshot struct {
 	view  *core.View
 	state render.Body // of a GetState message
-	refs  int         // guarded by snapshots.mu
+	made  time.Time
+	refs  int // guarded by snapshots.mu
 }
 
 func (s *snapshots) init(h *Hub) {
@@ -77,8 +84,7 @@ func (s *snapshots) get(ctx context.Context, key snapshotKey, viewer *authz.View
 		k = &snapshotKind{}
 		s.kinds[key] = k
 	}
-	if n := len(k.live); n >= liveSnapshots && s.hub.remembers(k.live[n-1].view.Events) {
-		newest := k.live[n-1]
+	if newest := k.shareLocked(); newest != nil && s.hub.remembers(newest.view.Events) {
 		newest.refs++
 		s.mu.Unlock()
 		return newest, nil
@@ -106,6 +112,15 @@ func (s *snapshots) get(ctx context.Context, key snapshotKey, viewer *authz.View
 		}
 		return nil, context.Cause(ctx)
 	}
+}
+
+// shareLocked is the snapshot that newcomers get since too many are on their way.
+func (k *snapshotKind) shareLocked() *snapshot {
+	n := len(k.live)
+	if n < liveSnapshots || n < maxSnapshots && time.Since(k.live[n-1].made) > oldSnapshot {
+		return nil
+	}
+	return k.live[n-1]
 }
 
 // run renders until nobody waits.
@@ -137,6 +152,7 @@ func (s *snapshots) run(key snapshotKey, k *snapshotKind, viewer *authz.Viewer) 
 }
 
 func (s *snapshots) render(f render.Format, viewer *authz.Viewer) (*snapshot, error) {
+	made := time.Now()
 	v, err := s.hub.opts.View(s.hub.ctx)
 	if err != nil {
 		if _, ok := errors.AsType[*httpapi.Error](err); !ok {
@@ -151,7 +167,7 @@ func (s *snapshots) render(f render.Format, viewer *authz.Viewer) (*snapshot, er
 	if body, err = unwrap(f, body); err != nil {
 		return nil, err
 	}
-	return &snapshot{view: v, state: body}, nil
+	return &snapshot{view: v, state: body, made: made}, nil
 }
 
 // release says that a snapshot is not used any more.

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"runtime"
 	"strconv"
@@ -561,4 +564,93 @@ func TestPolicyChanges(t *testing.T) {
 		h.step() // some of it is for eve
 	}
 	again.until(t, "the stream goes on", func(e delta) bool { return e.GetTaskUpdated() != nil })
+}
+
+// TestTLS subscribes over TLS, with HTTP/1.1 and with HTTP/2; one reads, one does not.
+func TestTLS(t *testing.T) {
+	h := newHouse(t, 1, func(o *Options) { o.sendBuffer = 4 << 10 })
+	secure := httptest.NewUnstartedServer(h.http.Config.Handler)
+	secure.EnableHTTP2 = true
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	for _, protocol := range []string{"http/1.1", "h2"} {
+		t.Run(protocol, func(t *testing.T) {
+			config := secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+			config.NextProtos = []string{protocol}
+			tr := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: protocol == "h2"}
+			defer tr.CloseIdleConnections()
+			ask := func() *http.Response {
+				req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, secure.URL+Path, http.NoBody)
+				res, err := tr.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return res
+			}
+			res := ask()
+			defer res.Body.Close()
+			if want := map[string]int{"http/1.1": 1, "h2": 2}[protocol]; res.ProtoMajor != want {
+				t.Errorf("%s, want HTTP/%d", res.Proto, want)
+			}
+			h.goesOn(t, newReader(formats["own-json"], res.Body))
+		})
+	}
+	config := secure.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	config.NextProtos = []string{"http/1.1"}
+	config.ServerName = "example.com"
+	raw := h.dialTo(t, secure.Listener.Addr().String())
+	_ = raw.(*net.TCPConn).SetReadBuffer(4 << 10)
+	stuck := tls.Client(raw, config)
+	_, _ = io.WriteString(stuck, "GET "+Path+"?snapshot=false HTTP/1.1\r\nHost: x\r\n\r\n")
+	if _, err := io.ReadFull(stuck, make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
+	for range 10_000 {
+		h.touch()
+	}
+	h.hub.Close(nil)
+	h.hub.Wait() // does not wait for who does not read
+}
+
+// TestManyKinds gives every subscriber a kind of stream of its own: what is kept of encoded
+// events does not grow with their number.
+func TestManyKinds(t *testing.T) {
+	h := newHouse(t, 1, func(o *Options) { o.cacheBytes = 1 << 20 })
+	for range 3000 {
+		h.step()
+	}
+	var all []*reader
+	for i := range 40 {
+		query := "?resume=" + leader + ":0&types=TASK_ADDED"
+		for bit, name := range []string{"TASK_UPDATED", "AGENT_ADDED", "AGENT_REMOVED", "WEIGHTS_UPDATED", "QUOTAS_UPDATED", "AGENT_UPDATED"} {
+			if i&(1<<bit) != 0 {
+				query += "," + name
+			}
+		}
+		all = append(all, h.subscribe(t, formats["own-json"], query))
+	}
+	h.mu.Lock()
+	h.launchLocked()
+	h.mu.Unlock()
+	last := token{leader, h.serialNow()}.String()
+	for _, r := range all {
+		for e := (&clusterdv1.OperatorEvent{}); e.GetToken() != last; {
+			if err := r.decode(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.hub.mu.Lock()
+	defer h.hub.mu.Unlock()
+	kept := 0
+	for _, c := range h.hub.classes {
+		c.mu.Lock()
+		kept += c.bytes
+		c.mu.Unlock()
+	}
+	// The share of each, and the block in use.
+	if limit := 1<<20 + len(h.hub.classes)*blockEvents*700; kept > limit || len(h.hub.classes) != 41 {
+		t.Errorf("%d kinds keep %d bytes, want up to %d", len(h.hub.classes), kept, limit)
+	}
 }

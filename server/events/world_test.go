@@ -627,7 +627,12 @@ func eventually(t testing.TB, what string, holds func() bool) {
 // dial opens a bare connection.
 func (h *house) dial(t testing.TB) net.Conn {
 	t.Helper()
-	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", h.http.Listener.Addr().String())
+	return h.dialTo(t, h.http.Listener.Addr().String())
+}
+
+func (h *house) dialTo(t testing.TB, address string) net.Conn {
+	t.Helper()
+	c, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
