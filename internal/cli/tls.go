@@ -114,6 +114,9 @@ func runTLSInit(c *cliv2.Context, e env) error {
 		nodes = append(nodes, tlsNode{name, hosts})
 	}
 	for _, text := range c.StringSlice("clients") {
+		if text == "" {
+			continue // none
+		}
 		name, hosts, err := tlsconf.ParseNode(text)
 		if err != nil || len(hosts) != 1 {
 			return fmt.Errorf("%w: --clients: %q is no name", errUsage, text)
