@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"clusterd/allocator"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/quota"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/metrics"
 	"clusterd/internal/version"
@@ -115,39 +117,86 @@ func (s *Server) registryIfOpen() *registry.Registry {
 	return s.registry
 }
 
-// collect emits the gauges that are read from the core's view.
+// viewPatience is how long a look at the metrics waits for the core's view. Without
+// it the gauges are left out: zeros would be a lie.
+const viewPatience = 5 * time.Second
+
+// collect emits the gauges that are read from the core's view: all from one.
 func (s *Server) collect(emit func(metrics.Sample)) {
 	gauge := func(name string, v float64) {
 		emit(metrics.Sample{Name: name, Value: v, Kind: metrics.KindGauge})
 	}
-	v := &core.View{}
-	queued := 0
-	if t := s.term.Load(); t != nil {
-		queued = len(t.inputs)
-		// The core's goroutine may be busy, but it does answer.
-		if view, err := t.view(context.Background()); err == nil {
-			v = view
-		}
+	t := s.term.Load()
+	queued, subscribers := 0, 0
+	if t != nil {
+		queued, subscribers = len(t.inputs), t.events.Subscribers()
 	}
+	gauge("master/operator_event_stream_subscribers", float64(subscribers))
 	gauge("master/event_queue_messages", float64(queued))
 	gauge("master/event_queue_dispatches", 0)
 	gauge("master/event_queue_http_requests", 0)
 	gauge("allocator/event_queue_dispatches", 0)
 	gauge("allocator/mesos/event_queue_dispatches", 0)
-	gauge("master/operator_event_stream_subscribers", 0)
+
+	v, filters, err := t.readings()
+	if err != nil {
+		return
+	}
+	s.collectFrom(v, filters, emit)
+}
+
+func (s *Server) collectFrom(v *core.View, filters map[string]int, emit func(metrics.Sample)) {
+	gauge := func(name string, v float64) {
+		emit(metrics.Sample{Name: name, Value: v, Kind: metrics.KindGauge})
+	}
+	for role, n := range filters {
+		gauge("allocator/mesos/offer_filters/roles/"+role+"/active", float64(n))
+	}
 	countGauges(&v.Counts, gauge)
 	totals := resourceGauges(v, gauge)
 	roleGauges(v, s.opts.Core.Roles, totals, gauge)
 	s.operationGaugesOf(v, gauge)
 	if s.opts.Core.PublishFrameworkMetrics {
 		for f := range v.Frameworks.Values() {
-			frameworkGauges(f, gauge)
+			prefix := frameworkPrefix(f)
+			frameworkGauges(f, prefix, gauge)
 			// Where the core has counted, its counter comes before this zero.
 			for _, name := range frameworkCounters {
-				emit(metrics.Sample{Name: frameworkPrefix(f) + name, Kind: metrics.KindCounter})
+				emit(metrics.Sample{Name: prefix + name, Kind: metrics.KindCounter})
 			}
 		}
 	}
+}
+
+// readings are what metrics want of a term; a master that does not lead has nothing.
+func (t *term) readings() (*core.View, map[string]int, error) {
+	if t == nil {
+		return &core.View{}, nil, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), viewPatience)
+	defer cancel()
+	v, err := t.view(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer := make(chan map[string]int, 1)
+	select {
+	case t.filters <- answer:
+		return v, <-answer, nil
+	case <-t.done:
+		return nil, nil, errStopping
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+}
+
+// countFilters answers readings; it runs in the goroutine that owns the allocator.
+func (t *term) countFilters(answer chan map[string]int) {
+	var counts map[string]int
+	if c, ok := t.alloc.Allocator.(allocator.FilterCounter); ok {
+		counts = c.OfferFilters()
+	}
+	answer <- counts
 }
 
 func countGauges(c *core.Counts, gauge func(string, float64)) {
@@ -212,8 +261,12 @@ func resourceGauges(v *core.View, gauge func(string, float64)) (totals map[strin
 // is divided by the weight, as it is compared.
 func roleGauges(v *core.View, whitelist []string, totals map[string]float64, gauge func(string, float64)) {
 	for _, u := range render.Use(v, whitelist) {
+		prefix := "allocator/mesos/quota/roles/" + u.Role + "/resources/"
 		for name, n := range u.Consumed {
-			gauge("allocator/mesos/quota/roles/"+u.Role+"/resources/"+name+"/consumed", n)
+			gauge(prefix+name+"/consumed", n)
+		}
+		if q, ok := v.Quotas.Get(u.Role); ok {
+			quotaGauges(q, prefix, u.Held, gauge)
 		}
 		if u.Role == "" || strings.Contains(u.Role, "/") {
 			continue
@@ -225,6 +278,22 @@ func roleGauges(v *core.View, whitelist []string, totals map[string]float64, gau
 			}
 		}
 		gauge("allocator/mesos/roles/"+u.Role+"/shares/dominant", share/u.Weight)
+	}
+}
+
+// quotaGauges emits the quota of a role, and what the role holds of what it names.
+func quotaGauges(q *quota.QuotaConfig, prefix string, held map[string]float64, gauge func(string, float64)) {
+	named := make(map[string]bool)
+	for name, n := range q.GetGuarantees() {
+		gauge(prefix+name+"/guarantee", n.GetValue())
+		named[name] = true
+	}
+	for name, n := range q.GetLimits() {
+		gauge(prefix+name+"/limit", n.GetValue())
+		named[name] = true
+	}
+	for name := range named {
+		gauge(prefix+name+"/offered_or_allocated", held[name])
 	}
 }
 
@@ -297,8 +366,7 @@ var activeStates = []mesos.TaskState{
 }
 
 // frameworkGauges emits what the view shows of a framework.
-func frameworkGauges(f *core.Framework, gauge func(string, float64)) {
-	prefix := frameworkPrefix(f)
+func frameworkGauges(f *core.Framework, prefix string, gauge func(string, float64)) {
 	flag := func(name string, on bool) {
 		v := 0.0
 		if on {
