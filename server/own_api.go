@@ -20,6 +20,7 @@ func (s *Server) ownRoutes(rt *httpapi.Router) {
 		if err != nil {
 			return err
 		}
+		httpapi.Stream(r)
 		return t.events.ServeClusterd(w, r)
 	})
 	rt.Handle("/api/clusterd/v1/agents/cancel_drain", httpapi.In(authn.MasterReadwrite), s.cancelDrain)
