@@ -170,11 +170,24 @@ func TestPagesOfTasks(t *testing.T) {
 		total := len(plainPage(v, TaskQuery{Limit: -1}))
 		one := m.frameworks[1].CompletedTasks[0].ID
 		for _, q := range []TaskQuery{
-			{Limit: 100}, {Limit: 100, Ascending: true}, {Limit: 1}, {Limit: 0}, {Limit: -1, Offset: 70, Ascending: true},
-			{Limit: 100, Offset: 1500}, {Limit: 500, Offset: 17, Ascending: true}, {Limit: 10, Offset: total - 3}, {Limit: 10, Offset: total},
-			{Limit: 10, Offset: total + 5}, {Limit: math.MaxInt32, Offset: math.MaxInt32}, {Limit: 10, Offset: -1},
-			{Limit: 100, FrameworkID: "f2"}, {Limit: 100, FrameworkID: "f0"}, {Limit: 100, FrameworkID: "none"}, {Limit: 100, TaskID: one},
-			{Limit: 100, TaskID: one, FrameworkID: "f3"}, {Limit: 100, TaskID: "none"},
+			{Limit: 100},
+			{Limit: 100, Ascending: true},
+			{Limit: 1},
+			{Limit: 0},
+			{Limit: -1, Offset: 70, Ascending: true},
+			{Limit: 100, Offset: 1500},
+			{Limit: 500, Offset: 17, Ascending: true},
+			{Limit: 10, Offset: total - 3},
+			{Limit: 10, Offset: total},
+			{Limit: 10, Offset: total + 5},
+			{Limit: math.MaxInt32, Offset: math.MaxInt32},
+			{Limit: 10, Offset: -1},
+			{Limit: 100, FrameworkID: "f2"},
+			{Limit: 100, FrameworkID: "f0"},
+			{Limit: 100, FrameworkID: "none"},
+			{Limit: 100, TaskID: one},
+			{Limit: 100, TaskID: one, FrameworkID: "f3"},
+			{Limit: 100, TaskID: "none"},
 		} {
 			for name, s := range map[string]*Starts{"remembered": &starts, "new": nil} {
 				if diff := cmp.Diff(plainPage(v, q), page(t, v, q, s)); diff != "" {
