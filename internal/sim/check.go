@@ -157,6 +157,12 @@ func (w *World) checkCommand(c *clusterdv1.Command) {
 	case clusterdv1.Command_PRUNE_AGENTS:
 		w.pruned(c)
 		return
+	case clusterdv1.Command_MARK_AGENT_GONE:
+		m := &clusterdv1.MarkAgentGone{}
+		if id := m.GetAgentId; unmarshal(c.GetPayload(), m) == nil && w.op.kept[id().GetValue()] {
+			w.fail(SettingsKept, "agent %s is marked gone, its drain was cancelled", id().GetValue())
+		}
+		return
 	case clusterdv1.Command_REMOVE_FRAMEWORK:
 	default:
 		return
@@ -270,6 +276,19 @@ func (w *World) settled(f *framework, t *fwTask) bool {
 	return truth.in == nil && (!truth.isReported || t.seen[truth.reported])
 }
 
+// heardEvent takes an event for somebody who watches since the leadership began.
+func (w *World) heardEvent(t *term, e *core.Event) {
+	w.trace.mix(e.Serial<<8 | uint64(e.Type))
+	if w.cfg.Break == BreakForgetEvents && e.Serial%200 == 0 {
+		forged := *e
+		forged.Type, forged.Weights = core.WeightsUpdated, nil
+		e = &forged
+	}
+	if err := t.mirror.Hear(e); err != nil {
+		w.fail(EventsTell, "m%d: %v", t.m.id, err)
+	}
+}
+
 // checkMaster looks at the books of a leading master.
 func (w *World) checkMaster(t *term) {
 	v := t.core.View()
@@ -296,6 +315,9 @@ func (w *World) lookAround() {
 		if t := m.term; t != nil && !t.writing {
 			w.checkMaster(t)
 			w.checkSettings(t.core.View(), m.raft.state())
+			if err := t.mirror.Differs(t.core.View()); err != nil {
+				w.fail(EventsTell, "m%d: %v", t.m.id, err)
+			}
 		}
 	}
 }
@@ -530,6 +552,9 @@ func (w *World) checkMachine(v *core.View, m *machine) {
 	used := agentUses(av)
 	if !seen.Used.Unallocate().Equal(used) {
 		w.fail(NothingLeaks, "the master takes %s of agent a%d for used, it runs %s", seen.Used.Unallocate(), m.index, used)
+	}
+	if av.DrainConfig != nil && seen.DrainInfo == nil {
+		w.fail(SettingsKept, "agent a%d drains, the master knows of no drain", m.index)
 	}
 	if !seen.Total.Equal(av.Total) {
 		w.fail(ReservationsKept, "the master takes agent a%d to have %s, it has %s", m.index, seen.Total, av.Total)

@@ -47,6 +47,8 @@ const (
 	// NoneForgotten: the master knows of every task that runs on an admitted agent, and
 	// never says otherwise.
 	NoneForgotten Invariant = "no running task is forgotten"
+	// EventsTell: a view and the events after it are all that there is to know.
+	EventsTell Invariant = "events tell of every change"
 	// NothingLeaks: in the end nothing is held by nobody.
 	NothingLeaks Invariant = "no resource leaks"
 	// ComesToRest: without faults all that should be connected is.

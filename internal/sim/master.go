@@ -286,6 +286,11 @@ func (m *master) operate(c *opapi.Call, reply func(any)) {
 	m.ask(reply, func(id core.RequestID) core.Input { return core.Operate{Request: id, Call: clone(c)} })
 }
 
+// cancelDrain is a call of an operator that Mesos does not have.
+func (m *master) cancelDrain(agent string, reply func(any)) {
+	m.ask(reply, func(id core.RequestID) core.Input { return core.CancelDrain{Request: id, AgentID: agent} })
+}
+
 func (m *master) ask(reply func(any), in func(core.RequestID) core.Input) {
 	t := m.term
 	if t == nil || t.over {

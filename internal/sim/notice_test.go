@@ -28,6 +28,7 @@ func TestSimNotices(t *testing.T) {
 		{"agent forgets a task", BreakForgetTasks, 1, []Invariant{NothingLeaks, NoneForgotten, LastStateHeard, OnceAllocated, ReportsHeard, NoPanic}},
 		{"executor starts a task twice", BreakStartTwice, 1, []Invariant{StartedOnce}},
 		{"allocator loses resources", BreakLeak, 5, []Invariant{NothingLeaks, OnceAllocated, NoPanic}},
+		{"who watches misses events", BreakForgetEvents, 1, []Invariant{EventsTell}},
 		{"allocator forgets what is in use", BreakDoubleOffer, 1, []Invariant{OnceAllocated, NoPanic}},
 	}
 	var wg sync.WaitGroup

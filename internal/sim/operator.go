@@ -23,9 +23,13 @@ type operator struct {
 	promises map[string]*promise
 	// gone are agents whose removal was acknowledged, ended the frameworks.
 	gone, ended map[string]bool
+	// last is the agent that it has drained last.
+	last string
 	// torn are frameworks that it has asked to end, whatever the answer.
 	torn     map[string]bool
 	draining map[string]bool
+	// kept are agents whose drain was cancelled: that drain may not remove them any more.
+	kept map[string]bool
 }
 
 // promise is a setting: what it must be, or may be besides because the outcome of a
@@ -59,7 +63,8 @@ func (o *operator) act(next func()) {
 	case 2, 3:
 		o.weight(next)
 	case 4:
-		o.agent(next, func(id string) *opapi.Call {
+		o.agent(o.regret(next), func(id string) *opapi.Call {
+			o.last = id
 			return &opapi.Call{Type: opapi.Call_DRAIN_AGENT.Enum(), DrainAgent: &opapi.Call_DrainAgent{
 				AgentId: &mesos.AgentID{Value: &id}, MarkGone: new(w.rng.IntN(4) == 0), MaxGracePeriod: durationpb.New(5 * time.Second),
 			}}
@@ -92,20 +97,30 @@ func (o *operator) act(next func()) {
 // send sends a call to whom leads, and hands on the status: 0 means that the outcome
 // is unknown.
 func (o *operator) send(c *opapi.Call, done func(status int)) {
+	o.ask(o.first(), c, 0, done)
+}
+
+// first is the master to ask first.
+func (o *operator) first() int {
 	first, _ := o.ears.leader()
 	if first < 0 {
 		first = o.w.rng.IntN(len(o.w.masters))
 	}
-	o.ask(first, c, 0, done)
+	return first
 }
 
-func (o *operator) ask(master int, c *opapi.Call, redirects int, done func(int)) {
-	m := o.w.masters[master]
+func (o *operator) ask(number int, c *opapi.Call, redirects int, done func(int)) {
+	o.request(number, c.GetType().String(), func(m *master, reply func(any)) { m.operate(c, reply) }, redirects, done)
+}
+
+// request makes a request of a master, or of the one that it names.
+func (o *operator) request(number int, what string, call func(*master, func(any)), redirects int, done func(int)) {
+	m := o.w.masters[number]
 	o.w.net.request(o.host, m.host, func(reply func(any)) bool {
 		if !m.up {
 			return false
 		}
-		m.operate(c, reply)
+		call(m, reply)
 		return true
 	}, func(v any, ok bool) {
 		a, _ := v.(answer)
@@ -113,14 +128,31 @@ func (o *operator) ask(master int, c *opapi.Call, redirects int, done func(int))
 		case !ok:
 			done(0)
 		case a.status == 307 && redirects < 5:
-			o.ask(a.redirect, c, redirects+1, done)
+			o.request(a.redirect, what, call, redirects+1, done)
 		case a.status == 503 || a.status == 307:
 			done(0)
 		default:
-			o.w.say("the operator's %s is answered %d %s", c.GetType(), a.status, a.body)
+			o.w.say("the operator's %s is answered %d %s", what, a.status, a.body)
 			done(a.status)
 		}
 	})
+}
+
+// regret takes a drain back now and then, before going on.
+func (o *operator) regret(next func()) func() {
+	return func() {
+		if o.w.rng.IntN(2) == 0 {
+			next()
+			return
+		}
+		id := o.last
+		o.w.clock.After(o.w.between(0, 10*time.Second), func() {
+			o.request(o.first(), "CANCEL_DRAIN", func(m *master, reply func(any)) { m.cancelDrain(id, reply) }, 0, func(status int) {
+				o.kept[id] = status == 200
+				next()
+			})
+		})
+	}
 }
 
 // keep settles what a setting is after a call.
@@ -185,6 +217,9 @@ func (o *operator) agent(next func(), call func(id string) *opapi.Call) {
 	c := call(id)
 	if c.GetDrainAgent() != nil {
 		o.draining[id] = true
+	}
+	if c.GetDrainAgent() != nil || c.GetMarkAgentGone() != nil {
+		delete(o.kept, id)
 	}
 	o.send(c, func(status int) {
 		if c.GetMarkAgentGone() != nil && status == 200 {

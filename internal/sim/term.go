@@ -26,6 +26,7 @@ type term struct {
 	info  *mesos.MasterInfo
 
 	core     *core.Core
+	mirror   *core.Mirror // of what the core has shown and announced
 	alloc    *allocatorSpy
 	pending  map[core.RequestID]*pendingRequest
 	streams  map[string]*masterStream
@@ -93,6 +94,7 @@ func newTerm(m *master, s *state.State) *term {
 	default:
 	}
 	t.core = core.New(cfg, rec, t.alloc, m.host.now())
+	t.mirror = core.NewMirror(t.core.View())
 	t.arm()
 	return t
 }
@@ -143,8 +145,9 @@ func (t *term) feed(in core.Input) {
 func (t *term) perform(e core.Effect) (look bool) {
 	w := t.m.w
 	switch e.(type) {
-	case core.Log, core.Count, core.Announce:
+	case core.Log, core.Count:
 		return false
+	case core.Announce:
 	default:
 		w.acts(t)
 	}
@@ -182,6 +185,8 @@ func (t *term) perform(e core.Effect) (look bool) {
 			delete(t.links, e.Link)
 			c.close(e.Reason)
 		}
+	case core.Announce:
+		w.heardEvent(t, e.Event)
 	case core.Propose:
 		t.propose(e)
 	case core.Stop:

@@ -62,6 +62,8 @@ const (
 	BreakStartTwice
 	// BreakLeak has the allocator overlook resources that return.
 	BreakLeak
+	// BreakForgetEvents has those who watch miss an event now and then.
+	BreakForgetEvents
 	// BreakDoubleOffer has the allocator overlook what is in use on an agent.
 	BreakDoubleOffer
 )
@@ -121,6 +123,7 @@ func NewConfig(seed uint64) Config {
 	if r.IntN(4) == 0 {
 		cfg.Core.AgentRemovalRateLimit = &core.RateLimit{N: 1, Per: 5 * time.Second}
 	}
+	cfg.Core.AutomaticMaintenance = r.IntN(2) == 0
 	return cfg
 }
 
@@ -208,7 +211,7 @@ func newWorld(cfg Config) *World {
 	}
 	w.op = &operator{
 		w: w, host: newHost("op"), promises: map[string]*promise{},
-		gone: map[string]bool{}, ended: map[string]bool{}, torn: map[string]bool{}, draining: map[string]bool{},
+		kept: map[string]bool{}, gone: map[string]bool{}, ended: map[string]bool{}, torn: map[string]bool{}, draining: map[string]bool{},
 	}
 	w.op.ears = w.newListener(w.op.host, nil)
 	newHost("probe")
