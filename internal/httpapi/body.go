@@ -23,6 +23,12 @@ const MaxBody = 32 << 20
 // would hold its connection, and what has arrived, for ever.
 var bodyTimeout = 2 * time.Minute
 
+// limitBody begins that time. It ends when the body has been read; what is left unread,
+// net/http waits for before it answers.
+func limitBody(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // not every transport can
+}
+
 func tooLarge(limit int64) *Error {
 	return Errorf(http.StatusRequestEntityTooLarge, "Request body is larger than %d bytes", limit)
 }
@@ -33,9 +39,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
 	}
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every transport can
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	limitBody(w)
 	var body io.Reader = http.MaxBytesReader(w, r.Body, limit)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		z, err := gzip.NewReader(body)
@@ -55,6 +59,7 @@ func ReadBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, erro
 	if int64(buf.Len()) > limit {
 		return nil, tooLarge(limit)
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // the answer may go on for long
 	return buf.Bytes(), nil
 }
 

@@ -94,6 +94,9 @@ func Rest(r *http.Request) string { return r.PathValue("rest") }
 
 // ServeHTTP dispatches the request.
 func (rt *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 {
+		limitBody(w)
+	}
 	if err := rt.serve(w, r); err != nil {
 		if rt.OnError != nil {
 			rt.OnError(r, err)
