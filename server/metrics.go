@@ -69,6 +69,7 @@ func (s *Server) publishMetrics() {
 		}
 	}
 	s.metrics.CollectSystem()
+	s.pauses.publish(s.metrics)
 	s.metrics.GaugeFunc("master/uptime_secs", func() float64 { return time.Since(s.start).Seconds() })
 	s.metrics.GaugeFunc("master/elected", func() float64 {
 		if s.term.Load() != nil {

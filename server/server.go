@@ -49,6 +49,7 @@ type Server struct {
 	rates   *rateLimiter
 	reads   sharing
 	health  health
+	pauses  pauses
 	debug   httpapi.Debug
 	request atomic.Uint64 // the last core.RequestID
 	linkID  atomic.Uint64 // the last core.LinkID

@@ -249,6 +249,7 @@ func (t *term) feed(in core.Input) {
 		}
 		t.perform(e)
 	}
+	t.s.pauses.note(t.timings.arrived, now, time.Now())
 }
 
 // finish ends everything that belongs to the term.
