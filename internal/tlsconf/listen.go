@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,16 +28,15 @@ const inClear = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=u
 
 // Listen wraps a listener; with downgrade permitted it takes connections in clear
 // too. What its Accept returns has shaken hands: a [*tls.Conn], or the connection
-// in clear as it came. Handshakes go on beside each other, and each has a limited
-// time, so that nobody who is slow holds others up. How many there may be at once is
-// for the listener below to limit.
+// in clear as it came. Handshakes go on beside each other, each has a limited time,
+// and there is a limit to how many there are: beyond it, the one that has lasted
+// longest is given up for the one that comes. So nobody who is slow holds others up.
 func (i *Identity) Listen(l net.Listener) net.Listener {
 	if i == nil {
 		return l
 	}
 	return &listener{
 		Listener: l, id: i, config: i.Server(), accepted: make(chan accepted), done: make(chan struct{}),
-		open: make(map[net.Conn]struct{}),
 	}
 }
 
@@ -58,7 +58,7 @@ type listener struct {
 
 	mu sync.Mutex
 	// mu guards what follows.
-	open   map[net.Conn]struct{} // that shake hands
+	open   list.List // of net.Conn that shake hands, the oldest first
 	closed bool
 }
 
@@ -87,8 +87,8 @@ func (l *listener) Close() error {
 		close(l.done)
 		l.mu.Lock()
 		l.closed = true
-		for c := range l.open {
-			_ = c.Close() // it had no answer yet
+		for e := l.open.Front(); e != nil; e = e.Next() {
+			_ = e.Value.(net.Conn).Close() // it had no answer yet
 		}
 		l.mu.Unlock()
 		l.wg.Wait()
@@ -107,11 +107,12 @@ func (l *listener) loop() {
 			}
 			continue
 		}
-		if !l.track(c) {
+		e := l.track(c)
+		if e == nil {
 			_ = c.Close() // the listener is closed
 			return
 		}
-		l.wg.Go(func() { l.serve(c) })
+		l.wg.Go(func() { l.serve(c, e) })
 	}
 }
 
@@ -124,24 +125,30 @@ func (l *listener) hand(a accepted) bool {
 	}
 }
 
-func (l *listener) track(c net.Conn) bool {
+// track notes who shakes hands; nil after Close.
+func (l *listener) track(c net.Conn) *list.Element {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return false
+		return nil
 	}
-	l.open[c] = struct{}{}
-	return true
+	if l.open.Len() >= l.id.opts.MaxHandshakes {
+		// One that means it well takes milliseconds.
+		oldest := l.open.Front()
+		l.open.Remove(oldest)
+		_ = oldest.Value.(net.Conn).Close() // it had no answer yet
+	}
+	return l.open.PushBack(c)
 }
 
-func (l *listener) serve(c net.Conn) {
+func (l *listener) serve(c net.Conn, e *list.Element) {
 	conn, err := l.shake(c)
+	l.mu.Lock()
+	l.open.Remove(e) // no effect if it was given up
+	l.mu.Unlock()
 	if err == nil && !l.hand(accepted{conn: conn}) {
 		err = net.ErrClosed
 	}
-	l.mu.Lock()
-	delete(l.open, c)
-	l.mu.Unlock()
 	if err == nil {
 		return
 	}

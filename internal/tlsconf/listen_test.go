@@ -117,6 +117,34 @@ func TestSlowHandshakes(t *testing.T) {
 	}
 }
 
+// However many begin a handshake and leave it, there are never more than the limit, and
+// who means it well comes through.
+func TestMaxHandshakes(t *testing.T) {
+	a := newTestAuthority(t)
+	addr := serve(t, node(t, a, func(o *Options) { o.MaxHandshakes = 10 }))
+	var conns []net.Conn
+	for range 50 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		io.WriteString(c, "\x16\x03\x01")
+		conns = append(conns, c)
+	}
+	for i := range 5 {
+		if got, err := get(t, "https://"+addr, node(t, a, nil).Client()); err != nil {
+			t.Errorf("%d: got %q, %v", i, got, err)
+		}
+	}
+	for i, c := range conns[:40] {
+		c.SetReadDeadline(time.Now().Add(20 * time.Second)) // less than a handshake may take
+		if _, err := c.Read(make([]byte, 1)); isTimeout(err) {
+			t.Fatalf("connection %d is not given up", i)
+		}
+	}
+}
+
 func isTimeout(err error) bool {
 	ne, ok := errors.AsType[net.Error](err)
 	return ok && ne.Timeout()
@@ -140,14 +168,22 @@ func TestDeadlineIsTakenOff(t *testing.T) {
 			return tls.Dial("tcp", l.Addr().String(), conf)
 		},
 	} {
+		served := make(chan net.Conn, 1)
+		go func() { // nobody shakes hands before an Accept
+			s, err := l.Accept()
+			if err != nil {
+				t.Error(name, err)
+			}
+			served <- s
+		}()
 		c, err := dial()
 		if err != nil {
 			t.Fatal(name, err)
 		}
 		io.WriteString(c, "a")
-		s, err := l.Accept()
-		if err != nil {
-			t.Fatal(name, err)
+		s := <-served
+		if s == nil {
+			t.FailNow()
 		}
 		_, isTLS := s.(*tls.Conn)
 		_, isSocket := s.(syscall.Conn)
@@ -218,7 +254,7 @@ func TestCloseListener(t *testing.T) {
 		l := l.(*listener)
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		return len(l.open) == 1
+		return l.open.Len() == 1
 	})
 	if err := l.Close(); err != nil {
 		t.Error(err)

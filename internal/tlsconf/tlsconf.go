@@ -23,6 +23,8 @@ const (
 	DefaultVerifyDepth = 4
 	// DefaultHandshakeTimeout bounds a handshake that a caller begins.
 	DefaultHandshakeTimeout = 10 * time.Second
+	// DefaultMaxHandshakes bounds the handshakes under way at once on a port.
+	DefaultMaxHandshakes = 1000
 	// soon is how long before its end a certificate is warned of.
 	soon = 14 * 24 * time.Hour
 )
@@ -69,6 +71,9 @@ type Options struct {
 
 	// HandshakeTimeout bounds a handshake; zero: [DefaultHandshakeTimeout].
 	HandshakeTimeout time.Duration
+	// MaxHandshakes bounds those under way at once on a port; zero:
+	// [DefaultMaxHandshakes].
+	MaxHandshakes int
 	// OnRefused, if set, is told of callers whose handshake failed.
 	OnRefused func(from net.Addr, err error)
 
@@ -112,6 +117,9 @@ func (o *Options) setDefaults() {
 	}
 	if o.HandshakeTimeout <= 0 {
 		o.HandshakeTimeout = DefaultHandshakeTimeout
+	}
+	if o.MaxHandshakes <= 0 {
+		o.MaxHandshakes = DefaultMaxHandshakes
 	}
 }
 
