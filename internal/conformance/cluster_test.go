@@ -40,10 +40,13 @@ func runAll(m *testing.M) (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	for _, name := range []string{"example-executor", "example-scheduler", "msh"} {
+	for _, name := range []string{"example-executor", "example-scheduler", "msh", "mwatch"} {
 		if err := build(".", "github.com/mesos/mesos-go/api/v1/cmd/"+name, name); err != nil {
 			return 1, err
 		}
+	}
+	if err := build("telegraf", ".", "telegraf-mesos"); err != nil {
+		return 1, err
 	}
 	if p := os.Getenv("CLUSTERD"); p != "" {
 		return m.Run(), os.Symlink(p, filepath.Join(dir, "clusterd"))

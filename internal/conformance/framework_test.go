@@ -33,6 +33,12 @@ type framework struct {
 // subscribe connects a framework; a non-empty id fails the former instance over.
 func subscribe(t *testing.T, master, codec, id string) *framework {
 	t.Helper()
+	return subscribeAs(t, master, codec, id, login{})
+}
+
+// subscribeAs connects a framework whose principal is that of the login.
+func subscribeAs(t *testing.T, master, codec, id string, who login) *framework {
+	t.Helper()
 	api := "http://" + master + "/api/v1/scheduler"
 	if codec == "json" {
 		api = withoutQuotaV2(t, api)
@@ -47,6 +53,9 @@ func subscribe(t *testing.T, master, codec, id string) *framework {
 			{Type: mesos.FrameworkInfo_Capability_TASK_KILLING_STATE},
 		},
 	}
+	if who.user != "" {
+		info.Principal = proto.String(who.user)
+	}
 	if id != "" {
 		info.ID = &mesos.FrameworkID{Value: id}
 	}
@@ -57,7 +66,7 @@ func subscribe(t *testing.T, master, codec, id string) *framework {
 		httpcli.Codec(codecs.ByMediaType[map[string]encoding.MediaType{
 			"json": codecs.MediaTypeJSON, "protobuf": codecs.MediaTypeProtobuf,
 		}[codec]]),
-		httpcli.Do(httpcli.With(httpcli.Timeout(patience))),
+		httpcli.Do(httpcli.With(httpcli.Timeout(patience), who.option())),
 	), httpsched.AllowReconnection(true))
 	res, err := f.caller.Call(ctx, calls.Subscribe(info))
 	if err != nil {

@@ -7,4 +7,5 @@ import (
 	_ "github.com/mesos/mesos-go/api/v1/cmd/example-executor"
 	_ "github.com/mesos/mesos-go/api/v1/cmd/example-scheduler"
 	_ "github.com/mesos/mesos-go/api/v1/cmd/msh"
+	_ "github.com/mesos/mesos-go/api/v1/cmd/mwatch"
 )
