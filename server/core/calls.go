@@ -269,8 +269,39 @@ func (c *Core) teardownCall(in Operate) {
 // removeFramework ends a framework for good: its tasks and executors are shut
 // down, and its id cannot come back (Mesos: Master::removeFramework). Then runs when
 // this is sure; it may be nil.
+//
+// The registry knows first. Should the removal be lost with this leader, the next one
+// still has the framework: its tasks must not be dying then, and what they use must not
+// have been given away. Until then the framework is one that nobody speaks for.
 func (c *Core) removeFramework(fw *framework, why string, then func()) {
+	if then != nil {
+		fw.whenEnded = append(fw.whenEnded, then)
+	}
+	if fw.ending {
+		return
+	}
+	fw.ending = true
 	c.log(Info, "framework_removed", "framework_id", fw.id, "framework", fw.info.GetName(), "reason", why)
+	if fw.active || fw.connected() {
+		c.hangUp(fw)
+		c.deactivate(fw)
+	}
+	c.removed[fw.id] = c.now
+	c.proposeRemoval(fw)
+}
+
+// hangUp ends a framework's stream, if it has one.
+func (c *Core) hangUp(fw *framework) {
+	if fw.connected() {
+		c.emit(CloseStream{StreamID: fw.stream})
+		delete(c.streams, fw.stream)
+		fw.stream = ""
+	}
+}
+
+// endFramework takes a framework and all that it has out of the books.
+func (c *Core) endFramework(fw *framework) {
+	c.hangUp(fw)
 	fw.active = false
 	c.discardOffers(fw, false)
 	for _, rec := range fw.tasks.Values() {
@@ -293,31 +324,25 @@ func (c *Core) removeFramework(fw *framework, why string, then func()) {
 			op.fw = nil // its agent's updates are acknowledged by the master now
 		}
 	}
-	if fw.connected() {
-		c.emit(CloseStream{StreamID: fw.stream})
-		delete(c.streams, fw.stream)
-		fw.stream = ""
-	}
 	c.alloc.RemoveFramework(fw.id)
 	c.frameworks.Delete(fw.id)
-	c.removed[fw.id] = c.now
 	c.publish.complete(c, fw)
 	if fw.news.announced {
 		c.announce(&Event{Type: FrameworkRemoved, FrameworkInfo: fw.info, Framework: fw.face()})
 	}
-	c.proposeRemoval(fw, then)
 }
 
-// proposeRemoval has the registry know before any agent does: should the removal be
-// lost with this leader, the next one still has the framework, and its tasks must
-// not be dying then.
-func (c *Core) proposeRemoval(fw *framework, then func()) {
+// proposeRemoval has the registry know, and then everybody else.
+func (c *Core) proposeRemoval(fw *framework) {
 	c.propose(fw.id, func() {
+		if c.framework(fw.id) == fw {
+			c.endFramework(fw)
+		}
 		c.agents.Scan(func(_ string, ag *agent) bool {
 			c.shutdownFramework(ag, fw.id)
 			return true
 		})
-		if then != nil {
+		for _, then := range fw.whenEnded {
 			then()
 		}
 	}, command(clusterdv1.Command_REMOVE_FRAMEWORK, &clusterdv1.RemoveFramework{

@@ -27,6 +27,8 @@ type framework struct {
 	active    bool
 	recovered bool // has not subscribed to this master yet
 	admitted  bool // is in the registry
+	ending    bool // the registry is being told that it has ended
+	whenEnded []func()
 
 	registeredAt, reregisteredAt time.Time
 	deadline                     time.Time
@@ -242,7 +244,7 @@ func (c *Core) subscribeNew(in Subscribe, info *mesos.FrameworkInfo, want wishes
 // id: nobody can come back under it.
 func (c *Core) subscribedInVain(fw *framework) {
 	c.removed[fw.id] = c.now
-	c.proposeRemoval(fw, nil)
+	c.proposeRemoval(fw)
 }
 
 // resubscribe lets a framework come back: on a new connection, or to a new master.
