@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -79,8 +80,12 @@ func TestSlowClients(t *testing.T) {
 	go func() {
 		_, _ = io.WriteString(c, "GET /state HTTP/1.1\r\nHost: x\r\n"+strings.Repeat("X: y\r\n", 1<<20))
 	}()
-	b, _ := io.ReadAll(c) // the rest of what was sent may reset the connection
-	if !strings.HasPrefix(string(b), "HTTP/1.1 431 ") {
+	// What was sent and not read may reset the connection before the answer is read.
+	b, err := io.ReadAll(c)
+	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
+		t.Error("endless headers are read for ever")
+	}
+	if len(b) > 0 && !strings.HasPrefix(string(b), "HTTP/1.1 431 ") {
 		t.Errorf("endless headers: got %.60q", b)
 	}
 }
