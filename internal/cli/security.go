@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -90,21 +91,41 @@ func (s *security) openTLS(v *flags.Values, environ []string, log zerolog.Logger
 	if err != nil {
 		return err
 	}
+	o.OnRefused = func(from net.Addr, err error) {
+		log.Debug().Err(err).Str("component", "tls").Stringer("from", from).Msg("caller refused")
+	}
 	var more []string
-	if o.Enabled() {
-		if s.tls, more, err = tlsconf.Open(o); err != nil {
-			return err
-		}
-		s.watcher.Add("certificate", s.tls, func() {
-			for _, w := range s.tls.Warnings(time.Now()) {
-				log.Warn().Msg(w)
-			}
-		})
+	if s.tls, more, err = tlsconf.Open(o); err != nil {
+		return err
+	}
+	if s.tls != nil {
+		s.watcher.Add("certificate", s.tls, s.remind)
 	}
 	for _, w := range append(warnings, more...) {
 		log.Warn().Msg(w)
 	}
 	return nil
+}
+
+// remind warns of a certificate that ends soon, or has ended.
+func (s *security) remind() {
+	for _, w := range s.tls.Warnings(time.Now()) {
+		s.log.Warn().Msg(w)
+	}
+}
+
+// remindDaily warns as long as ctx lasts: a node may run longer than its certificate.
+func (s *security) remindDaily(ctx context.Context) {
+	tick := time.NewTicker(24 * time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.remind()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // openRules reads --acls: rules in a file are read again when it changes.
@@ -153,6 +174,7 @@ func (s *security) watch(ctx context.Context, journal *logs.Logs, d protected) {
 		}
 	}()
 	go s.watcher.Run(ctx)
+	go s.remindDaily(ctx)
 }
 
 // masterSecurity is that of a master.
