@@ -146,7 +146,7 @@ func (c *Core) tellCancelDrain(ag *agent) {
 // is killed. Once the registry is being told that the agent is gone, it is too late.
 func (c *Core) cancelDrain(in CancelDrain) {
 	id := in.AgentID
-	if !c.cfg.Policy.Approver(in.Principal, authz.ReactivateAgents).Everything() {
+	if !c.permits(in.Principal, authz.ReactivateAgents, "") {
 		c.answer(in.Request, 403, "")
 		return
 	}
