@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -58,6 +59,7 @@ func masterCommand(e env) *cliv2.Command {
 			return err
 		}
 		opts.Logger, opts.Verbosity, opts.Metrics = log, verbosity, metrics.NewRegistry()
+		journal.Publish(opts.Metrics)
 		sec, err := masterSecurity(v, os.Environ(), log, opts.Metrics)
 		if err != nil {
 			return err
@@ -88,6 +90,7 @@ func agentCommand(e env) *cliv2.Command {
 			return err
 		}
 		opts.Log, opts.Verbosity, opts.Metrics = log, verbosity, metrics.NewRegistry()
+		journal.Publish(opts.Metrics)
 		sec, err := agentSecurity(v, os.Environ(), log, opts.Metrics)
 		if err != nil {
 			return err
@@ -367,6 +370,9 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 		if *dir.to, err = filepath.Abs(v.Path(dir.flag)); err != nil {
 			return o, fmt.Errorf("--%s: %w", dir.flag, err)
 		}
+	}
+	if v.Bool("http_executor_domain_sockets") || v.Has("domain_socket_location") {
+		o.DomainSocket = cmp.Or(v.String("domain_socket_location"), filepath.Join(o.RuntimeDir, "agent.sock"))
 	}
 	if _, err = resources.Parse(v.String("resources"), v.String("default_role")); err != nil {
 		return o, fmt.Errorf("--resources: %w: %w", flags.ErrInvalidValue, err)
