@@ -252,7 +252,7 @@ func timeInfo(t time.Time) *mesos.TimeInfo {
 func (f Format) agents(v *core.View, who sight) []member {
 	return []member{
 		listOf(f, "agents", 1, values(v.Agents), func(f Format, dst []byte, a *core.Agent) []byte {
-			return f.encode(dst, AgentProto(a, who.who))
+			return encodeAgent(f, dst, a, who)
 		}),
 		listOf(f, "recovered_agents", 2, values(v.RecoveredAgents), func(f Format, dst []byte, i *mesos.AgentInfo) []byte {
 			return f.encode(dst, who.agentInfo(i))
@@ -263,6 +263,15 @@ func (f Format) agents(v *core.View, who sight) []member {
 // AgentProto is an agent as GET_AGENTS shows it.
 func AgentProto(a *core.Agent, viewer *authz.Viewer) *master.Response_GetAgents_Agent {
 	who := sight{viewer}
+	p := agentProto(a, who)
+	p.TotalResources = endpoint(who.resources(a.Total))
+	p.AllocatedResources = endpoint(who.resources(a.Used))
+	p.OfferedResources = endpoint(who.resources(a.Offered))
+	return p
+}
+
+// agentProto is all but the resources.
+func agentProto(a *core.Agent, who sight) *master.Response_GetAgents_Agent {
 	p := &master.Response_GetAgents_Agent{
 		AgentInfo:               who.agentInfo(a.Info),
 		Active:                  &a.Active,
@@ -271,9 +280,6 @@ func AgentProto(a *core.Agent, viewer *authz.Viewer) *master.Response_GetAgents_
 		Pid:                     new(a.PID()),
 		RegisteredTime:          timeInfo(a.RegisteredAt),
 		ReregisteredTime:        timeInfo(a.ReregisteredAt),
-		TotalResources:          endpoint(who.resources(a.Total)),
-		AllocatedResources:      endpoint(who.resources(a.Used)),
-		OfferedResources:        endpoint(who.resources(a.Offered)),
 		DrainInfo:               a.DrainInfo,
 		EstimatedDrainStartTime: timeInfo(a.DrainStart),
 	}

@@ -190,14 +190,7 @@ func (o *object) agentFull(a *core.Agent, who sight) {
 }
 
 func appendFull(dst []byte, r resources.Resources) []byte {
-	dst = append(dst, '[')
-	for i, p := range endpoint(r) {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = appendProto(dst, p)
-	}
-	return append(dst, ']')
+	return append(jsonEndpoint(append(dst, '['), r), ']')
 }
 
 // endpoint is the form of resources that reads show: the reservations as a
