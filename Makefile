@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha soak-ha clean embedded
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api soak-ha clean embedded
 
 all: build
 
@@ -52,6 +52,9 @@ bench-allocator: ## print the allocator's figures beside Mesos's; ARGS=-full for
 
 bench-ha: build ## print how fast masters fail over and agents come back; ARGS="-agents 2000 -rounds 5" for less
 	@$(GO) run ./internal/bench/ha -clusterd bin/clusterd $(ARGS)
+
+bench-api: build ## print how fast a large cluster is read, and what the readers cost it; ARGS="-agents 1000 -tasks 10000" for less
+	@$(GO) run ./internal/bench/api -clusterd bin/clusterd $(ARGS)
 
 SOAK ?= 10m
 soak-ha: build ## do harm to masters, agents and the network between them for SOAK, under a workload

@@ -171,6 +171,19 @@ func (a *Agent) Stop() {
 	a.wg.Wait()
 }
 
+// Reconnect drops the link, so that the agent comes back with what it has. Without
+// Options.Redial it does not.
+func (a *Agent) Reconnect() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.conn.CloseNow()
+}
+
+// Update reports a state of a task.
+func (a *Agent) Update(framework *mesos.FrameworkID, task *mesos.TaskID, state mesos.TaskState) error {
+	return a.update(framework, task, state)
+}
+
 func (a *Agent) send(m *clusterdv1.AgentMessage) error {
 	a.mu.Lock()
 	conn := a.conn
@@ -270,10 +283,13 @@ func (a *Agent) update(framework *mesos.FrameworkID, task *mesos.TaskID, state m
 	if _, err := rand.Read(uuid); err != nil {
 		return err
 	}
+	a.mu.Lock()
+	id := a.id
+	a.mu.Unlock()
 	return a.send(&clusterdv1.AgentMessage{Message: &clusterdv1.AgentMessage_UpdateTask{UpdateTask: &clusterdv1.UpdateTask{
 		FrameworkId: framework, LatestState: state.Enum(),
 		Status: &mesos.TaskStatus{
-			TaskId: task, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(), AgentId: a.id,
+			TaskId: task, State: state.Enum(), Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(), AgentId: id,
 			Timestamp: new(float64(time.Now().UnixNano()) / 1e9), Uuid: uuid,
 		},
 	}}})

@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"clusterd/internal/bench/measure"
@@ -50,24 +49,6 @@ var sections = []section{
 
 // spareFiles is how many files a process with many links needs beside them.
 const spareFiles = 500
-
-// allowFiles lets this process and its masters open so many files, or as many as the
-// machine allows, and returns how many that are.
-func allowFiles(want uint64) (uint64, error) {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 0, err
-	}
-	l.Cur = want
-	if want <= l.Max {
-		l.Cur = l.Max
-	} else if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: want, Max: want}); err != nil {
-		l.Cur = l.Max // more is for root alone, and not always
-	} else {
-		return want, nil
-	}
-	return l.Cur, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -102,7 +83,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 			return err
 		}
 	}
-	files, err := allowFiles(uint64(s.agents) + spareFiles)
+	files, err := measure.AllowFiles(uint64(s.agents) + spareFiles)
 	if err != nil {
 		return fmt.Errorf("limit of open files: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 )
@@ -81,16 +82,39 @@ func CPUTime(pid int) (time.Duration, error) {
 }
 
 // RSS is the resident memory of a process in bytes.
-func RSS(pid int) (float64, error) {
+func RSS(pid int) (float64, error) { return memory(pid, "VmRSS:") }
+
+// PeakRSS is the most memory of a process that ever was resident, in bytes.
+func PeakRSS(pid int) (float64, error) { return memory(pid, "VmHWM:") }
+
+func memory(pid int, name string) (float64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if v, ok := strings.CutPrefix(line, name); ok {
 			kb, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(v), " kB"), 64)
 			return kb * 1024, err
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of process %d", pid)
+	return 0, fmt.Errorf("no %s of process %d", name, pid)
+}
+
+// AllowFiles lets this process, and those that it starts, open so many files, or as many
+// as the machine allows, and returns how many that are.
+func AllowFiles(want uint64) (uint64, error) {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0, err
+	}
+	l.Cur = want
+	if want <= l.Max {
+		l.Cur = l.Max
+	} else if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: want, Max: want}); err != nil {
+		l.Cur = l.Max // more is for root alone, and not always
+	} else {
+		return want, nil
+	}
+	return l.Cur, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
 }
