@@ -33,7 +33,7 @@ func TestTLSScripts(t *testing.T) {
 				e.Setenv(fmt.Sprint("PORT", i+1), fmt.Sprint(l.Addr().(*net.TCPAddr).Port))
 				defer l.Close()
 			}
-			short, err := os.MkdirTemp("", "cd") // the path of a socket is short
+			short, err := os.MkdirTemp("", "cd") //nolint:usetesting // the path of a socket is short
 			if err != nil {
 				return err
 			}
