@@ -210,6 +210,19 @@ func sumResources(parts []resources.Resources) resources.Resources {
 	return sumResources(parts[:half]).Add(sumResources(parts[half:]))
 }
 
+// ExecutorsOn goes through the framework's executors on an agent, without looking at
+// those on others.
+func (f *Framework) ExecutorsOn(agentID string) iter.Seq[*Executor] {
+	return func(yield func(*Executor) bool) {
+		if f.Executors.m == nil {
+			return
+		}
+		f.Executors.m.Ascend(executorKey(agentID, ""), func(_ string, e *Executor) bool {
+			return e.AgentID == agentID && yield(e)
+		})
+	}
+}
+
 // Executor is an executor on an agent, as a task named it.
 type Executor struct {
 	FrameworkID, AgentID string
@@ -269,10 +282,8 @@ func (v *View) OfferProto(o *Offer) *mesos.Offer {
 	f, _ := v.Frameworks.Get(o.FrameworkID)
 	var executors []*mesos.ExecutorID
 	if f != nil {
-		for e := range f.Executors.Values() {
-			if e.AgentID == o.AgentID {
-				executors = append(executors, e.Info.GetExecutorId())
-			}
+		for e := range f.ExecutorsOn(o.AgentID) {
+			executors = append(executors, e.Info.GetExecutorId())
 		}
 	}
 	return offerProto(o, a.Info, a.IP, executors, v.tls)

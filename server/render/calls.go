@@ -233,8 +233,8 @@ func offerProto(v *core.View, fw *core.Framework, o *core.Offer, who sight) *mes
 		return p
 	}
 	p.ExecutorIds = nil
-	for e := range fw.Executors.Values() {
-		if e.AgentID == o.AgentID && who.executor(fw, e) {
+	for e := range fw.ExecutorsOn(o.AgentID) {
+		if who.executor(fw, e) {
 			p.ExecutorIds = append(p.ExecutorIds, e.Info.GetExecutorId())
 		}
 	}

@@ -81,7 +81,7 @@ func markedFramework(mark, id, user, role string, tasks []*core.Task, executors 
 	f.Tasks, f.UnreachableTasks = core.MapOf(live), core.MapOf(gone)
 	byID := map[string]*core.Executor{}
 	for _, e := range executors {
-		byID[e.Info.GetExecutorId().GetValue()] = e
+		byID[e.AgentID+"\x00"+e.Info.GetExecutorId().GetValue()] = e // as the core has them
 	}
 	f.Executors = core.MapOf(byID)
 	return f
