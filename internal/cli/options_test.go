@@ -52,6 +52,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"require_agent_domain": "true", "role_sorter": "random", "roles": "a,b", "root_submissions": "false", "whitelist": "/hosts", "work_dir": "/other",
 	}
 	agent := map[string]string{
+		"http_executor_domain_sockets": "true", "domain_socket_location": "/s",
 		"firewall_rules": `{"disabled_endpoints":{"paths":["/files/browse"]}}`, "max_connections": "99", "read_header_timeout": "9secs",
 		"advertise_ip": "10.1.1.1", "advertise_port": "99", "attributes": "a:b", "default_container_info": `{"type":"MESOS"}`, "default_role": "r",
 		"disk_watch_interval": "2mins", "domain": domain, "executor_environment_variables": `{"A":"b"}`, "executor_registration_timeout": "2mins",

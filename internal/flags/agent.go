@@ -139,8 +139,8 @@ func agentSecurityFlags() []Flag {
 		{Name: "http_credentials", Type: Path, Help: "JSON file of principals and secrets for the agent's HTTP endpoints; read again when it changes."},
 		{Name: "authenticate_http_executors", Type: Bool, Default: "false", Help: "Ask executors for the token they were started with."},
 		{Name: "jwt_secret_key", Type: Path, Aliases: []string{"executor_secret_key"}, Help: "File of the key that signs executors' tokens."},
-		{Name: "http_executor_domain_sockets", Type: Bool, Default: "false", Help: "Executors reach the agent by a Unix socket.", State: Accepted},
-		{Name: "domain_socket_location", Help: "Path of that socket.", Check: domainSocket, State: Accepted},
+		{Name: "http_executor_domain_sockets", Type: Bool, Default: "false", Help: "Executors reach the agent by a Unix socket; with TLS they always do."},
+		{Name: "domain_socket_location", Help: "Path of that socket; unset: agent.sock in --runtime_dir.", Check: domainSocket},
 	}
 }
 
