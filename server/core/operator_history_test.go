@@ -237,7 +237,7 @@ func (c *Core) auditOperators() error {
 	}
 	wake, armed := c.timers.next()
 	if down, up := c.dueMachines(); c.cfg.AutomaticMaintenance && len(c.turns[maintenanceKey]) == 0 && len(down)+len(up) > 0 &&
-		!(armed && !wake.After(c.now)) { // a new master that has not had its first Tick
+		(!armed || wake.After(c.now)) { // a new master that has not had its first Tick
 		fail("machines %v should be down and %v up by now", down, up)
 	}
 	for id := range c.cancelling {
