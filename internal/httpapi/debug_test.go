@@ -230,8 +230,8 @@ func TestMeasure(t *testing.T) {
 	m.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 	var got []string
 	for line := range strings.SplitSeq(w.Body.String(), "\n") {
-		if strings.HasPrefix(line, "clusterd_http_request_duration_seconds_count") {
-			got = append(got, strings.TrimPrefix(line, "clusterd_http_request_duration_seconds_count"))
+		if rest, ok := strings.CutPrefix(line, "clusterd_http_request_duration_seconds_count"); ok {
+			got = append(got, rest)
 		}
 	}
 	want := `{code="2xx",method="GET",route="/a"} 2 {code="2xx",method="other",route="/a"} 1 {code="4xx",method="GET",route="/b"} 1`

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -59,9 +60,7 @@ func TestAudit(t *testing.T) {
 	}
 	base := func(more map[string]any) map[string]any {
 		m := map[string]any{"remote": "192.0.2.1:1234", "method": "POST", "path": "/api/v1", "message": "audit"}
-		for k, v := range more {
-			m[k] = v
-		}
+		maps.Copy(m, more)
 		return m
 	}
 	want := []map[string]any{

@@ -164,7 +164,7 @@ func (r *Registry) Remove(name string) {
 	delete(r.pulls, name)
 }
 
-// Immediately, as the timeout of [Registry.Snapshot], asks for what is at hand.
+// Immediately is the timeout of [Registry.Snapshot] that asks for what is at hand.
 const Immediately time.Duration = -1
 
 // Snapshot returns every value, sorted by name. With a timeout above zero,
