@@ -60,10 +60,10 @@ func benchTasks(ctx context.Context, s *settings) ([]measure.Row, error) {
 		return nil, err
 	}
 	all := []query{
-		{path: "/tasks?limit=100"},
-		{path: "/tasks?limit=100&order=asc"},
-		{path: fmt.Sprintf("/tasks?limit=100&offset=%d", s.tasks)},
-		{path: "/tasks?limit=100&framework_id=" + w.infos[0].Id.GetValue()},
+		{name: "/tasks?limit=100", path: "/tasks?limit=100"},
+		{name: "/tasks?limit=100&order=asc", path: "/tasks?limit=100&order=asc"},
+		{name: fmt.Sprintf("/tasks?limit=100&offset=%d", s.tasks), path: fmt.Sprintf("/tasks?limit=100&offset=%d", s.tasks)},
+		{name: "/tasks?limit=100&framework_id=...", path: "/tasks?limit=100&framework_id=" + w.infos[0].Id.GetValue()},
 	}
 	read := func(when string) ([]measure.Row, error) {
 		var rows []measure.Row
@@ -73,7 +73,7 @@ func benchTasks(ctx context.Context, s *settings) ([]measure.Row, error) {
 				return nil, err
 			}
 			rows = append(rows, measure.Row{
-				What: q.path + when, Value: measure.Quantiles(took, ms), Target: "<= 5 ms", Note: fmt.Sprintf("%.0f KB, %d times", float64(size)/1e3, len(took)),
+				What: q.name + when, Value: measure.Quantiles(took, ms), Target: "<= 5 ms", Note: fmt.Sprintf("%.0f KB, %d times", float64(size)/1e3, len(took)),
 			})
 		}
 		return rows, nil
