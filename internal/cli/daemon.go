@@ -52,7 +52,7 @@ func masterCommand(e env) *cliv2.Command {
 		if err != nil {
 			return err
 		}
-		defer journal.Close()
+		defer closing(journal)
 		log := journal.Logger()
 		opts, err := masterOptions(ctx, v)
 		if err != nil {
@@ -83,7 +83,7 @@ func agentCommand(e env) *cliv2.Command {
 		if err != nil {
 			return err
 		}
-		defer journal.Close()
+		defer closing(journal)
 		log := journal.Logger()
 		opts, err := agentOptions(ctx, v)
 		if err != nil {
@@ -155,6 +155,9 @@ func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.C
 		},
 	}
 }
+
+// closing ends the log; there is nowhere to say that it failed.
+func closing(journal *logs.Logs) { _ = journal.Close() }
 
 func stop(d daemon) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)

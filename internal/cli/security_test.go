@@ -55,8 +55,10 @@ func TestSecurity(t *testing.T) {
 		holds func(s *security) bool
 	}{
 		{name: "nothing", holds: func(s *security) bool { return len(s.Realms) == 0 && s.acls == nil && s.tls == nil }},
-		{name: "all realms of a master", args: []string{"--credentials=" + credentials, "--authenticate_http_readonly", "--authenticate_http_readwrite",
-			"--authenticate_http_frameworks", "--authenticate_agents"}, holds: func(s *security) bool {
+		{name: "all realms of a master", args: []string{
+			"--credentials=" + credentials, "--authenticate_http_readonly", "--authenticate_http_readwrite",
+			"--authenticate_http_frameworks", "--authenticate_agents",
+		}, holds: func(s *security) bool {
 			return asks(s, authn.MasterReadonly, authn.MasterReadwrite, authn.MasterScheduler, authn.MasterAgent)
 		}},
 		{name: "the old name asks frameworks too", args: []string{"--credentials=" + credentials, "--authenticate"}, holds: func(s *security) bool {
@@ -79,8 +81,10 @@ func TestSecurity(t *testing.T) {
 		}},
 		{name: "misspelt rules", args: []string{`--acls={"view_flag":[]}`}, fails: "view_flags"},
 		{name: "TLS", args: tlsArgs, holds: func(s *security) bool { return s.tls.Scheme() == "https" }},
-		{name: "TLS by Mesos's environment", env: []string{"LIBPROCESS_SSL_ENABLED=1", "LIBPROCESS_SSL_CERT_FILE=" + cert, "LIBPROCESS_SSL_KEY_FILE=" + certKey},
-			holds: func(s *security) bool { return s.tls.Scheme() == "https" }},
+		{
+			name: "TLS by Mesos's environment", env: []string{"LIBPROCESS_SSL_ENABLED=1", "LIBPROCESS_SSL_CERT_FILE=" + cert, "LIBPROCESS_SSL_KEY_FILE=" + certKey},
+			holds: func(s *security) bool { return s.tls.Scheme() == "https" },
+		},
 		{name: "half of TLS", args: tlsArgs[:1], fails: "tls_key"},
 		{name: "TLS 1.3 only, certificates required", args: append(tlsArgs, "--tls_min_version=1.3", "--tls_require_client_cert"), holds: func(s *security) bool {
 			c := s.tls.Server()
