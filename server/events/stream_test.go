@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -581,7 +580,6 @@ func TestTLS(t *testing.T) {
 	h := newHouse(t, 1, func(o *Options) { o.sendBuffer = 4 << 10 })
 	secure := httptest.NewUnstartedServer(h.http.Config.Handler)
 	secure.EnableHTTP2 = true
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	for _, protocol := range []string{"http/1.1", "h2"} {
