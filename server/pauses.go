@@ -10,9 +10,9 @@ import (
 // pauses say how long the core makes others wait: readers and allocations must not show
 // in them. The methods of the zero value do nothing.
 type pauses struct {
-	waits, handles *metrics.Histogram
+	waits, handles, views *metrics.Histogram
 
-	wait, handle peak
+	wait, handle, view peak
 }
 
 // publish registers what is shown of the pauses. There is no term yet.
@@ -21,6 +21,10 @@ func (p *pauses) publish(m *metrics.Registry) {
 		"From the arrival of an input until the core begins with it.")
 	p.handles = m.Histogram("clusterd_master_core_handle_seconds",
 		"How long the core takes for one input, all that it causes included.")
+	p.views = m.Histogram("clusterd_master_core_view_seconds",
+		"How long the core takes to show its readers what has changed: nothing else that they do holds it up.")
+	m.InfoFunc("clusterd_master_core_longest_view_seconds",
+		"The longest that the core has taken for that, in this minute and the one before.", p.view.seconds)
 	m.InfoFunc("clusterd_master_core_longest_wait_seconds",
 		"The longest that an input has waited for the core, in this minute and the one before.", p.wait.seconds)
 	m.InfoFunc("clusterd_master_core_longest_handle_seconds",
@@ -38,6 +42,16 @@ func (p *pauses) note(came, began, done time.Time) {
 	p.handles.Observe(took)
 	p.wait.note(done, wait)
 	p.handle.note(done, took)
+}
+
+// viewed is told of a view that was made for readers since then.
+func (p *pauses) viewed(began time.Time) {
+	if p.views == nil {
+		return
+	}
+	now := time.Now()
+	p.views.Observe(now.Sub(began))
+	p.view.note(now, now.Sub(began))
 }
 
 // peak is the longest of durations that are not long ago.

@@ -55,6 +55,7 @@ func TestPausesShow(t *testing.T) {
 		}
 		for _, name := range []string{
 			"clusterd_master_core_wait_seconds", "clusterd_master_core_handle_seconds", "clusterd_master_core_longest_handle_seconds",
+			"clusterd_master_core_view_seconds", "clusterd_master_core_longest_view_seconds",
 		} {
 			if shown[name] <= 0 {
 				return false

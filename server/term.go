@@ -177,7 +177,9 @@ func (t *term) run() {
 			changed = t.s.group.Load().changed() // before looking, to miss nothing
 			t.tellMasters()
 		case <-t.views.wanted:
+			began := time.Now()
 			t.views.publish(t.core.View())
+			t.s.pauses.viewed(began)
 		case answer := <-t.filters:
 			t.countFilters(answer)
 		}

@@ -27,7 +27,7 @@ func TestSections(t *testing.T) {
 	for _, want := range []string{
 		"/state, 1 client", "GET_STATE protobuf, 1 client", "/state gzip", "- 2 clients",
 		"/tasks?limit=100 ", "/tasks?limit=100&offset=200, 100 updates/s", "/metrics (Prometheus), 4 frameworks", "GET_METRICS JSON, 9 + 1 frameworks",
-		"/health, alone", "free resources -> OFFERS, 2 clients poll /state", "inputs wait for the core, 2 clients",
+		"/health, alone", "free resources -> OFFERS, 2 clients poll /state", "inputs wait for the core, 2 clients", "the core makes a view for readers, alone",
 		"memory of the master of 20 agents", "3 subscribers get the state of 20 tasks", "0 subscribers were cut off",
 	} {
 		if !strings.Contains(out.String(), want) {

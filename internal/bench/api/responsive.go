@@ -32,6 +32,9 @@ func benchResponsive(ctx context.Context, s *settings) ([]measure.Row, error) {
 		return nil, err
 	}
 	defer p.close()
+	if _, err := w.pauses(ctx); err != nil { // it reads what the prober has changed, not later
+		return nil, err
+	}
 	health := query{name: "/health", path: "/health"}
 	var rows []measure.Row
 	for _, clients := range []int{0, s.clients} {
@@ -53,15 +56,17 @@ func benchResponsive(ctx context.Context, s *settings) ([]measure.Row, error) {
 		if err := errors.Join(probed, asked, err, failed); err != nil {
 			return rows, err
 		}
-		note := fmt.Sprintf("%d inputs", after.count-before.count)
-		if begin.Sub(w.ready) > 2*time.Minute {
-			note += ", longest " + ms(after.longestWait) + " in the last minute or two"
+		waited, viewed := fmt.Sprintf("%d inputs", after.count-before.count), fmt.Sprintf("%d views", after.view.total()-before.view.total())
+		if begin.Sub(w.ready) > 2*time.Minute { // or the making of the cluster would count
+			waited += ", longest " + ms(after.longestWait) + " in the last minute or two"
+			viewed += ", longest " + ms(after.longestView) + " likewise"
 		}
 		rows = append(rows,
 			measure.Row{What: "/health" + when, Value: measure.Quantiles(alive.took, ms), Note: fmt.Sprintf("%d times, one after the other", len(alive.took))},
 			measure.Row{What: "free resources -> OFFERS" + when, Value: measure.Quantiles(offers, ms), Target: target, Note: fmt.Sprintf("%d times", len(offers))},
-			measure.Row{What: "inputs wait for the core" + when, Value: after.wait.since(before.wait), Note: note},
+			measure.Row{What: "inputs wait for the core" + when, Value: after.wait.since(before.wait), Note: waited},
 			measure.Row{What: "the core handles an input" + when, Value: after.handle.since(before.handle)},
+			measure.Row{What: "the core makes a view for readers" + when, Value: after.view.since(before.view), Note: viewed},
 		)
 		if clients > 0 {
 			rows = append(rows, measure.Row{What: "- what the pollers get meanwhile", Value: polled.String()})
@@ -187,9 +192,9 @@ func (p *prober) once(ctx context.Context) (time.Duration, error) {
 
 // pauses are what the master says of its core.
 type pauses struct {
-	count        int
-	wait, handle histogram
-	longestWait  time.Duration
+	count                    int
+	wait, handle, view       histogram
+	longestWait, longestView time.Duration
 }
 
 // histogram has how many durations were at most as long as each bound, in seconds.
@@ -213,10 +218,24 @@ func (w *world) pauses(ctx context.Context) (pauses, error) {
 	if p.handle, err = readHistogram(text, "clusterd_master_core_handle_seconds"); err != nil {
 		return p, err
 	}
-	p.count = p.wait[len(p.wait)-1].count
-	longest, err := strconv.ParseFloat(after(text, "clusterd_master_core_longest_wait_seconds "), 64)
-	p.longestWait = time.Duration(longest * float64(time.Second))
+	if p.view, err = readHistogram(text, "clusterd_master_core_view_seconds"); err != nil {
+		return p, err
+	}
+	p.count = p.wait.total()
+	if p.longestWait, err = readSeconds(text, "clusterd_master_core_longest_wait_seconds"); err != nil {
+		return p, err
+	}
+	p.longestView, err = readSeconds(text, "clusterd_master_core_longest_view_seconds")
 	return p, err
+}
+
+// readSeconds takes a gauge from the text format.
+func readSeconds(text []byte, name string) (time.Duration, error) {
+	n, err := strconv.ParseFloat(after(text, name+" "), 64)
+	if err != nil {
+		return 0, fmt.Errorf("the master does not show %s: %w", name, err)
+	}
+	return time.Duration(n * float64(time.Second)), nil
 }
 
 // after returns the rest of the line that begins with a prefix.
@@ -256,9 +275,11 @@ func readHistogram(text []byte, name string) (histogram, error) {
 	return h, lines.Err()
 }
 
+func (h histogram) total() int { return h[len(h)-1].count }
+
 // since renders bounds of what came after an earlier reading.
 func (h histogram) since(before histogram) string {
-	total := h[len(h)-1].count - before[len(before)-1].count
+	total := h.total() - before.total()
 	if total == 0 {
 		return "none"
 	}
