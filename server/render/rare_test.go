@@ -60,7 +60,7 @@ func rareView() (*core.View, *Master) {
 		Id: new("m"), Ip: proto.Uint32(1), Port: proto.Uint32(5050), Pid: new("master@h:5050"), Hostname: new("h"), Domain: domain,
 		Capabilities: []*mesos.MasterInfo_Capability{{Type: mesos.MasterInfo_Capability_AGENT_UPDATE.Enum()}},
 	}
-	return &core.View{
+	v := &core.View{
 		Agents: core.MapOf(map[string]*core.Agent{"S0": agent}), RecoveredAgents: core.MapOf(map[string]*mesos.AgentInfo{"S2": infoOf("S2")}),
 		CompletedFrameworks: []*core.Framework{past}, Counts: core.Counts{AgentsInactive: 1, AgentsUnreachable: 1},
 	}, &Master{
