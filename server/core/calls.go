@@ -19,7 +19,7 @@ func (c *Core) call(in Call) {
 		c.emit(Respond{Request: in.Request, Status: status, Body: body})
 	}
 	fw := c.framework(in.Call.GetFrameworkId().GetValue())
-	if fw == nil {
+	if fw == nil || fw.ending { // one that is being removed is gone, as in Mesos
 		answer(400, "Framework cannot be found")
 		return
 	}
