@@ -63,7 +63,8 @@ func rareView() (*core.View, *Master) {
 	v := &core.View{
 		Agents: core.MapOf(map[string]*core.Agent{"S0": agent}), RecoveredAgents: core.MapOf(map[string]*mesos.AgentInfo{"S2": infoOf("S2")}),
 		CompletedFrameworks: []*core.Framework{past}, Counts: core.Counts{AgentsInactive: 1, AgentsUnreachable: 1},
-	}, &Master{
+	}
+	return v, &Master{
 		Version: &mesos.VersionInfo{Version: new("1.12.0"), GitTag: new("tag")}, Info: info, Leader: info, Start: time.Unix(1, 0),
 		Cluster: "c", LogDir: "/l", ExternalLogFile: "/e",
 	}
