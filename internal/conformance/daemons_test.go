@@ -154,7 +154,8 @@ func (c *cluster) snapshot(address string) (map[string]float64, error) {
 		return nil, err
 	}
 	var out map[string]float64
-	return out, json.Unmarshal(b, &out)
+	err = json.Unmarshal(b, &out)
+	return out, err
 }
 
 // quiet waits until two snapshots of a daemon agree in all that only changes when
