@@ -7,7 +7,8 @@
 // the fronts of master and agent, and by server/core.
 package authz
 
-// ACLs are the rules of `--acls`. Nil permits everything; Parse makes others.
+// ACLs are the rules of `--acls`. Nil permits everything to everybody but to those who have
+// only claims; Parse makes others.
 type ACLs struct {
 	permissive bool
 	actions    [len(lists)]answers
@@ -106,17 +107,18 @@ func merge(a, b []int) []int {
 
 // Approver returns who answers for a principal and an action. Principals without a value
 // are refused everything (what their claims permit, AllowsContainer knows), as are actions
-// that nobody knows.
+// that nobody knows. (In Mesos that holds only where there are rules: without --acls a token
+// of an executor opens the whole agent.)
 func (a *ACLs) Approver(p *Principal, action Action) Approver {
 	switch {
+	case p != nil && p.Value == "": // without rules, too: a task is no operator
+		return Approver{v: refused}
 	case a == nil:
 		return Approver{}
 	case action <= 0 || int(action) >= len(lists):
 		return Approver{v: refused}
 	case p == nil:
 		return Approver{v: a.actions[action].unset}
-	case p.Value == "":
-		return Approver{v: refused}
 	}
 	ans := &a.actions[action]
 	if v := ans.named[p.Value]; v != nil {

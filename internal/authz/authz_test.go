@@ -125,7 +125,7 @@ func TestEveryAction(t *testing.T) {
 
 func TestNilPermitsEverything(t *testing.T) {
 	var acls *ACLs
-	p := &Principal{Claims: map[string]string{"cid": "c"}}
+	p := &Principal{Value: "p"}
 	for _, action := range Actions() {
 		a := acls.Approver(p, action)
 		if !a.Allows("x") || !a.Everything() || !a.AllowsAny() || !acls.AllowsContainer(p, action, Container{}) {
@@ -296,6 +296,27 @@ func TestManyProblems(t *testing.T) {
 	_, err := Parse([]byte(`{"run_tasks":[` + strings.Repeat("1,", 499) + `1]}`))
 	if err == nil || !strings.HasSuffix(err.Error(), "and 400 more problems") {
 		t.Errorf("Parse = %v, want 100 problems and the number of others", err)
+	}
+}
+
+// A task that has its executor's token does not become an operator where nobody has written
+// rules.
+func TestClaimsWithoutACLs(t *testing.T) {
+	var acls *ACLs
+	p := &Principal{Claims: map[string]string{"fid": "f", "eid": "e", "cid": "c"}}
+	for _, action := range Actions() {
+		if a := acls.Approver(p, action); a.Allows("") || a.Allows("x") || a.Everything() || a.AllowsAny() {
+			t.Errorf("%s is permitted to an executor", action)
+		}
+	}
+	if v := acls.Viewer(p); v == nil || v.Key() == "" || v.SeesTask("root") || v.SeesFlags() || v.SeesFramework("alice") {
+		t.Errorf("an executor sees what is not its own: %v", v)
+	}
+	if !acls.AllowsContainer(p, LaunchNestedContainersAsUser, Container{ID: "n", Root: "c"}) {
+		t.Error("an executor may launch nothing in its own container")
+	}
+	if acls.AllowsContainer(p, LaunchNestedContainersAsUser, Container{ID: "n", Root: "d"}) {
+		t.Error("an executor may launch something in the container of another")
 	}
 }
 

@@ -20,11 +20,11 @@ type Container struct {
 // A principal that has only claims is an executor, which may act within its own container
 // (claim cid), or a resource provider, whose containers begin with a prefix (claim cid_prefix).
 func (a *ACLs) AllowsContainer(p *Principal, action Action, c Container) bool {
-	if a == nil {
-		return true
-	}
 	if p.OnlyClaims() {
 		return p.claimed(action, c)
+	}
+	if a == nil {
+		return true
 	}
 	switch action {
 	case LaunchNestedContainersAsUser, LaunchNestedContainersUnderParentWithUser:
