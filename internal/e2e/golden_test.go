@@ -239,21 +239,21 @@ func (g *goldenReplay) operate(call string, arguments object) {
 // waitFor waits until the master's answer says something.
 func (g *goldenReplay) waitFor(text, path string) {
 	g.t.Helper()
-	g.wait(text, "http://"+g.c.Master.Addr+path)
+	g.wait("http://"+g.c.Master.Addr+path, func(body string) bool { return strings.Contains(body, text) })
 }
 
-// waitForAgent waits until the agent's answer does.
+// waitForAgent waits until the agent's answer is the text.
 func (g *goldenReplay) waitForAgent(text, path string) {
 	g.t.Helper()
-	g.wait(text, "http://"+g.c.Agents[0].Addr+path)
+	g.wait("http://"+g.c.Agents[0].Addr+path, func(body string) bool { return strings.TrimSpace(body) == text })
 }
 
-func (g *goldenReplay) wait(text, url string) {
+func (g *goldenReplay) wait(url string, so func(body string) bool) {
 	g.t.Helper()
 	err := testcluster.Poll(func() error {
 		body, err := testcluster.Get(url)
-		if err == nil && !strings.Contains(body, text) {
-			err = fmt.Errorf("no %s in %s", text, body)
+		if err == nil && !so(body) {
+			err = fmt.Errorf("%s: still %s", url, body)
 		}
 		return err
 	})
@@ -295,7 +295,7 @@ func (g *goldenReplay) authenticated() {
 		t.Fatal(err)
 	}
 	g.c, g.ids = c, strings.NewReplacer()
-	g.wait("", "http://foo:bar@"+c.Master.Addr+"/state") // it leads
+	g.wait("http://foo:bar@"+c.Master.Addr+"/state", func(string) bool { return true }) // it leads
 	g.folder("auth", "")
 }
 
