@@ -115,7 +115,7 @@ func (w *world) flip(ctx context.Context, rate int) (int, error) {
 					return nil
 				case <-pulses.C:
 				}
-				for due := int(time.Since(begin).Seconds() * float64(rate) / senders); n < due; n++ {
+				for due := int(time.Since(begin).Seconds() * float64(rate) / senders); n < due && ctx.Err() == nil; n++ {
 					i := n*senders + k
 					if err := w.flipOne(i%w.shape.running, i/w.shape.running); err != nil {
 						return err
@@ -271,7 +271,7 @@ func (a *audience) listen(in *bufio.Reader, number int) {
 
 // settle waits until all events have come, or nothing comes any more.
 func (a *audience) settle(ctx context.Context, all int64) {
-	for last, quiet := int64(-1), 0; quiet < 20 && a.received.Load() < all && ctx.Err() == nil; {
+	for last, quiet := int64(-1), 0; quiet < 50 && a.received.Load() < all && ctx.Err() == nil; {
 		wait(ctx, 100*time.Millisecond)
 		if now := a.received.Load(); now == last {
 			quiet++
