@@ -113,8 +113,8 @@ type Options struct {
 
 	// Flags are what /flags shows.
 	Flags []flags.Pair
-	// LogDir (--log_dir) is shown by /state.
-	LogDir string
+	// LogDir (--log_dir) and ExternalLogFile (--external_log_file) are shown by /state.
+	LogDir, ExternalLogFile string
 	// Logger takes what this master has to say.
 	Logger zerolog.Logger
 	// Verbosity is switched by /logging/toggle; nil: one that switches nothing.

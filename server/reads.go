@@ -110,15 +110,17 @@ func (s *Server) read(name string, f renderer) httpapi.Handler {
 func (t *term) describe() *render.Master {
 	o := &t.s.opts
 	return &render.Master{
-		Version:       version.Info(),
-		Info:          t.info,
-		Leader:        t.info,
-		Start:         t.s.start,
-		Elected:       t.elected,
-		Cluster:       o.Cluster,
-		LogDir:        o.LogDir,
-		Flags:         o.Flags,
-		RoleWhitelist: o.Core.Roles,
+		Version: version.Info(),
+		Info:    t.info,
+		Leader:  t.info,
+		Start:   t.s.start,
+		Elected: t.elected,
+		Cluster: o.Cluster,
+		LogDir:  o.LogDir,
+
+		ExternalLogFile: o.ExternalLogFile,
+		Flags:           o.Flags,
+		RoleWhitelist:   o.Core.Roles,
 	}
 }
 

@@ -238,7 +238,7 @@ func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error)
 	if err := limitOptions(v, &o); err != nil {
 		return o, err
 	}
-	o.LogDir = v.Path("log_dir")
+	o.LogDir, o.ExternalLogFile = v.Path("log_dir"), v.Path("external_log_file")
 	for _, p := range v.All() {
 		o.Flags = append(o.Flags, flags.Pair{Name: p.Name, Value: p.Value})
 	}
