@@ -25,7 +25,7 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	call := new(master.Call)
-	if err := decodeCall(w, r, call); err != nil {
+	if _, err := httpapi.DecodeCall(w, r, call); err != nil {
 		return err
 	}
 	if err := validateOperatorCall(call); err != nil {

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/rs/zerolog"
-	"google.golang.org/protobuf/proto"
 
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/authz"
@@ -21,9 +19,6 @@ import (
 // sent with every other call.
 const streamIDHeader = "Mesos-Stream-Id"
 
-// bodyTimeout is how long the body of a call may take to arrive.
-const bodyTimeout = time.Minute
-
 // schedulerAPI is POST /api/v1/scheduler. The order of checks is Mesos's
 // (src/master/http.cpp, Http::scheduler), on which tests of client libraries
 // depend; what needs to know the framework is checked by the core.
@@ -33,7 +28,7 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	call := new(scheduler.Call)
-	if err := decodeCall(w, r, call); err != nil {
+	if _, err := httpapi.DecodeCall(w, r, call); err != nil {
 		return err
 	}
 	principal := httpapi.PrincipalOf(r)
@@ -89,15 +84,6 @@ func checkItems(call *scheduler.Call) error {
 		return fmt.Errorf("the call names %d tasks and operations, at most %d are taken", n, MaxItems)
 	}
 	return nil
-}
-
-// decodeCall reads a call, whose body must arrive in time.
-func decodeCall(w http.ResponseWriter, r *http.Request, call proto.Message) error {
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every transport can
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	_, err := httpapi.DecodeCall(w, r, call)
-	return err
 }
 
 // ask hands a call to the core and waits for the answer.
