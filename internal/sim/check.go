@@ -35,6 +35,7 @@ type books struct {
 	owner    map[*end]*framework
 	ids      map[string]*framework // who has, or had, an id
 	removed  map[string]bool       // framework ids that the registry says have ended
+	reborn   map[string]bool       // those that it has forgotten again: they may come back, without their past
 	gone     map[string]bool
 	wiped    map[string]bool // agents whose disk was lost
 	reports  map[string]int  // number of an executor's update by its uuid
@@ -46,6 +47,7 @@ func (b *books) init() {
 	b.owner = map[*end]*framework{}
 	b.ids = map[string]*framework{}
 	b.removed = map[string]bool{}
+	b.reborn = map[string]bool{}
 	b.gone = map[string]bool{}
 	b.wiped = map[string]bool{}
 	b.reports = map[string]int{}
@@ -201,6 +203,7 @@ func (w *World) pruned(c *clusterdv1.Command) {
 	}
 	for _, id := range m.RemovedFrameworks {
 		delete(w.removed, id.GetValue())
+		w.reborn[id.GetValue()] = true
 	}
 }
 
@@ -488,7 +491,7 @@ func (w *World) out(agent string) bool {
 // checkReport: the last report that an agent took reaches the framework, unless the
 // agent was given up for good.
 func (w *World) checkReport(f *framework, t *fwTask, truth *taskTruth) {
-	if !truth.isReported || !f.info.GetCheckpoint() || t.seen[truth.reported] {
+	if !truth.isReported || !f.info.GetCheckpoint() || t.seen[truth.reported] || w.reborn[f.id()] {
 		return
 	}
 	s := w.past.states[len(w.past.states)-1]
