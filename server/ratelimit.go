@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/metrics"
 )
@@ -105,9 +106,13 @@ var errTooMany = &httpapi.Error{
 	Header: http.Header{"Retry-After": {"1"}},
 }
 
-// wait returns once a call may go on: at once if its framework is within its rate.
-func (r *rateLimiter) wait(ctx context.Context, call *scheduler.Call, streamID string) error {
+// wait returns once a call may go on: at once if its framework is within its rate. who has
+// authenticated.
+func (r *rateLimiter) wait(ctx context.Context, call *scheduler.Call, streamID string, who *authz.Principal) error {
 	principal, counted := r.principal(call, streamID)
+	if principal == "" && who != nil {
+		principal = who.Value // calls that name nobody, or a stream that there is not, count all the same
+	}
 	if counted {
 		r.counts.Counter("frameworks/" + principal + "/messages_received").Inc()
 	}

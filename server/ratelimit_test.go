@@ -13,6 +13,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/metrics"
 )
@@ -62,7 +63,7 @@ func TestRateLimiter(t *testing.T) {
 		counts := metrics.NewRegistry()
 		r := newRateLimiter(l, counts)
 		for _, p := range []string{"slow", "free", "other"} {
-			if err := r.wait(t.Context(), callOf(scheduler.Call_SUBSCRIBE, p), ""); err != nil {
+			if err := r.wait(t.Context(), callOf(scheduler.Call_SUBSCRIBE, p), "", nil); err != nil {
 				t.Fatal(err)
 			}
 			r.opened("stream of "+p, p)
@@ -70,7 +71,7 @@ func TestRateLimiter(t *testing.T) {
 		start := time.Now()
 		revive := callOf(scheduler.Call_REVIVE, "")
 		for range 1000 {
-			if err := r.wait(t.Context(), revive, "stream of free"); err != nil {
+			if err := r.wait(t.Context(), revive, "stream of free", nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -78,10 +79,10 @@ func TestRateLimiter(t *testing.T) {
 			t.Error("calls without a limit wait")
 		}
 		refused, waited := 0, make(chan time.Duration, 10)
-		_ = r.wait(t.Context(), revive, "stream of slow") // the second of this second
+		_ = r.wait(t.Context(), revive, "stream of slow", nil) // the second of this second
 		for range 5 {
 			go func() {
-				err := r.wait(t.Context(), revive, "stream of slow")
+				err := r.wait(t.Context(), revive, "stream of slow", nil)
 				if e, ok := errors.AsType[*httpapi.Error](err); ok && e.Status == http.StatusTooManyRequests {
 					waited <- -1
 					return
@@ -102,16 +103,16 @@ func TestRateLimiter(t *testing.T) {
 			t.Errorf("%d refused, the last waited %s", refused, longest)
 		}
 		// Unknown principals, and none, share the default.
-		if err := r.wait(t.Context(), revive, "stream of other"); err != nil {
+		if err := r.wait(t.Context(), revive, "stream of other", nil); err != nil {
 			t.Error(err)
 		}
 		begin := time.Now()
-		if err := r.wait(t.Context(), revive, "no such stream"); err != nil || time.Since(begin) != time.Second {
+		if err := r.wait(t.Context(), revive, "no such stream", nil); err != nil || time.Since(begin) != time.Second {
 			t.Errorf("%v after %s", err, time.Since(begin))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := r.wait(ctx, revive, "stream of other"); err == nil {
+		if err := r.wait(ctx, revive, "stream of other", nil); err == nil {
 			t.Error("a call waits beyond its client")
 		}
 		if n := counts.Counter("frameworks/free/messages_processed").Value(); n != 1001 {
@@ -121,6 +122,28 @@ func TestRateLimiter(t *testing.T) {
 		for _, s := range counts.Snapshot(0) {
 			if strings.HasPrefix(s.Name, "frameworks/free/") {
 				t.Errorf("%s is left", s.Name)
+			}
+		}
+	})
+}
+
+// Who leaves its principal out, or names a stream that there is not, does not get around
+// its limit: who has authenticated counts.
+func TestRateLimitCannotBeAvoided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := ParseRateLimits([]byte(`{"limits":[{"principal":"slow","qps":1,"capacity":0}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := newRateLimiter(l, metrics.NewRegistry())
+		slow := &authz.Principal{Value: "slow"}
+		if err := r.wait(t.Context(), callOf(scheduler.Call_SUBSCRIBE, ""), "", slow); err != nil {
+			t.Fatal(err)
+		}
+		for _, call := range []*scheduler.Call{callOf(scheduler.Call_SUBSCRIBE, ""), callOf(scheduler.Call_REVIVE, "")} {
+			err := r.wait(t.Context(), call, "no such stream", slow)
+			if e, ok := errors.AsType[*httpapi.Error](err); !ok || e.Status != http.StatusTooManyRequests {
+				t.Errorf("%s: got %v, want 429", call.GetType(), err)
 			}
 		}
 	})

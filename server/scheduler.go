@@ -48,7 +48,7 @@ func (s *Server) schedulerAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if err := s.rates.wait(r.Context(), call, r.Header.Get(streamIDHeader)); err != nil {
+	if err := s.rates.wait(r.Context(), call, r.Header.Get(streamIDHeader), principal); err != nil {
 		return err
 	}
 	auditScheduler(r, call)
