@@ -73,15 +73,16 @@ func (p *peak) note(at time.Time, d time.Duration) {
 
 // turnLocked forgets what is too long ago.
 func (p *peak) turnLocked(at time.Time) {
-	switch minute := at.Unix() / 60; {
-	case minute == p.minute:
+	minute := at.Unix() / 60
+	switch minute - p.minute {
+	case 0:
 		return
-	case minute == p.minute+1:
+	case 1:
 		p.last = p.now
-		p.now, p.minute = 0, minute
 	default:
-		p.now, p.last, p.minute = 0, 0, minute
+		p.last = 0
 	}
+	p.now, p.minute = 0, minute
 }
 
 func (p *peak) longest(at time.Time) time.Duration {
