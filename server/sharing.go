@@ -108,8 +108,7 @@ func (s *sharing) get(ctx context.Context, w wanted) (a *shared, hit bool, err e
 	l.next = a
 	l.users++
 	s.mu.Unlock()
-	// Others may have joined: this goes on though the one who began may have gone.
-	s.lead(context.WithoutCancel(ctx), l, a, w)
+	s.lead(ctx, l, a, w)
 	if a.err != nil {
 		a.leave()
 		return nil, false, a.err
@@ -126,6 +125,7 @@ func (s *sharing) lead(ctx context.Context, l *line, a *shared, w wanted) {
 	defer func() { <-slot }()
 	s.mu.Lock()
 	l.next = nil
+	alone := a.readers.Load() == 1
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -135,8 +135,15 @@ func (s *sharing) lead(ctx context.Context, l *line, a *shared, w wanted) {
 		}
 	}()
 	defer close(a.done)
+	if alone && ctx.Err() != nil {
+		// Who asks and goes away, again and again, must not have others wait for renderings
+		// that nobody reads.
+		a.err = context.Cause(ctx)
+		return
+	}
 	a.err = errNotRendered // for those who share it, should this panic
-	body, err := w.render(ctx)
+	// Others may have joined: this goes on though the one who began may go.
+	body, err := w.render(context.WithoutCancel(ctx))
 	if err == nil && w.gzip && body.Len() >= httpapi.GzipMinimum {
 		a.gzip = httpapi.Gzip(body...)
 		body.Release()

@@ -173,3 +173,26 @@ func TestManyReadersGetWholeAnswers(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A rendering whose turn comes when its only reader has gone is not made.
+func TestAbandonedRendering(t *testing.T) {
+	var s sharing
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	made := 0
+	w := wanted{key: "k", render: func(context.Context) (render.Body, error) {
+		made++
+		return render.Body{[]byte("x")}, nil
+	}}
+	if _, _, err := s.get(gone, w); !errors.Is(err, context.Canceled) || made != 0 {
+		t.Errorf("got %v, and %d renderings, want none", err, made)
+	}
+	a, _, err := s.get(t.Context(), w)
+	if err != nil || made != 1 {
+		t.Fatalf("got %v, and %d renderings, want one", err, made)
+	}
+	a.leave()
+	if len(s.lines) != 0 {
+		t.Errorf("%d lines are left", len(s.lines))
+	}
+}
