@@ -275,9 +275,15 @@ func (s *Server) lead() {
 		t := newTerm(s, l)
 		s.log.Info().Str("master_id", t.info.GetId()).Uint64("epoch", l.Epoch()).Msg("elected as the leading master")
 		s.term.Store(t)
-		acls := s.policy.Load() // it may have changed since the term was made
-		t.feed(core.Policy{ACLs: acls})
-		t.events.SetPolicy(acls)
+		// They may have changed since the term was made, and may do so right now: then what
+		// SetPolicy has just said must not be undone.
+		for acls := s.policy.Load(); ; acls = s.policy.Load() {
+			t.feed(core.Policy{ACLs: acls})
+			t.events.SetPolicy(acls)
+			if acls == s.policy.Load() {
+				break
+			}
+		}
 		s.group.Load().leads(l.Epoch())
 		t.run()
 		s.term.Store(nil)
