@@ -113,6 +113,7 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	cfg.MasterInfo = info
 	cfg.ClusterID = l.State().ClusterID()
 	cfg.Policy = s.policy.Load()
+	cfg.TLS = s.opts.TLS != nil // agents speak it where masters do
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(info.GetId())) // never fails
 	cfg.Seed ^= seed.Sum64()

@@ -219,7 +219,7 @@ func TestSecureCluster(t *testing.T) {
 		"view_frameworks":[{"principals":{"values":["guest"]},"users":{"type":"NONE"}}]}`)
 	s.await("the new rules", func() error {
 		if out, err := s.cli(s.as("guest"), "run", "--", "true"); err == nil || !strings.Contains(out, "TASK_ERROR") {
-			return fmt.Errorf("guest may still run tasks: %v %s", err, out)
+			return fmt.Errorf("guest may still run tasks (%t): %s", err == nil, out)
 		}
 		return nil
 	})
@@ -238,12 +238,12 @@ func TestSecureCluster(t *testing.T) {
 	})
 	s.mustCLI(s.as("ops"), "run", "--", "true")
 
-	s.certificatesFollow(t)
+	s.certificatesFollow()
 	s.audited(t)
 }
 
 // certificatesFollow replaces the nodes' certificate while they run.
-func (s *secure) certificatesFollow(t *testing.T) {
+func (s *secure) certificatesFollow() {
 	serial := func(addr string) string {
 		conn, err := tls.Dial("tcp", addr, &tls.Config{RootCAs: s.ca, MinVersion: tls.VersionTLS12})
 		if err != nil {

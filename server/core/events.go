@@ -40,6 +40,9 @@ type Event struct {
 	Status *mesos.TaskStatus
 	// FrameworkInfo of the task's framework, which readers' rights depend on.
 	FrameworkInfo *mesos.FrameworkInfo
+	// Spoken, of FrameworkUpdated: the framework has subscribed again or updated itself. Of
+	// others, which were only connected or disconnected, Mesos tells nobody.
+	Spoken bool
 	// Framework, without offers, tasks and executors. FrameworkRemoved has it as it was.
 	Framework *Framework
 	// Agent, without what is used of it and offered. AgentRemoved has only its id, and may
@@ -68,6 +71,7 @@ type announcer struct {
 type news struct {
 	announced bool // it was added, as far as events go
 	due       bool // it is in the announcer's list
+	spoken    bool // see Event.Spoken
 }
 
 func (c *Core) announce(e *Event) {
@@ -108,7 +112,7 @@ func (c *Core) tellChanges() {
 }
 
 func (c *Core) announceFramework(fw *framework) {
-	e := &Event{Type: FrameworkUpdated, FrameworkInfo: fw.info, Framework: fw.face()}
+	e := &Event{Type: FrameworkUpdated, FrameworkInfo: fw.info, Framework: fw.face(), Spoken: fw.news.spoken}
 	if !fw.news.announced {
 		e.Type = FrameworkAdded
 	}

@@ -337,6 +337,7 @@ func (c *Core) updateFramework(fw *framework, info *mesos.FrameworkInfo, want wi
 		}
 	}
 	c.touchFramework(fw)
+	fw.news.spoken = true
 	c.frameworkChanged(fw)
 }
 

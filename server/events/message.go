@@ -100,6 +100,9 @@ func mesosMessage(e *core.Event, s sight) *master.Event {
 			FrameworkAdded: &master.Event_FrameworkAdded{Framework: framework(e.Framework)},
 		}
 	case core.FrameworkUpdated:
+		if !e.Spoken {
+			return nil
+		}
 		return &master.Event{
 			Type:             master.Event_FRAMEWORK_UPDATED.Enum(),
 			FrameworkUpdated: &master.Event_FrameworkUpdated{Framework: framework(e.Framework)},
