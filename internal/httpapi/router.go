@@ -122,6 +122,10 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		r.SetPathValue("rest", rest)
 		err = to.handle(w, r)
+	} else if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		// The handler has not said what it is. (Of those who did not authenticate nothing is
+		// noted: they must not be able to fill the log.)
+		Audit(r, r.Method+" /"+found)
 	}
 	rt.Report(r, err)
 	rt.served(r, found, began, err)
