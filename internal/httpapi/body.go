@@ -91,6 +91,9 @@ func DecodeCall(w http.ResponseWriter, r *http.Request, msg proto.Message) (Medi
 // UnmarshalCall decodes the body of a scheduler, executor or master call; the
 // error is a 400 [Error] with Mesos's text.
 func UnmarshalCall(body []byte, media Media, msg proto.Message) error {
+	if err := checkMessages(body, media, msg); err != nil {
+		return err
+	}
 	if media == Protobuf {
 		if err := proto.Unmarshal(body, msg); err != nil {
 			return BadRequest("Failed to parse body into Call protobuf")
@@ -127,6 +130,9 @@ func DecodeAgentCall(w http.ResponseWriter, r *http.Request, msg proto.Message) 
 
 // UnmarshalAgentCall is [UnmarshalCall] for the agent's operator API.
 func UnmarshalAgentCall(body []byte, media Media, msg proto.Message) error {
+	if err := checkMessages(body, media, msg); err != nil {
+		return err
+	}
 	if media == Protobuf {
 		if err := proto.Unmarshal(body, msg); err != nil {
 			return BadRequest("Failed to parse body into a protobuf object")
