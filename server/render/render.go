@@ -58,14 +58,23 @@ func appendProto(dst []byte, m proto.Message) []byte {
 // labels writes labels as a bare list, unlike their message.
 func (o *object) labels(l *mesos.Labels) {
 	o.key("labels")
-	o.buf = append(o.buf, '[')
+	o.buf = appendLabels(o.buf, l)
+}
+
+// appendLabels writes a list of labels. Tasks have so many that it is done by hand.
+func appendLabels(dst []byte, l *mesos.Labels) []byte {
+	dst = append(dst, '[')
 	for i, label := range l.GetLabels() {
 		if i > 0 {
-			o.buf = append(o.buf, ',')
+			dst = append(dst, ',')
 		}
-		o.buf = appendProto(o.buf, label)
+		dst = appendString(append(dst, `{"key":`...), label.GetKey())
+		if label.Value != nil {
+			dst = appendString(append(dst, `,"value":`...), label.GetValue())
+		}
+		dst = append(dst, '}')
 	}
-	o.buf = append(o.buf, ']')
+	return append(dst, ']')
 }
 
 func (o *object) strings(k string, list []string) {

@@ -61,7 +61,12 @@ func jsonTask(dst []byte, t *core.Task) []byte {
 		e = &core.TaskExtra{}
 	}
 	if e.Labels != nil {
-		o.proto("labels", e.Labels)
+		o.key("labels")
+		o.buf = append(o.buf, '{')
+		if len(e.Labels.Labels) > 0 {
+			o.buf = appendLabels(append(o.buf, `"labels":`...), e.Labels)
+		}
+		o.buf = append(o.buf, '}')
 	}
 	if e.Discovery != nil {
 		o.proto("discovery", e.Discovery)
