@@ -116,6 +116,10 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 			res.GetFlags.Flags = append(res.GetFlags.Flags, &mesos.Flag{Name: strp(f.Name), Value: strp(f.Value)})
 		}
 	case agentv1.Call_GET_METRICS:
+		// Mesos lets everybody who reaches the API.
+		if err := x.need(authz.GetEndpoints, "/metrics/snapshot"); err != nil {
+			return err
+		}
 		res.Type = agentv1.Response_GET_METRICS.Enum()
 		res.GetMetrics = &agentv1.Response_GetMetrics{}
 		timeout := time.Duration(c.GetGetMetrics().GetTimeout().GetNanoseconds())

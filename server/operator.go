@@ -58,6 +58,11 @@ func (s *Server) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return httpapi.WriteMessage(w, r, media, resp)
+	case master.Call_GET_METRICS:
+		// Mesos lets everybody who reaches the API; the metrics name frameworks and roles.
+		if !s.policy.Load().Approver(httpapi.PrincipalOf(r), authz.GetEndpoints).Allows("/metrics/snapshot") {
+			return httpapi.StatusError(http.StatusForbidden)
+		}
 	case master.Call_GET_FLAGS:
 		if err := s.permit(r, authz.ViewFlags); err != nil {
 			return err

@@ -62,6 +62,9 @@ func openSecurity(v *flags.Values, environ []string, log zerolog.Logger, counts 
 	for _, w := range set.Warnings {
 		log.Warn().Msg(w)
 	}
+	if len(realms) > 0 && !v.Has("gossip_key") {
+		log.Warn().Msg("gossip is not encrypted (--gossip_key): who reaches its port can pose as a master")
+	}
 	if s.audit, err = logs.OpenAudit(logs.AuditOptions{Path: v.Path("audit_log"), Log: log}); err != nil {
 		return nil, fmt.Errorf("--audit_log: %w", err)
 	}

@@ -74,7 +74,7 @@ func (d *Debug) Register(rt *Router) {
 // was sent here by a page of somebody else's carries that page's host or origin.
 func local(r *http.Request) bool {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil || !net.ParseIP(host).IsLoopback() || r.Header.Get("Origin") != "" {
+	if err != nil || !net.ParseIP(host).IsLoopback() || r.Header.Get("Origin") != "" || proxied(r) {
 		return false
 	}
 	name := r.Host
@@ -228,4 +228,14 @@ func (d *Debug) Close() {
 		d.recorder.Stop()
 		d.recorder = nil
 	}
+}
+
+// proxied says whether somebody hands the request on for a client who may be anywhere.
+func proxied(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }

@@ -117,6 +117,9 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 	if rt.disabled[found] {
 		return Forbidden("Endpoint '%s' is disabled", path)
 	}
+	if err := ownOrigin(r); err != nil {
+		return err
+	}
 	to, began := rt.routes[found], time.Now()
 	r, err := rt.admit(r, found, to.access)
 	if err == nil {

@@ -1,0 +1,22 @@
+package httpapi
+
+import "net/http"
+
+// otherOrigins finds requests that change something and that a page of another site sends
+// through its reader's browser.
+var otherOrigins http.CrossOriginProtection
+
+// ownOrigin refuses what a page of another site does with a browser's name: browsers add
+// passwords and certificates by themselves, and reach networks that the page's author does
+// not. Programs are not concerned, for they say nothing of an origin. To follow a link to
+// here, and to read it then, is no harm; but no other page may read it (JSONP), nor load it
+// as an image (`/logging/toggle` changes something by GET, as Mesos's does).
+func ownOrigin(r *http.Request) error {
+	if otherOrigins.Check(r) != nil {
+		return Forbidden("Refused: the request comes from another site (%s)", r.Header.Get("Origin"))
+	}
+	if r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
+		return Forbidden("Refused: the request comes from another site")
+	}
+	return nil
+}
