@@ -199,7 +199,7 @@ func (c *cluster) workload(t *testing.T) *framework {
 	for _, end := range []struct {
 		id, command string
 		state       mesos.TaskState
-	}{{"ok", "true", mesos.TASK_FINISHED}, {"bad", "exit 3", mesos.TASK_FAILED}} {
+	}{{"ok", "sleep 1", mesos.TASK_FINISHED}, {"bad", "sleep 1; exit 3", mesos.TASK_FAILED}} {
 		offer = f.offer()
 		f.call(launch(offer, task(end.id, offer, end.command)))
 		f.update(end.id, mesos.TASK_STARTING)

@@ -230,6 +230,10 @@ func (c *Core) applyStatus(cl *cell, s *mesos.TaskStatus, latest mesos.TaskState
 	}
 	if !removable(old.State) && removable(latest) {
 		c.release(cl)
+	}
+	// An agent may tell of the end ahead of the status that says how it came. It is
+	// counted with that one; Mesos, which looks at the former only, counts no such task.
+	if last := old.Latest(); removable(s.GetState()) && (last == nil || !removable(last.State)) {
 		c.countTask(cl.fw, s)
 	}
 }
