@@ -13,6 +13,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/authz"
+	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
 	"clusterd/isolation"
@@ -143,7 +144,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 	case agentv1.Call_LIST_FILES:
 		infos, err := a.files.Browse(r.Context(), c.GetListFiles().GetPath(), httpapi.PrincipalOf(r))
 		if err != nil {
-			return withoutBody(err)
+			return files.CallError(err)
 		}
 		res.Type = agentv1.Response_LIST_FILES.Enum()
 		res.ListFiles = &agentv1.Response_ListFiles{FileInfos: infos}
@@ -151,7 +152,7 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		read := c.GetReadFile()
 		size, data, err := a.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, httpapi.PrincipalOf(r))
 		if err != nil {
-			return withoutBody(err)
+			return files.CallError(err)
 		}
 		if data == nil {
 			data = []byte{}
@@ -164,16 +165,6 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		return a.serveRead(w, r, c, media)
 	}
 	return writeResponse(w, r, media, res)
-}
-
-// withoutBody keeps an error's status: LIST_FILES and READ_FILE say no more than
-// that something is not there.
-func withoutBody(err error) error {
-	var e *httpapi.Error
-	if errors.As(err, &e) && e.Status == http.StatusNotFound {
-		return httpapi.Errorf(http.StatusNotFound, "")
-	}
-	return err
 }
 
 func writeResponse(w http.ResponseWriter, r *http.Request, media httpapi.AgentMedia, res *agentv1.Response) error {

@@ -3,8 +3,6 @@ package server
 import (
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
@@ -25,7 +23,7 @@ func TestFastTasksAreCounted(t *testing.T) {
 			LatestState: mesos.TaskState_TASK_FINISHED.Enum(),
 			Status: &mesos.TaskStatus{
 				TaskId: &mesos.TaskID{Value: new("fast")}, AgentId: a.id, State: &state, Uuid: uuid,
-				Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(), Timestamp: proto.Float64(float64(n)),
+				Source: mesos.TaskStatus_SOURCE_EXECUTOR.Enum(), Timestamp: new(float64(n)),
 			},
 		}}})
 		if got := f.next(scheduler.Event_UPDATE).GetUpdate().GetStatus().GetState(); got != state {
@@ -36,8 +34,10 @@ func TestFastTasksAreCounted(t *testing.T) {
 		state    mesos.TaskState
 		finished float64
 	}{
-		{mesos.TaskState_TASK_STARTING, 0}, {mesos.TaskState_TASK_RUNNING, 0},
-		{mesos.TaskState_TASK_FINISHED, 1}, {mesos.TaskState_TASK_FINISHED, 1},
+		{mesos.TaskState_TASK_STARTING, 0},
+		{mesos.TaskState_TASK_RUNNING, 0},
+		{mesos.TaskState_TASK_FINISHED, 1},
+		{mesos.TaskState_TASK_FINISHED, 1},
 	} {
 		tell(c.state, byte(min(i, 2)+1))
 		if got := getJSON(t, s, "/metrics/snapshot")["master/tasks_finished"]; got != c.finished {

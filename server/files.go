@@ -1,11 +1,11 @@
 package server
 
 import (
-	"errors"
 	"net/http"
 
 	"clusterd/api/mesos/v1/master"
 	"clusterd/internal/authz"
+	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 )
 
@@ -28,7 +28,7 @@ func (s *Server) fileCall(r *http.Request, call *master.Call) (*master.Response,
 		return &master.Response{
 			Type:      master.Response_LIST_FILES.Enum(),
 			ListFiles: &master.Response_ListFiles{FileInfos: infos},
-		}, withoutBody(err)
+		}, files.CallError(err)
 	}
 	read := call.GetReadFile()
 	size, data, err := s.files.Read(r.Context(), read.GetPath(), read.GetOffset(), read.Length, p)
@@ -38,13 +38,5 @@ func (s *Server) fileCall(r *http.Request, call *master.Call) (*master.Response,
 	return &master.Response{
 		Type:     master.Response_READ_FILE.Enum(),
 		ReadFile: &master.Response_ReadFile{Size: new(size), Data: data},
-	}, withoutBody(err)
-}
-
-// withoutBody keeps an error's status: these calls say no more than that something is not there.
-func withoutBody(err error) error {
-	if e, ok := errors.AsType[*httpapi.Error](err); ok && e.Status == http.StatusNotFound {
-		return httpapi.NotFound("")
-	}
-	return err
+	}, files.CallError(err)
 }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"errors"
 	"mime"
 	"net/http"
 	"path/filepath"
@@ -227,4 +228,13 @@ func (h handlers) debug(w http.ResponseWriter, r *http.Request) error {
 		b = httpapi.AppendString(b, attached[virtual])
 	}
 	return httpapi.WriteJSON(w, r, append(b, '}'))
+}
+
+// CallError is what the calls LIST_FILES and READ_FILE answer to an error: of what is not
+// there they say no more than that.
+func CallError(err error) error {
+	if e, ok := errors.AsType[*httpapi.Error](err); ok && e.Status == http.StatusNotFound {
+		return httpapi.NotFound("")
+	}
+	return err
 }

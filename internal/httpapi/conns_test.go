@@ -29,6 +29,7 @@ func TestConns(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		defer r.Body.Close()
 		_, err = io.Copy(io.Discard, r.Body)
 		return err
 	}

@@ -19,7 +19,7 @@ func TestEndingHoldsResources(t *testing.T) {
 			id := h.register(1, registerMessage("", "a1", "cpus:4"))
 			h.subscribe("s", refining("f", "eng"))
 			h.launch("t1")
-			h.update(id, "t1", mesos.TaskState_TASK_RUNNING)
+			h.update(id, mesos.TaskState_TASK_RUNNING)
 			h.subscribe("other", refining("g", "eng"))
 			h.hold = true
 			if how == "teardown" {

@@ -44,16 +44,17 @@ func draining(t *testing.T, more ...string) (*harness, string) {
 	h.subscribe("s", refining("f", "eng"))
 	id := h.register(1, registerMessage("", "a1", "cpus:4"))
 	h.launch("t1")
-	h.update(id, "t1", mesos.TaskState_TASK_RUNNING)
+	h.update(id, mesos.TaskState_TASK_RUNNING)
 	h.advance(10 * time.Second)
 	h.wantAnswer(agentCall("DRAIN_AGENT", id, more...), 200, "")
 	h.wantState(id, isDeactivated+" DRAINING")
 	return h, id
 }
 
-// update is the word of the agent of link 1 about a task of the framework of stream s.
-func (h *harness) update(agent, task string, state mesos.TaskState) {
+// update is the word of the agent of link 1 about task t1 of the framework of stream s.
+func (h *harness) update(agent string, state mesos.TaskState) {
 	h.t.Helper()
+	task := "t1"
 	fw := h.core.streams["s"]
 	uuid := make([]byte, 16)
 	copy(uuid, task+state.String())
@@ -90,7 +91,7 @@ func TestCancelDrain(t *testing.T) {
 		t.Errorf("%d offers are open, want %d", h.open(), before+1)
 	}
 	// What is being killed ends.
-	h.update(id, "t1", mesos.TaskState_TASK_KILLED)
+	h.update(id, mesos.TaskState_TASK_KILLED)
 	h.advance(time.Minute)
 	h.wantState(id, isActive)
 	h.wantCancelled(id, 400, "Agent is not draining")
@@ -106,7 +107,7 @@ func TestCancelDrained(t *testing.T) {
 	for _, how := range []string{"cancel", "reactivate"} {
 		t.Run(how, func(t *testing.T) {
 			h, id := draining(t)
-			h.update(id, "t1", mesos.TaskState_TASK_KILLED)
+			h.update(id, mesos.TaskState_TASK_KILLED)
 			h.wantState(id, isDeactivated+" DRAINED")
 			if how == "cancel" {
 				h.wantCancelled(id, 200, "")
@@ -140,7 +141,7 @@ func TestCancelDrainOfOthers(t *testing.T) {
 func TestCancelDrainTooLate(t *testing.T) {
 	h, id := draining(t, `"mark_gone":true`)
 	h.hold = true
-	h.update(id, "t1", mesos.TaskState_TASK_KILLED) // the last: MARK_AGENT_GONE is proposed
+	h.update(id, mesos.TaskState_TASK_KILLED) // the last: MARK_AGENT_GONE is proposed
 	h.wantCancelled(id, 409, "Agent is currently being marked gone")
 	h.hold = false
 	h.commit()
@@ -159,7 +160,7 @@ func TestCancelDrainInTime(t *testing.T) {
 		}
 		requests = append(requests, h.request)
 	}
-	h.update(id, "t1", mesos.TaskState_TASK_KILLED) // the last, and yet it is not gone
+	h.update(id, mesos.TaskState_TASK_KILLED) // the last, and yet it is not gone
 	h.hold = false
 	h.commit()
 	h.advance(time.Minute)
