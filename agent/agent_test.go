@@ -27,11 +27,11 @@ func TestCommandTasks(t *testing.T) {
 	if got := failed.GetMessage(); got != "Command exited with status 3" {
 		t.Errorf("got message %q, want Mesos's", got)
 	}
-	if cs := failed.GetContainerStatus(); cs.GetContainerId() == nil || cs.GetExecutorPid() == 0 ||
+	// Of one that has ended before it was looked at there may be no pid.
+	if cs := m.waitState("long", "RUNNING").GetContainerStatus(); cs.GetContainerId() == nil || cs.GetExecutorPid() == 0 ||
 		cs.GetNetworkInfos()[0].GetIpAddresses()[0].GetIpAddress() != "127.0.0.1" {
 		t.Errorf("got container status %v, want id, pid and address", cs)
 	}
-	m.waitState("long", "RUNNING")
 	m.send(killTask("M-0000", "long"))
 	m.waitState("long", "KILLED")
 	for task, want := range map[string][]string{
