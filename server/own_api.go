@@ -23,7 +23,7 @@ func (s *Server) ownRoutes(rt *httpapi.Router) {
 		httpapi.Stream(r)
 		return t.events.ServeClusterd(w, r)
 	})
-	rt.Handle("/api/clusterd/v1/agents/cancel_drain", httpapi.In(authn.MasterReadwrite), s.cancelDrain)
+	rt.Handle("/api/clusterd/v1/agents/cancel_drain", httpapi.In(authn.MasterReadwrite), exactly(s.cancelDrain))
 }
 
 // newEvents serves the events of a term.
@@ -47,9 +47,6 @@ func (t *term) newEvents() *events.Hub {
 // It answers 200, 400 if the agent is unknown or does not drain, 403, and 409 if it is about
 // to be marked gone.
 func (s *Server) cancelDrain(w http.ResponseWriter, r *http.Request) error {
-	if httpapi.Rest(r) != "" {
-		return httpapi.StatusError(http.StatusNotFound)
-	}
 	t, err := s.leading(r)
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (s *Server) routes() *httpapi.Router {
 	rt.Handle("/api/v1/scheduler", httpapi.In(authn.MasterScheduler), s.schedulerAPI)
 	rt.Handle("/api/v1", httpapi.In(authn.MasterReadwrite), s.operatorAPI)
 	rt.Handle(link.Path, httpapi.In(authn.MasterAgent), s.openLink)
-	rt.Handle("/redirect", httpapi.Open("says only who leads"), s.redirect)
+	rt.Handle("/redirect", httpapi.Open("says only who leads"), exactly(s.redirect))
 
 	rt.Handle("/state", httpapi.In(authn.MasterReadonly), s.read("state", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
 		return render.State(v, m, who)
@@ -71,11 +71,18 @@ func (s *Server) routes() *httpapi.Router {
 
 // redirect sends a browser to the leader's front page. What hangs below it must
 // not be sent on, or it would come back here for ever.
-func (s *Server) redirect(_ http.ResponseWriter, r *http.Request) error {
-	if httpapi.Rest(r) != "" {
-		return httpapi.StatusError(http.StatusNotFound)
-	}
+func (s *Server) redirect(http.ResponseWriter, *http.Request) error {
 	return s.toLeader("")
+}
+
+// exactly refuses what hangs below a path.
+func exactly(h httpapi.Handler) httpapi.Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if httpapi.Rest(r) != "" {
+			return httpapi.StatusError(http.StatusNotFound)
+		}
+		return h(w, r)
+	}
 }
 
 // renderer writes the answer to a read.

@@ -36,17 +36,11 @@ const silence = 3 * time.Second
 // registryRoutes are clusterd's own endpoints on what masters agree on, and the
 // one by which Mesos shows it.
 func (s *Server) registryRoutes(rt *httpapi.Router) {
-	// exactly refuses what hangs below a path.
-	exactly := func(path string, h httpapi.Handler) {
+	handle := func(path string, h httpapi.Handler) {
 		// No list of Mesos's rules speaks of these, but for the one that takes paths.
-		rt.Handle(path, httpapi.Access{Realm: authn.MasterReadwrite, Endpoint: true}, func(w http.ResponseWriter, r *http.Request) error {
-			if httpapi.Rest(r) != "" {
-				return httpapi.StatusError(http.StatusNotFound)
-			}
-			return h(w, r)
-		})
+		rt.Handle(path, httpapi.Access{Realm: authn.MasterReadwrite, Endpoint: true}, exactly(h))
 	}
-	exactly(registryapi.Path, func(w http.ResponseWriter, r *http.Request) error {
+	handle(registryapi.Path, func(w http.ResponseWriter, r *http.Request) error {
 		if err := httpapi.RequireMethod(r, http.MethodGet); err != nil {
 			return err
 		}
@@ -60,10 +54,10 @@ func (s *Server) registryRoutes(rt *httpapi.Router) {
 		}
 		return httpapi.WriteJSON(w, r, body)
 	})
-	exactly(registryapi.Path+"/add", s.changeMembers(s.addMember))
-	exactly(registryapi.Path+"/remove", s.changeMembers(s.removeMember))
-	exactly(registryapi.Path+"/transfer", s.changeMembers(s.transferLeadership))
-	exactly(registryapi.Path+"/snapshot", s.registrySnapshot)
+	handle(registryapi.Path+"/add", s.changeMembers(s.addMember))
+	handle(registryapi.Path+"/remove", s.changeMembers(s.removeMember))
+	handle(registryapi.Path+"/transfer", s.changeMembers(s.transferLeadership))
+	handle(registryapi.Path+"/snapshot", s.registrySnapshot)
 	rt.Handle("/registrar(1)/registry", httpapi.Access{Realm: authn.MasterReadonly, Endpoint: true}, s.registrarRegistry)
 }
 

@@ -3,6 +3,7 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -248,12 +249,7 @@ func (p *parser) values(place string, n *node) []string {
 
 // known lists the keys of a set in order.
 func known(set map[string]bool) string {
-	keys := make([]string, 0, len(set))
-	for k := range set {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return strings.Join(keys, ", ")
+	return strings.Join(slices.Sorted(maps.Keys(set)), ", ")
 }
 
 // closest returns the known word that is the fewest edits away from a misspelt one; of
