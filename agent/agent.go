@@ -44,6 +44,7 @@ import (
 	"clusterd/internal/metrics"
 	"clusterd/internal/version"
 	"clusterd/isolation"
+	"clusterd/isolation/setup"
 )
 
 // capabilities are what this agent can do.
@@ -268,23 +269,21 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 		return err
 	}
 	a.log.Info().Str("programs", programs.Describe()).Msg("programs of containers")
-	isolators, err := isolation.NewIsolators(a.opts.Isolation, isolation.IsolatorOptions{WorkDir: a.opts.WorkDir})
-	if err != nil {
-		return err
-	}
-	launcher, err := isolation.NewLauncher(a.opts.Launcher, a.opts.RuntimeDir, programs, a.log)
+	o := a.opts.Containers
+	o.WorkDir, o.RuntimeDir = a.opts.WorkDir, a.opts.RuntimeDir
+	runner, err := setup.New(o, programs, a.log)
 	if err != nil {
 		return err
 	}
 	if rebooted {
-		// What is there speaks of processes that are no more. (Not before the launcher
-		// has made sure that it is ours.)
+		// What is there speaks of processes that are no more. (Not before the
+		// containerizer has made sure that it is ours.)
 		dir := filepath.Join(a.opts.RuntimeDir, "containers")
 		if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o755)); err != nil {
-			return errors.Join(fmt.Errorf("clear runtime_dir after a reboot: %w", err), launcher.Close())
+			return errors.Join(fmt.Errorf("clear runtime_dir after a reboot: %w", err), runner.Close())
 		}
 	}
-	a.runner, a.ownsRun = isolation.NewMesos(launcher, isolators, a.log), true
+	a.runner, a.ownsRun = runner, true
 	return nil
 }
 

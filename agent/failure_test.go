@@ -411,8 +411,8 @@ func TestOptionsAreChecked(t *testing.T) {
 	for name, f := range map[string]func(*Options){
 		"resources":  func(o *Options) { o.Resources = "cpus:x" },
 		"attributes": func(o *Options) { o.Attributes = "rack" },
-		"isolation":  func(o *Options) { o.Isolation = "posix/none" },
-		"launcher":   func(o *Options) { o.Launcher = "rocket" },
+		"isolation":  func(o *Options) { o.Containers.Isolation = "posix/none" },
+		"launcher":   func(o *Options) { o.Containers.Launcher = "rocket" },
 	} {
 		o := h.options()
 		f(&o)

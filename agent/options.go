@@ -19,6 +19,7 @@ import (
 	"clusterd/internal/metrics"
 	"clusterd/internal/tlsconf"
 	"clusterd/isolation"
+	"clusterd/isolation/setup"
 )
 
 // ErrInvalidOption says that an option makes no sense.
@@ -70,10 +71,9 @@ type Options struct {
 	Domain      *mesos.DomainInfo
 
 	// Containerizer runs the containers and is not closed by the agent. If nil,
-	// one is made of Launcher and Isolation.
+	// one is made of Containers (whose WorkDir and RuntimeDir are the agent's).
 	Containerizer isolation.Containerizer
-	Launcher      string
-	Isolation     string
+	Containers    setup.Options
 
 	// MaxLaunches bounds the containers that are being launched at one time.
 	MaxLaunches int
@@ -143,8 +143,7 @@ func DefaultOptions() Options {
 		Port:           5051,
 		HostnameLookup: true,
 		DefaultRole:    "*",
-		Launcher:       "posix",
-		Isolation:      isolation.DefaultIsolation,
+		Containers:     setup.Options{Launcher: "posix", Isolation: setup.DefaultIsolation},
 		MaxLaunches:    16,
 
 		RegistrationBackoffFactor:     time.Second,

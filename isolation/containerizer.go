@@ -24,6 +24,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	mesos "clusterd/api/mesos/v1"
 )
@@ -39,6 +40,9 @@ var (
 	// ErrDestroyed says that a container was destroyed while it was being
 	// launched.
 	ErrDestroyed = errors.New("container was destroyed while launching")
+	// ErrNotAttachable says that a container has no input, or no terminal, to
+	// attach to.
+	ErrNotAttachable = errors.New("container cannot be attached to")
 	// ErrClosed says that the containerizer was closed.
 	ErrClosed = errors.New("containerizer is closed")
 )
@@ -53,12 +57,30 @@ const (
 	// BuiltinCommandExecutor runs the command executor; Command is not used
 	// then, except for its environment.
 	BuiltinCommandExecutor Builtin = "command-executor"
+	// BuiltinDefaultExecutor runs the default executor, the one of pods.
+	BuiltinDefaultExecutor Builtin = "default-executor"
+)
+
+// Class says what a container is for (ContainerClass in Mesos's
+// include/mesos/slave/containerizer.proto).
+type Class int
+
+// The classes of containers.
+const (
+	// ClassDefault is a container like any other.
+	ClassDefault Class = iota
+	// ClassDebug is a nested container that looks into its parent: it shares the
+	// parent's namespaces, cgroups, root file system, environment and sandbox.
+	ClassDebug
 )
 
 // ContainerConfig says what to run and where.
 type ContainerConfig struct {
-	// ID is the container's id. A parent in it is refused for now.
+	// ID is the container's id. One with a parent is nested: it runs inside of
+	// that, and ends with it.
 	ID *mesos.ContainerID
+	// Class of a nested container.
+	Class Class
 	// Sandbox is the absolute path of the container's working directory. The
 	// agent has created it.
 	Sandbox string
@@ -80,12 +102,61 @@ type ContainerConfig struct {
 	// resource name a limit (which may be infinite).
 	Resources []*mesos.Resource
 	Limits    map[string]*mesos.Value_Scalar
-	// ContainerInfo is what the framework asked for: images, volumes, networks.
+	// StdoutRotation and StderrRotation bound those files.
+	StdoutRotation, StderrRotation Rotation
+	// Stdin gives the command a pipe to read from, which Attach writes into.
+	Stdin bool
+	// TaskCommand is what the builtin executor's task will run: an image may have
+	// something to add to it.
+	TaskCommand *mesos.CommandInfo
+	// ContainerInfo is what the framework asked for: images, volumes, networks,
+	// a terminal.
 	ContainerInfo *mesos.ContainerInfo
 	// FrameworkID and ExecutorID are whom the container runs for; both may be
 	// nil for a standalone container.
 	FrameworkID *mesos.FrameworkID
 	ExecutorID  *mesos.ExecutorID
+
+	// RootFS and Image are filled in by the containerizer, for its isolators: the
+	// root directory that was made of the container's image (that of the parent,
+	// for ClassDebug), and what the image says about running it.
+	RootFS string
+	Image  *ImageConfig
+}
+
+// ImageConfig is what an image says about how it is to be run.
+type ImageConfig struct {
+	Env        []string // NAME=value
+	Entrypoint []string
+	Cmd        []string
+	WorkingDir string
+	User       string
+	Labels     map[string]string
+}
+
+// Provisioned is what became of an image.
+type Provisioned struct {
+	RootFS string
+	Config ImageConfig
+	// Volumes are directories of the machine that hold what the container writes
+	// into its root; they count as its disk.
+	Volumes []string
+}
+
+// Provisioner makes root file systems of images.
+type Provisioner interface {
+	// Recover takes up the root file systems of known containers and destroys all
+	// others. Call it once, first.
+	Recover(ctx context.Context, known []*mesos.ContainerID) error
+	// Provision makes a root file system for a container, whose end unmounts and
+	// deletes it. It may be called more than once for one container, for volumes
+	// that are images.
+	Provision(ctx context.Context, id *mesos.ContainerID, image *mesos.Image) (*Provisioned, error)
+	// Destroy removes the root file systems of a container. It is no error when
+	// there are none.
+	Destroy(ctx context.Context, id *mesos.ContainerID) error
+	// Prune removes from the store what no container uses, but for these images.
+	Prune(ctx context.Context, excluded []*mesos.Image) error
 }
 
 // Limitation says that a container reached a limit and had to be destroyed.
@@ -114,6 +185,32 @@ type Termination struct {
 	Limitations []Limitation
 }
 
+// Stream says which stream of a container data belongs to.
+type Stream int
+
+// The streams of a container.
+const (
+	Stdin Stream = iota
+	Stdout
+	Stderr
+)
+
+// Attachment is a door into a running container: what it prints from now on, and
+// a way to type. One goroutine may read while another writes.
+type Attachment interface {
+	// Read waits for the next output. It returns io.EOF when the container has
+	// ended and all was read. The slice is good until the next Read.
+	Read() (Stream, []byte, error)
+	// Write types. ErrNotAttachable when the container has no input.
+	Write(p []byte) (int, error)
+	// CloseWrite ends the input: the container reads an end of file.
+	CloseWrite() error
+	// Resize sets the size of the terminal. ErrNotAttachable when there is none.
+	Resize(rows, columns uint32) error
+	// Close lets go of the container, which goes on; it ends a Read.
+	Close() error
+}
+
 // Containerizer runs containers.
 //
 // The agent's part in keeping exit statuses: call Remove only when what Wait
@@ -121,9 +218,11 @@ type Termination struct {
 // over any number of restarts of the agent.
 type Containerizer interface {
 	// Recover takes up the containers that an earlier run of the agent left.
-	// Those in known are kept, running or ended: Wait tells which. All
-	// others that are found are orphans: they are destroyed and removed
-	// before Recover returns their ids. A known container of which no trace
+	// Those in known are kept, running or ended: Wait tells which. So are
+	// containers nested in them (DEBUG containers are destroyed: nobody is
+	// attached any more), and standalone ones, which the containerizer remembers
+	// by itself. All others that are found are orphans: they are destroyed and
+	// removed before Recover returns their ids. A known container of which no trace
 	// is found is kept as one that ended with an unknown status. Call it
 	// once, before anything else.
 	Recover(ctx context.Context, known []ContainerConfig) (orphans []*mesos.ContainerID, err error)
@@ -150,14 +249,25 @@ type Containerizer interface {
 	// any number of times until Remove.
 	Wait(ctx context.Context, id *mesos.ContainerID) (Termination, error)
 
-	// Destroy kills every process of the container (SIGKILL) and waits until
-	// none is left. Destroying an ended container is no error.
+	// Attach opens a door into a running container.
+	Attach(ctx context.Context, id *mesos.ContainerID) (Attachment, error)
+
+	// Kill sends a signal to the container's command.
+	Kill(ctx context.Context, id *mesos.ContainerID, signal syscall.Signal) error
+
+	// Destroy kills every process of the container (SIGKILL), of the containers
+	// nested in it first, and waits until none is left. Destroying an ended
+	// container is no error.
 	Destroy(ctx context.Context, id *mesos.ContainerID) error
 
-	// Remove forgets an ended container and deletes its runtime directory
-	// (never its sandbox). Removing an unknown container is no error,
-	// removing a running one is.
+	// Remove forgets an ended container, and those nested in it, and deletes its
+	// runtime directory (never its sandbox). Removing an unknown container is no
+	// error, removing a running one is.
 	Remove(ctx context.Context, id *mesos.ContainerID) error
+
+	// PruneImages removes what no container uses from the store of images, but for
+	// these.
+	PruneImages(ctx context.Context, excluded []*mesos.Image) error
 
 	// Containers lists the containers, ended ones included until Remove, in
 	// order of id.

@@ -26,9 +26,9 @@ func Key(id *mesos.ContainerID) string {
 	return Key(id.GetParent()) + "." + id.GetValue()
 }
 
-// validateID checks an id as src/common/validation.cpp does. A dot would make
+// ValidateID checks an id as src/common/validation.cpp does. A dot would make
 // keys ambiguous.
-func validateID(id *mesos.ContainerID) error {
+func ValidateID(id *mesos.ContainerID) error {
 	for ; id != nil; id = id.GetParent() {
 		v := id.GetValue()
 		if v == "" || len(v) > MaxContainerIDLength || strings.ContainsAny(v, "/. \t\n\x00") {
@@ -41,11 +41,11 @@ func validateID(id *mesos.ContainerID) error {
 	return fmt.Errorf("%w: missing", ErrInvalidContainerID)
 }
 
-// runtimePath is the runtime directory of a container below a directory that
+// RuntimePath is the runtime directory of a container below a directory that
 // has the "containers" folder.
-func runtimePath(dir string, id *mesos.ContainerID) string {
+func RuntimePath(dir string, id *mesos.ContainerID) string {
 	if id.GetParent() != nil {
-		dir = runtimePath(dir, id.GetParent())
+		dir = RuntimePath(dir, id.GetParent())
 	}
 	return filepath.Join(dir, "containers", id.GetValue())
 }

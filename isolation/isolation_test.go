@@ -1,12 +1,9 @@
 package isolation_test
 
 import (
-	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/rs/zerolog"
@@ -14,6 +11,7 @@ import (
 
 	"clusterd/isolation"
 	"clusterd/isolation/isolationtest"
+	"clusterd/isolation/setup"
 	"clusterd/isolation/supervisor"
 )
 
@@ -23,43 +21,9 @@ func TestMain(m *testing.M) {
 		os.Exit(supervisor.Main(os.Args[1:]))
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(built.dir)
+		isolationtest.RemovePrograms()
 		os.Exit(code)
 	}))
-}
-
-var built struct {
-	once sync.Once
-	dir  string
-	err  error
-}
-
-// smallPrograms builds the programs that a real build embeds.
-func smallPrograms(tb testing.TB) *isolation.Programs {
-	tb.Helper()
-	built.once.Do(func() {
-		built.dir, built.err = os.MkdirTemp("", "isolation-programs-") //nolint:usetesting // shared by all tests; TestMain removes it
-		if built.err != nil {
-			return
-		}
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "supervisor"), "clusterd/internal/bin/supervisor")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			tb.Logf("%s", out)
-			built.err = err
-		}
-	})
-	if built.err != nil {
-		tb.Fatal(built.err)
-	}
-	p, err := isolation.LoadProgramsFrom(os.DirFS(built.dir))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if d := p.Describe(); !strings.Contains(d, "supervisor from memory") {
-		tb.Fatalf("programs: got %s", d)
-	}
-	return p
 }
 
 // wholePrograms uses this binary for everything.
@@ -94,7 +58,7 @@ func TestPosixLauncher(t *testing.T) {
 }
 
 func TestMesosContainerizer(t *testing.T) {
-	programs := smallPrograms(t)
+	programs := isolationtest.Programs(t)
 	isolationtest.Containerizer(t, func(t *testing.T, workDir, runtimeDir string) isolation.Containerizer {
 		return newMesos(t, programs, workDir, runtimeDir)
 	})
@@ -103,63 +67,15 @@ func TestMesosContainerizer(t *testing.T) {
 func newMesos(tb testing.TB, programs *isolation.Programs, workDir, runtimeDir string, more ...isolation.Isolator) *isolation.Mesos {
 	tb.Helper()
 	log := zerolog.New(zerolog.NewTestWriter(tb))
-	launcher, err := isolation.NewLauncher("posix", runtimeDir, programs, log)
+	launcher, err := isolation.NewPosixLauncher(runtimeDir, programs, log)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	isolators, err := isolation.NewIsolators(isolation.DefaultIsolation, isolation.IsolatorOptions{WorkDir: workDir})
+	isolators, err := setup.Isolators(setup.Options{Isolation: setup.DefaultIsolation, WorkDir: workDir})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return isolation.NewMesos(launcher, append(isolators, more...), log)
-}
-
-func TestIsolators(t *testing.T) {
-	for _, name := range []string{"filesystem/posix", "posix/cpu", "posix/mem"} {
-		t.Run(name, func(t *testing.T) {
-			isolationtest.Isolator(t, name, func(t *testing.T, workDir string) isolation.Isolator {
-				isolators, err := isolation.NewIsolators(name, isolation.IsolatorOptions{WorkDir: workDir})
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, i := range isolators {
-					if i.Name() == name {
-						return i
-					}
-				}
-				t.Fatalf("isolators of %q: got %v", name, isolators)
-				return nil
-			})
-		})
-	}
-}
-
-func TestNewIsolators(t *testing.T) {
-	for _, c := range []struct{ isolation, want string }{
-		{"", "filesystem/posix"},
-		{"posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem"},
-		{"posix/mem, posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem"},
-		{"process", "filesystem/posix posix/cpu posix/mem"},
-		{"filesystem/posix,posix/mem", "filesystem/posix posix/mem"},
-	} {
-		isolators, err := isolation.NewIsolators(c.isolation, isolation.IsolatorOptions{})
-		if err != nil {
-			t.Errorf("%q: %v", c.isolation, err)
-		}
-		var names []string
-		for _, i := range isolators {
-			names = append(names, i.Name())
-		}
-		if got := strings.Join(names, " "); got != c.want {
-			t.Errorf("%q: got %s, want %s", c.isolation, got, c.want)
-		}
-	}
-	if _, err := isolation.NewIsolators("posix/cpu,cgroups/nonesuch", isolation.IsolatorOptions{}); !errors.Is(err, isolation.ErrUnknownIsolator) || !strings.Contains(err.Error(), "cgroups/nonesuch") {
-		t.Errorf("unknown isolator: got %v", err)
-	}
-	if _, err := isolation.NewLauncher("nonesuch", t.TempDir(), nil, zerolog.Nop()); err == nil {
-		t.Error("unknown launcher: got no error")
-	}
 }
 
 // TestStalePrograms: what was embedded may be of an older build, or no program.

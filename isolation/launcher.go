@@ -24,8 +24,27 @@ type LaunchInfo struct {
 	Stdout, Stderr string
 	// User is the operating system user; empty means the agent's own.
 	User string
-	// CloneFlags are the namespaces (CLONE_NEW*) that isolators ask for.
-	CloneFlags uintptr
+	// StdoutRotation and StderrRotation bound the files of output.
+	StdoutRotation, StderrRotation Rotation
+	// TTY gives the command a terminal of this size, Stdin a pipe to read from.
+	// With either, and with Door, the container can be attached to while it runs.
+	TTY   *mesos.TTYInfo
+	Stdin bool
+	Door  bool
+	// Preparation is what isolators add, put together. Its Env, TaskEnv and Command
+	// are in the fields above already.
+	Preparation
+}
+
+// ForkInfo says what the process above a container needs from its birth on.
+type ForkInfo struct {
+	// Builtin is that of the LaunchInfo to come: such a program may be the process
+	// above the container itself.
+	Builtin Builtin
+	// CloneFlags, EnterFlags, UIDMaps, GIDMaps and Cgroup are those of a Preparation.
+	CloneFlags, EnterFlags uintptr
+	UIDMaps, GIDMaps       []IDMap
+	Cgroup                 string
 }
 
 // ExitStatus says how a container's command ended.
@@ -56,10 +75,8 @@ type Launcher interface {
 	Recover(ctx context.Context) ([]*mesos.ContainerID, error)
 
 	// Fork starts the process above the container, which waits, and returns
-	// its id: the time to isolate it, and with it all that it will start. The
-	// builtin is that of the LaunchInfo to come: such a program may be the
-	// process above the container itself.
-	Fork(ctx context.Context, id *mesos.ContainerID, builtin Builtin) (pid int, err error)
+	// its id: the time to isolate it, and with it all that it will start.
+	Fork(ctx context.Context, id *mesos.ContainerID, info *ForkInfo) (pid int, err error)
 
 	// Start lets a forked container run its command. An error before exec
 	// (no such file, ...) comes back, and the container has ended then. It

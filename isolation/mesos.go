@@ -87,7 +87,7 @@ func (m *Mesos) Recover(ctx context.Context, known []ContainerConfig) ([]*mesos.
 	var alive, lost []*container
 	for i := range known {
 		config := &known[i]
-		if err := validateID(config.ID); err != nil {
+		if err := ValidateID(config.ID); err != nil {
 			return nil, err
 		}
 		c := newContainer(config, func() {})
@@ -204,7 +204,7 @@ func (m *Mesos) launch(ctx context.Context, c *container) error {
 		return err
 	}
 	info.CloneFlags = flags
-	pid, err := m.launcher.Fork(ctx, c.id, c.config.Builtin)
+	pid, err := m.launcher.Fork(ctx, c.id, &ForkInfo{Builtin: c.config.Builtin, CloneFlags: flags})
 	if err != nil {
 		return err
 	}
@@ -408,6 +408,25 @@ func (m *Mesos) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 	}
 }
 
+// Attach implements Containerizer.
+func (m *Mesos) Attach(_ context.Context, id *mesos.ContainerID) (Attachment, error) {
+	if _, err := m.get(id); err != nil {
+		return nil, err
+	}
+	return nil, ErrNotAttachable
+}
+
+// Kill implements Containerizer.
+func (m *Mesos) Kill(_ context.Context, id *mesos.ContainerID, _ syscall.Signal) error {
+	if _, err := m.get(id); err != nil {
+		return err
+	}
+	return ErrNotSupported
+}
+
+// PruneImages implements Containerizer.
+func (m *Mesos) PruneImages(context.Context, []*mesos.Image) error { return ErrNotSupported }
+
 // Remove implements Containerizer.
 func (m *Mesos) Remove(_ context.Context, id *mesos.ContainerID) error {
 	c, err := m.get(id)
@@ -462,7 +481,7 @@ func (m *Mesos) get(id *mesos.ContainerID) (*container, error) {
 }
 
 func validateConfig(config *ContainerConfig) error {
-	if err := validateID(config.ID); err != nil {
+	if err := ValidateID(config.ID); err != nil {
 		return err
 	}
 	if config.ID.GetParent() != nil {

@@ -130,7 +130,7 @@ func (l *PosixLauncher) Recover(ctx context.Context) ([]*mesos.ContainerID, erro
 }
 
 func (l *PosixLauncher) recover(id *mesos.ContainerID) error {
-	c := &launched{id: id, dir: runtimePath(l.dir, id), ended: make(chan struct{})}
+	c := &launched{id: id, dir: RuntimePath(l.dir, id), ended: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -191,8 +191,12 @@ func (l *PosixLauncher) readSupervisor(c *launched) (pid int, alive bool) {
 }
 
 // Fork implements Launcher.
-func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID, builtin Builtin) (int, error) {
-	c := &launched{id: id, dir: runtimePath(l.dir, id), builtin: builtin, ended: make(chan struct{})}
+func (l *PosixLauncher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo) (int, error) {
+	builtin := info.Builtin
+	if info.CloneFlags|info.EnterFlags != 0 {
+		return 0, fmt.Errorf("namespaces with the posix launcher: %w", ErrNotSupported)
+	}
+	c := &launched{id: id, dir: RuntimePath(l.dir, id), builtin: builtin, ended: make(chan struct{})}
 	env := []string{"GOMAXPROCS=1"} // one thread does all the work
 	if builtin == BuiltinNone {
 		builtin = builtinSupervisor

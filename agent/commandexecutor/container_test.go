@@ -23,6 +23,7 @@ import (
 	"clusterd/api/mesos/v1/executor"
 	"clusterd/isolation"
 	"clusterd/isolation/proctree"
+	"clusterd/isolation/setup"
 	"clusterd/isolation/supervisor"
 )
 
@@ -62,11 +63,11 @@ func containerizerOn(tb testing.TB, runtimeDir string) isolation.Containerizer {
 	if d := programs.Describe(); strings.Count(d, "from memory") != 3 {
 		tb.Fatalf("programs: got %s", d)
 	}
-	launcher, err := isolation.NewLauncher("posix", runtimeDir, programs, zerolog.Nop())
+	launcher, err := isolation.NewPosixLauncher(runtimeDir, programs, zerolog.Nop())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	isolators, err := isolation.NewIsolators(isolation.DefaultIsolation, isolation.IsolatorOptions{WorkDir: tb.TempDir()})
+	isolators, err := setup.Isolators(setup.Options{Isolation: setup.DefaultIsolation, WorkDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -393,7 +393,7 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.AdvertiseIP, o.AdvertisePort = v.String("advertise_ip"), v.Int("advertise_port")
 	o.Hostname, o.HostnameLookup = v.String("hostname"), v.Bool("hostname_lookup")
 	o.Resources, o.DefaultRole, o.Attributes = v.String("resources"), v.String("default_role"), v.String("attributes")
-	o.Launcher, o.Isolation = v.String("launcher"), v.String("isolation")
+	o.Containers.Launcher, o.Containers.Isolation = v.String("launcher"), v.String("isolation")
 	o.RegistrationBackoffFactor = v.Duration("registration_backoff_factor")
 	o.ExecutorRegistrationTimeout = v.Duration("executor_registration_timeout")
 	o.ExecutorReregistrationTimeout = v.Duration("executor_reregistration_timeout")

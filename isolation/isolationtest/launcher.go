@@ -78,7 +78,7 @@ func (lt *launcherTest) launch(t *testing.T, info *isolation.LaunchInfo) *mesos.
 
 func (lt *launcherTest) tryLaunch(t *testing.T, id *mesos.ContainerID, info *isolation.LaunchInfo) error {
 	t.Helper()
-	if _, err := lt.Fork(testContext(t), id, isolation.BuiltinNone); err != nil {
+	if _, err := lt.Fork(testContext(t), id, &isolation.ForkInfo{Builtin: isolation.BuiltinNone}); err != nil {
 		t.Fatal(err)
 	}
 	return lt.Start(testContext(t), id, info)
@@ -352,7 +352,7 @@ func testNothingOutlivesTheCommand(t *testing.T, lt *launcherTest) {
 
 func testDestroyBeforeStart(t *testing.T, lt *launcherTest) {
 	id := newID()
-	pid, err := lt.Fork(testContext(t), id, isolation.BuiltinNone)
+	pid, err := lt.Fork(testContext(t), id, &isolation.ForkInfo{Builtin: isolation.BuiltinNone})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -382,7 +382,7 @@ func testDestroyStopped(t *testing.T, lt *launcherTest) {
 
 func testIDs(t *testing.T, lt *launcherTest) {
 	id := lt.launch(t, lt.info("/bin/true"))
-	if _, err := lt.Fork(testContext(t), id, isolation.BuiltinNone); !errors.Is(err, isolation.ErrContainerExists) {
+	if _, err := lt.Fork(testContext(t), id, &isolation.ForkInfo{Builtin: isolation.BuiltinNone}); !errors.Is(err, isolation.ErrContainerExists) {
 		t.Errorf("second fork: got %v, want %v", err, isolation.ErrContainerExists)
 	}
 	lt.wait(t, id)
@@ -453,7 +453,7 @@ func testRestartAfterEnd(t *testing.T, lt *launcherTest) {
 // either way nothing runs.
 func testRestartBeforeStart(t *testing.T, lt *launcherTest) {
 	id := newID()
-	if _, err := lt.Fork(testContext(t), id, isolation.BuiltinNone); err != nil {
+	if _, err := lt.Fork(testContext(t), id, &isolation.ForkInfo{Builtin: isolation.BuiltinNone}); err != nil {
 		t.Fatal(err)
 	}
 	ids := lt.restart(t)

@@ -51,7 +51,8 @@ const ControlFD = 3
 // ErrMalformed says that a Spec could not be decoded.
 var ErrMalformed = errors.New("malformed launch specification")
 
-// Spec says what the supervisor starts. Nothing in it may contain a NUL byte.
+// Spec says what the supervisor starts, and what it makes of itself and of the
+// container's world before. Nothing in it may contain a NUL byte.
 type Spec struct {
 	// RuntimeDir is where PIDFile and StatusFile are written.
 	RuntimeDir string
@@ -60,14 +61,115 @@ type Spec struct {
 	Path string
 	// Argv and Env are handed over as they are.
 	Argv, Env []string
-	// Dir is the working directory.
+	// Dir is the working directory, as the container sees it.
 	Dir string
-	// Stdout and Stderr are appended to.
+	// Stdout and Stderr are paths of the machine that are appended to.
 	Stdout, Stderr string
+	// StdoutRotation and StderrRotation bound those files.
+	StdoutRotation, StderrRotation Rotation
 	// SwitchUser says whether the command runs as UID, GID and Groups.
 	SwitchUser bool
 	UID, GID   uint32
 	Groups     []uint32
+
+	// Namespaces are those (CLONE_NEW*) the supervisor was started in: new ones,
+	// of this container alone.
+	Namespaces uint64
+	// RootFS becomes the root directory; empty: it stays.
+	RootFS string
+	// Mounts are made in this order, Devices after them, before the root changes.
+	Mounts  []Mount
+	Devices []Device
+	// MaskedPaths are hidden, ReadonlyPaths made read-only, in the container's root.
+	MaskedPaths, ReadonlyPaths []string
+	// Hostname is set when it is not empty.
+	Hostname string
+
+	// Rlimits, Capabilities (when SetCapabilities), NoNewPrivileges and Seccomp bind
+	// the command, not the supervisor.
+	Rlimits         []Rlimit
+	SetCapabilities bool
+	Capabilities    Capabilities
+	NoNewPrivileges bool
+	// Seccomp is an array of struct sock_filter; empty: no filter.
+	Seccomp []byte
+	// OOMScoreAdj is written for the command when it is not empty.
+	OOMScoreAdj string
+
+	// TTY gives the command a terminal of its own of Rows and Columns (0: unset),
+	// whose output goes to Stdout.
+	TTY           bool
+	Rows, Columns uint32
+	// Stdin gives the command a pipe to read from; without it, and without TTY, it
+	// reads /dev/null.
+	Stdin bool
+	// Door is the path of a Unix socket that the supervisor serves for whoever wants
+	// to read along, type, or resize the terminal; empty: none.
+	Door string
+}
+
+// Mount is one call of mount(2).
+type Mount struct {
+	// Source is a path of the machine for a bind mount, else a name.
+	Source string
+	// Target is an absolute path in the container's root. It is looked up in the
+	// root as if that were changed already: no symbolic link leads out of it.
+	Target string
+	// Type is the file system's; empty for bind mounts.
+	Type string
+	// Data are the file system's own options.
+	Data string
+	// Flags are MS_*. A bind mount with MS_RDONLY (and MS_NOSUID, ...) is
+	// mounted again to make them count; propagation flags (MS_PRIVATE, ...)
+	// are applied afterwards by a call of their own.
+	Flags uint64
+	// Make says what is made at Target when nothing is there.
+	Make MakeTarget
+	// Host says that Target is a path of the machine and not of the container's root:
+	// a mount that only this container's mount namespace sees.
+	Host bool
+}
+
+// MakeTarget says what is made where a mount goes.
+type MakeTarget uint32
+
+// The ways to make a target.
+const (
+	MakeNothing MakeTarget = iota
+	MakeDirectory
+	MakeFile
+)
+
+// Device is a node in the container's root.
+type Device struct {
+	// Path is absolute, in the container's root.
+	Path string
+	// Mode holds the type (S_IFCHR, S_IFBLK) and the permissions.
+	Mode         uint32
+	Major, Minor uint32
+	UID, GID     uint32
+}
+
+// Rlimit is one limit of setrlimit(2).
+type Rlimit struct {
+	// Resource is RLIMIT_*.
+	Resource   uint32
+	Soft, Hard uint64
+}
+
+// Capabilities are the sets of a process, bit n for capability n.
+type Capabilities struct {
+	Effective, Permitted, Inheritable, Bounding, Ambient uint64
+}
+
+// Rotation bounds a file of output. The zero value does not.
+type Rotation struct {
+	// MaxSize in bytes starts the next file; 0: never.
+	MaxSize uint64
+	// MaxFiles is how many older files are kept, as NAME.1 (the youngest) and so on.
+	MaxFiles uint32
+	// Compress says that older files are compressed (NAME.1.gz).
+	Compress bool
 }
 
 // specVersion is the first byte of an encoded Spec. Supervisor and agent come
@@ -75,35 +177,17 @@ type Spec struct {
 //
 //	1  2026-11-22  first
 //	2  2026-11-22  programs that supervise themselves (RunInline)
-const specVersion = 2
+//	3  2026-11-23  namespaces, root file systems, limits, terminals
+const specVersion = 3
 
 // Encode renders s for the control socket.
 func (s *Spec) Encode() []byte {
-	b := make([]byte, 0, 1024)
-	b = append(b, 0, 0, 0, 0, specVersion)
-	for _, f := range [...]string{s.RuntimeDir, s.Path, s.Dir, s.Stdout, s.Stderr} {
-		b = appendString(b, f)
-	}
-	for _, l := range [...][]string{s.Argv, s.Env} {
-		b = appendUint32(b, uint32(len(l)))
-		for _, f := range l {
-			b = appendString(b, f)
-		}
-	}
-	var sw uint32
-	if s.SwitchUser {
-		sw = 1
-	}
-	b = appendUint32(b, sw)
-	b = appendUint32(b, s.UID)
-	b = appendUint32(b, s.GID)
-	b = appendUint32(b, uint32(len(s.Groups)))
-	for _, g := range s.Groups {
-		b = appendUint32(b, g)
-	}
-	n := uint32(len(b) - 4)
-	b[0], b[1], b[2], b[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
-	return b
+	c := coder{b: make([]byte, 0, 2048), writes: true}
+	c.b = append(c.b, 0, 0, 0, 0, specVersion)
+	s.code(&c)
+	n := uint32(len(c.b) - 4)
+	c.b[0], c.b[1], c.b[2], c.b[3] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+	return c.b
 }
 
 // DecodeSpec reads what Encode wrote, without the four bytes of its length.
@@ -111,68 +195,138 @@ func DecodeSpec(b []byte) (*Spec, error) {
 	if len(b) == 0 || b[0] != specVersion {
 		return nil, ErrMalformed
 	}
-	d := decoder{b: b[1:]}
-	s := &Spec{}
-	for _, f := range [...]*string{&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr} {
-		*f = d.string()
-	}
-	for _, l := range [...]*[]string{&s.Argv, &s.Env} {
-		for n := d.count(4); n > 0; n-- {
-			*l = append(*l, d.string())
-		}
-	}
-	s.SwitchUser = d.uint32() == 1
-	s.UID, s.GID = d.uint32(), d.uint32()
-	for n := d.count(4); n > 0; n-- {
-		s.Groups = append(s.Groups, d.uint32())
-	}
-	if d.bad || len(d.b) != 0 {
+	s, c := &Spec{}, coder{b: b[1:]}
+	s.code(&c)
+	if c.bad || len(c.b) != 0 {
 		return nil, ErrMalformed
 	}
 	return s, nil
 }
 
-func appendUint32(b []byte, n uint32) []byte {
-	return append(b, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(appendUint32(b, uint32(len(s))), s...)
-}
-
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) uint32() uint32 {
-	if len(d.b) < 4 {
-		d.bad, d.b = true, nil
-		return 0
+// code writes or reads every field, in one order.
+func (s *Spec) code(c *coder) {
+	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.RootFS, &s.Hostname, &s.OOMScoreAdj, &s.Door)
+	c.bools(&s.SwitchUser, &s.SetCapabilities, &s.NoNewPrivileges, &s.TTY, &s.Stdin)
+	c.uint32s(&s.UID, &s.GID, &s.Rows, &s.Columns)
+	c.uint64s(&s.Namespaces)
+	for _, l := range [...]*[]string{&s.Argv, &s.Env, &s.MaskedPaths, &s.ReadonlyPaths} {
+		list(c, l, 4, func(e *string) { c.strings(e) })
 	}
-	n := uint32(d.b[0])<<24 | uint32(d.b[1])<<16 | uint32(d.b[2])<<8 | uint32(d.b[3])
-	d.b = d.b[4:]
-	return n
+	list(c, &s.Groups, 4, func(e *uint32) { c.uint32s(e) })
+	for _, r := range [...]*Rotation{&s.StdoutRotation, &s.StderrRotation} {
+		c.uint64s(&r.MaxSize)
+		c.uint32s(&r.MaxFiles)
+		c.bools(&r.Compress)
+	}
+	list(c, &s.Mounts, 33, func(m *Mount) {
+		c.strings(&m.Source, &m.Target, &m.Type, &m.Data)
+		c.uint64s(&m.Flags)
+		c.uint32s((*uint32)(&m.Make))
+		c.bools(&m.Host)
+	})
+	list(c, &s.Devices, 24, func(d *Device) {
+		c.strings(&d.Path)
+		c.uint32s(&d.Mode, &d.Major, &d.Minor, &d.UID, &d.GID)
+	})
+	list(c, &s.Rlimits, 20, func(r *Rlimit) {
+		c.uint32s(&r.Resource)
+		c.uint64s(&r.Soft, &r.Hard)
+	})
+	p := &s.Capabilities
+	c.uint64s(&p.Effective, &p.Permitted, &p.Inheritable, &p.Bounding, &p.Ambient)
+	seccomp := string(s.Seccomp)
+	c.strings(&seccomp)
+	if !c.writes && seccomp != "" {
+		s.Seccomp = []byte(seccomp)
+	}
 }
 
-// count reads a number of things of at least size bytes each, so that a bad
-// number cannot ask for more than there is.
-func (d *decoder) count(size int) uint32 {
-	n := d.uint32()
-	if uint64(n)*uint64(size) > uint64(len(d.b)) {
-		d.bad = true
-		return 0
-	}
-	return n
+// coder appends to b, or takes from it. Bad says that b was too short. It does
+// without encoding/binary, which brings reflect along.
+type coder struct {
+	b      []byte
+	writes bool
+	bad    bool
 }
 
-func (d *decoder) string() string {
-	n := d.uint32()
-	if uint64(n) > uint64(len(d.b)) {
-		d.bad, d.b = true, nil
-		return ""
+func (c *coder) uint32s(fields ...*uint32) {
+	for _, f := range fields {
+		if c.writes {
+			n := *f
+			c.b = append(c.b, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+			continue
+		}
+		if b := c.take(4); b != nil {
+			*f = uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
+		}
 	}
-	s := string(d.b[:n])
-	d.b = d.b[n:]
-	return s
+}
+
+func (c *coder) uint64s(fields ...*uint64) {
+	for _, f := range fields {
+		high, low := uint32(*f>>32), uint32(*f)
+		c.uint32s(&high, &low)
+		*f = uint64(high)<<32 | uint64(low)
+	}
+}
+
+func (c *coder) bools(fields ...*bool) {
+	for _, f := range fields {
+		if !c.writes {
+			b := c.take(1)
+			*f = b != nil && b[0] == 1
+			continue
+		}
+		var n byte
+		if *f {
+			n = 1
+		}
+		c.b = append(c.b, n)
+	}
+}
+
+func (c *coder) strings(fields ...*string) {
+	for _, f := range fields {
+		n := uint32(len(*f))
+		c.uint32s(&n)
+		if c.writes {
+			c.b = append(c.b, *f...)
+			continue
+		}
+		*f = string(c.take(n))
+	}
+}
+
+// take cuts n bytes off.
+func (c *coder) take(n uint32) []byte {
+	if uint64(n) > uint64(len(c.b)) {
+		c.bad, c.b = true, nil
+		return nil
+	}
+	b := c.b[:n]
+	c.b = c.b[n:]
+	return b
+}
+
+// list codes the elements of l, of at least size bytes each, so that a bad number
+// cannot ask for more than there is.
+func list[T any](c *coder, l *[]T, size uint64, code func(*T)) {
+	n := uint32(len(*l))
+	c.uint32s(&n)
+	if c.writes {
+		for i := range *l {
+			code(&(*l)[i])
+		}
+		return
+	}
+	if uint64(n)*size > uint64(len(c.b)) {
+		c.bad, c.b = true, nil
+		return
+	}
+	if n > 0 {
+		*l = make([]T, n)
+	}
+	for i := range *l {
+		code(&(*l)[i])
+	}
 }

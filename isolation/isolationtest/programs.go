@@ -1,0 +1,50 @@
+package isolationtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"clusterd/isolation"
+)
+
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// Programs builds the programs that a real build embeds, once for all tests of a
+// package; call RemovePrograms at the end of its TestMain.
+func Programs(tb testing.TB) *isolation.Programs {
+	tb.Helper()
+	built.once.Do(func() {
+		built.dir, built.err = os.MkdirTemp("", "isolation-programs-")
+		if built.err != nil {
+			return
+		}
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "supervisor"), "clusterd/internal/bin/supervisor")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			tb.Logf("%s", out)
+			built.err = err
+		}
+	})
+	if built.err != nil {
+		tb.Fatal(built.err)
+	}
+	p, err := isolation.LoadProgramsFrom(os.DirFS(built.dir))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if d := p.Describe(); !strings.Contains(d, "supervisor from memory") {
+		tb.Fatalf("programs: got %s", d)
+	}
+	return p
+}
+
+// RemovePrograms deletes what Programs has built.
+func RemovePrograms() { _ = os.RemoveAll(built.dir) }

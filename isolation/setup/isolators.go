@@ -1,0 +1,101 @@
+package setup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"clusterd/isolation"
+	"clusterd/isolation/isolators/posix"
+)
+
+// ErrUnknownIsolator says that --isolation names something that is not there.
+var ErrUnknownIsolator = errors.New("unknown isolator")
+
+// maker makes an isolator of what the flags say.
+type maker struct {
+	name string
+	make func(b *builder) (isolation.Isolator, error)
+}
+
+// makers are all isolators, in the order in which they prepare, whatever the order
+// of their names in --isolation (src/slave/containerizer/mesos/containerizer.cpp).
+var makers = []maker{
+	{"filesystem/posix", func(b *builder) (isolation.Isolator, error) { return posix.NewFilesystem(b.WorkDir), nil }},
+	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
+	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
+}
+
+// groups are names in --isolation that stand for several.
+var groups = map[string][]string{
+	"process": {"posix/cpu", "posix/mem"}, // names from before there were several
+	"posix":   {"posix/cpu", "posix/mem"},
+	"cgroups": {"cgroups/cpu", "cgroups/mem"},
+
+	"posix/disk": {"disk/du"},
+}
+
+// builder holds what isolators share while they are made.
+type builder struct {
+	Options
+
+	posixCPU, posixMem isolation.Isolator
+}
+
+// Isolators makes the isolators that o.Isolation names, and those that always are
+// there.
+func Isolators(o Options) ([]isolation.Isolator, error) {
+	wanted, err := o.wanted()
+	if err != nil {
+		return nil, err
+	}
+	b := &builder{Options: o}
+	b.posixCPU, b.posixMem = posix.NewUsage()
+	var isolators []isolation.Isolator
+	for _, m := range makers {
+		if !wanted[m.name] {
+			continue
+		}
+		i, err := m.make(b)
+		if err != nil {
+			return nil, fmt.Errorf("isolator %s: %w", m.name, err)
+		}
+		isolators = append(isolators, i)
+	}
+	return isolators, nil
+}
+
+// wanted reads --isolation.
+func (o *Options) wanted() (map[string]bool, error) {
+	wanted := make(map[string]bool)
+	for name := range strings.SplitSeq(o.Isolation, ",") {
+		name = strings.TrimSpace(name)
+		names, ok := groups[name]
+		if !ok {
+			names = []string{name}
+		}
+		for _, n := range names {
+			if n == "" {
+				continue
+			}
+			if !slices.ContainsFunc(makers, func(m maker) bool { return m.name == n }) {
+				return nil, fmt.Errorf("%w: %q (there are %s)", ErrUnknownIsolator, n, strings.Join(Names(), ", "))
+			}
+			wanted[n] = true
+		}
+	}
+	if !wanted["filesystem/linux"] {
+		wanted["filesystem/posix"] = true
+	}
+	return wanted, nil
+}
+
+// Names lists the isolators that --isolation may name.
+func Names() []string {
+	names := make([]string, 0, len(makers))
+	for _, m := range makers {
+		names = append(names, m.name)
+	}
+	return names
+}
