@@ -109,7 +109,7 @@ var shownBy = map[string]string{
 	"agent --hostname":                        "internal/conformance.TestGoldenStream",
 	"agent --hostname_lookup":                 "agent/hostinfo.TestHostname",
 	"agent --ip":                              "agent/hostinfo.TestPickIP",
-	"agent --isolation":                       "setup.TestIsolatorNames",
+	"agent --isolation":                       "isolation/setup.TestIsolatorNames",
 	"agent --master":                          "agent.TestMastersReplaced",
 	"agent --port":                            "internal/e2e.TestRestartKeeps",
 	"agent --recovery_timeout":                "internal/e2e.TestRecoveryTimeout",

@@ -11,6 +11,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/isolationtest"
 )
 
 // BenchmarkTrue runs /bin/true: bare, and in containers, from their launch to
@@ -30,7 +31,7 @@ func BenchmarkTrue(b *testing.B) {
 				}
 			})
 		})
-		for name, programs := range map[string]func(testing.TB) *isolation.Programs{"containers": smallPrograms, "containers-whole-binary": wholePrograms} {
+		for name, programs := range map[string]func(testing.TB) *isolation.Programs{"containers": isolationtest.Programs, "containers-whole-binary": wholePrograms} {
 			b.Run(fmt.Sprintf("%s/workers=%d", name, workers), func(b *testing.B) {
 				m := newMesos(b, programs(b), b.TempDir(), b.TempDir())
 				defer m.Close()

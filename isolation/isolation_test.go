@@ -43,7 +43,7 @@ func TestPosixLauncher(t *testing.T) {
 	for _, mode := range []struct {
 		name     string
 		programs func(testing.TB) *isolation.Programs
-	}{{"small", smallPrograms}, {"whole", wholePrograms}} {
+	}{{"small", isolationtest.Programs}, {"whole", wholePrograms}} {
 		t.Run(mode.name, func(t *testing.T) {
 			programs := mode.programs(t)
 			isolationtest.Launcher(t, func(t *testing.T, dir string) isolation.Launcher {

@@ -21,6 +21,7 @@ var errTest = errors.New("as the test wants it")
 
 // spy is an isolator that notes its calls and fails where it is told to.
 type spy struct {
+	isolation.BaseIsolator
 	name string
 	fail string
 	env  map[string]string
