@@ -92,7 +92,7 @@ func script(t *testing.T, text string) *isolation.ContainerConfig {
 
 func TestIsolatorsAreAsked(t *testing.T) {
 	first, second := &spy{name: "first", env: map[string]string{"B": "isolator", "C": "isolator"}}, &spy{name: "second"}
-	m := newMesos(t, smallPrograms(t), t.TempDir(), t.TempDir(), first, second)
+	m := newMesos(t, isolationtest.Programs(t), t.TempDir(), t.TempDir(), first, second)
 	defer m.Close()
 	config := script(t, `echo "$A $B $C"`)
 	config.Command.Environment = &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new("C"), Value: new("command")}}}
@@ -120,7 +120,7 @@ func TestIsolatorFails(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			dir := t.TempDir()
 			first, second := &spy{name: "first"}, &spy{name: "second", fail: step}
-			m := newMesos(t, smallPrograms(t), t.TempDir(), dir, first, second)
+			m := newMesos(t, isolationtest.Programs(t), t.TempDir(), dir, first, second)
 			defer m.Close()
 			config := script(t, "echo ran >ran; sleep 1000")
 			err := m.Launch(t.Context(), config)
@@ -146,7 +146,7 @@ func TestIsolatorFails(t *testing.T) {
 
 func TestLimitation(t *testing.T) {
 	s := &spy{name: "s", limits: make(chan isolation.Limitation, 1)}
-	m := newMesos(t, smallPrograms(t), t.TempDir(), t.TempDir(), s)
+	m := newMesos(t, isolationtest.Programs(t), t.TempDir(), t.TempDir(), s)
 	defer m.Close()
 	config := script(t, "sleep 1000")
 	if err := m.Launch(t.Context(), config); err != nil {
