@@ -131,12 +131,20 @@ type ImageConfig struct {
 	Cmd        []string
 	WorkingDir string
 	User       string
-	Labels     map[string]string
+	// Credentials are what User means by the image's own /etc/passwd and /etc/group;
+	// nil when it has none.
+	Credentials *Credentials
+	Labels      map[string]string
 }
 
 // Provisioned is what became of an image.
 type Provisioned struct {
+	// RootFS is where the root directory is, once Mounts were made: in the
+	// container's own mount namespace, and before all other mounts. For everybody
+	// else, the agent too, it is an empty directory, so that nothing is left to be
+	// unmounted whoever dies when. A RootFS that needs no mounts has none.
 	RootFS string
+	Mounts []Mount
 	Config ImageConfig
 	// Volumes are directories of the machine that hold what the container writes
 	// into its root; they count as its disk.

@@ -28,6 +28,14 @@ type IDMap struct {
 	Container, Host, Size uint32
 }
 
+// Credentials are a user by numbers: the names of a container's image are not those
+// of the machine.
+type Credentials struct {
+	UID, GID uint32
+	// Groups are the supplementary ones.
+	Groups []uint32
+}
+
 // Preparation is what an isolator adds to a launch (ContainerLaunchInfo in Mesos's
 // include/mesos/slave/containerizer.proto). Lists of several isolators are put one
 // after the other in the isolators' order; of what there can be one only, two that
@@ -63,6 +71,9 @@ type Preparation struct {
 	// Command replaces the container's command; for a builtin executor, that of
 	// its task. One only.
 	Command *mesos.CommandInfo
+	// Credentials are those that the command runs with when neither the framework
+	// nor the operator named a user (ContainerConfig.User is empty); one only.
+	Credentials *Credentials
 	// Groups are further groups of the command.
 	Groups []uint32
 	// Rlimits, Capabilities, NoNewPrivileges and Seccomp (the program, an array
