@@ -51,8 +51,12 @@ type Preparation struct {
 	// EnterFlags are namespaces (CLONE_NEW*) of the parent's that a nested container
 	// enters. What is in neither set is the agent's own.
 	EnterFlags uintptr
-	// UIDMaps and GIDMaps are those of a user namespace of its own.
+	// UIDMaps and GIDMaps are those of a user namespace that the process above the
+	// container is born in. No isolator asks for that: see UserNamespace.
 	UIDMaps, GIDMaps []IDMap
+	// UserNamespace is the path of a user namespace that the command enters, and no
+	// other process of ours; one only.
+	UserNamespace string
 	// Cgroup is a directory of cgroup v2 that the processes are born in; one only.
 	Cgroup string
 	// RootFS is the container's root directory; empty: the machine's. One only.

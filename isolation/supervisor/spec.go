@@ -84,6 +84,11 @@ type Spec struct {
 	MaskedPaths, ReadonlyPaths []string
 	// Hostname is set when it is not empty.
 	Hostname string
+	// UserNamespace is the path, on the machine, of a user namespace that the command
+	// enters before it takes UID, GID and Groups, which are those inside then. The
+	// supervisor stays outside, and the other namespaces belong to the machine's own:
+	// no mount can be undone inside. Empty: none.
+	UserNamespace string
 
 	// Rlimits, Capabilities (when SetCapabilities), NoNewPrivileges and Seccomp bind
 	// the command, not the supervisor.
@@ -128,6 +133,10 @@ type Mount struct {
 	// Host says that Target is a path of the machine and not of the container's root:
 	// a mount that only this container's mount namespace sees.
 	Host bool
+	// IDMap is the path, on the machine, of a user namespace: a bind mount shows ids 0,
+	// 1, ... of the file system as those that 0, 1, ... in the namespace are outside of
+	// it (mount_setattr(2)). Mounts below the source stay as they are. Empty: none.
+	IDMap string
 }
 
 // MakeTarget says what is made where a mount goes.
@@ -148,6 +157,8 @@ type Device struct {
 	Mode         uint32
 	Major, Minor uint32
 	UID, GID     uint32
+	// Link is what a symbolic link (S_IFLNK) at Path leads to. It may exist already.
+	Link string
 }
 
 // Rlimit is one limit of setrlimit(2).
@@ -205,7 +216,7 @@ func DecodeSpec(b []byte) (*Spec, error) {
 
 // code writes or reads every field, in one order.
 func (s *Spec) code(c *coder) {
-	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.RootFS, &s.Hostname, &s.OOMScoreAdj, &s.Door)
+	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.RootFS, &s.Hostname, &s.UserNamespace, &s.OOMScoreAdj, &s.Door)
 	c.bools(&s.SwitchUser, &s.SetCapabilities, &s.NoNewPrivileges, &s.TTY, &s.Stdin)
 	c.uint32s(&s.UID, &s.GID, &s.Rows, &s.Columns)
 	c.uint64s(&s.Namespaces)
@@ -218,14 +229,14 @@ func (s *Spec) code(c *coder) {
 		c.uint32s(&r.MaxFiles)
 		c.bools(&r.Compress)
 	}
-	list(c, &s.Mounts, 33, func(m *Mount) {
-		c.strings(&m.Source, &m.Target, &m.Type, &m.Data)
+	list(c, &s.Mounts, 37, func(m *Mount) {
+		c.strings(&m.Source, &m.Target, &m.Type, &m.Data, &m.IDMap)
 		c.uint64s(&m.Flags)
 		c.uint32s((*uint32)(&m.Make))
 		c.bools(&m.Host)
 	})
-	list(c, &s.Devices, 24, func(d *Device) {
-		c.strings(&d.Path)
+	list(c, &s.Devices, 28, func(d *Device) {
+		c.strings(&d.Path, &d.Link)
 		c.uint32s(&d.Mode, &d.Major, &d.Minor, &d.UID, &d.GID)
 	})
 	list(c, &s.Rlimits, 20, func(r *Rlimit) {
