@@ -1,0 +1,6 @@
+package rawfork
+
+const (
+	sysExecveat = 322
+	sysClone3   = 435
+)
