@@ -135,8 +135,18 @@ type Mount struct {
 	Host bool
 	// IDMap is the path, on the machine, of a user namespace: a bind mount shows ids 0,
 	// 1, ... of the file system as those that 0, 1, ... in the namespace are outside of
-	// it (mount_setattr(2)). Mounts below the source stay as they are. Empty: none.
+	// it (mount_setattr(2)). Mounts below the source stay as they are. With Type
+	// "overlay" it is the layers whose ids are mapped. Empty: none.
 	IDMap string
+	// SourceIn is a directory of the machine that the Source of a bind mount lies in, and
+	// TargetIn one of the container's root that Target lies in, when what is below them
+	// is somebody else's: no symbolic link in the rest of the path leads out of it.
+	// Empty: nothing is asked of the path.
+	SourceIn, TargetIn string
+	// Content is what is in a mount of Type "file" (ours): a file in memory that nobody
+	// else sees, of mode 0600 and owned by UID and GID.
+	Content  string
+	UID, GID uint32
 }
 
 // MakeTarget says what is made where a mount goes.
@@ -229,10 +239,10 @@ func (s *Spec) code(c *coder) {
 		c.uint32s(&r.MaxFiles)
 		c.bools(&r.Compress)
 	}
-	list(c, &s.Mounts, 37, func(m *Mount) {
-		c.strings(&m.Source, &m.Target, &m.Type, &m.Data, &m.IDMap)
+	list(c, &s.Mounts, 57, func(m *Mount) {
+		c.strings(&m.Source, &m.Target, &m.Type, &m.Data, &m.IDMap, &m.SourceIn, &m.TargetIn, &m.Content)
 		c.uint64s(&m.Flags)
-		c.uint32s((*uint32)(&m.Make))
+		c.uint32s((*uint32)(&m.Make), &m.UID, &m.GID)
 		c.bools(&m.Host)
 	})
 	list(c, &s.Devices, 28, func(d *Device) {
