@@ -55,6 +55,7 @@ func RunInline(name string, run func(env []string) (status int)) int {
 		replyError(what, err)
 		return exitNotStarted
 	}
+	s.streams.started()
 	reply("K" + strconv.Itoa(s.pid))
 	status := syscall.WaitStatus(run(s.spec.Env))
 	s.writeStatus(status)
@@ -62,20 +63,22 @@ func RunInline(name string, run func(env []string) (status int)) int {
 		killChildren()
 		time.Sleep(5 * time.Millisecond)
 	}
+	s.streams.drain()
 	return status.ExitStatus()
 }
 
 // become makes this process what the command of the Spec would have been.
 func (s *supervisor) become() (what string, err error) {
-	for fd, path := range map[int]string{1: s.spec.Stdout, 2: s.spec.Stderr} {
-		f, err := openOutput(s.spec, path)
-		if err != nil {
-			return "open " + path, err
-		}
-		if err := syscall.Dup3(f, fd, 0); err != nil {
-			return "open " + path, err
-		}
-		syscall.Close(f)
+	streams, what, err := openStreams(s.spec)
+	if err != nil {
+		return what, err
+	}
+	s.streams = streams
+	if err := streams.enter(); err != nil {
+		return "open a terminal", err
+	}
+	if what, err := streams.become(); err != nil {
+		return what, err
 	}
 	if err := syscall.Chdir(s.spec.Dir); err != nil {
 		return "working directory " + s.spec.Dir, err

@@ -74,7 +74,7 @@ func Main([]string) int {
 
 	var what string
 	var err error
-	s.pid, what, err = start(s.spec)
+	s.pid, s.streams, what, err = start(s.spec)
 	if err != nil {
 		replyError(what, err)
 		return exitNotStarted
@@ -82,6 +82,7 @@ func Main([]string) int {
 	s.writePID()
 	reply("K" + strconv.Itoa(s.pid))
 	s.watch(children, terminate)
+	s.streams.drain()
 	return exitOK
 }
 
@@ -171,35 +172,32 @@ func replyError(what string, err error) {
 }
 
 // start starts the command and says on an error what could not be done.
-func start(spec *Spec) (pid int, what string, err error) {
-	null, err := syscall.Open("/dev/null", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+func start(spec *Spec) (pid int, s *streams, what string, err error) {
+	streams, what, err := openStreams(spec)
 	if err != nil {
-		return 0, "open /dev/null", err
+		return 0, nil, what, err
 	}
-	defer syscall.Close(null)
-	stdout, err := openOutput(spec, spec.Stdout)
-	if err != nil {
-		return 0, "open " + spec.Stdout, err
+	defer func() {
+		if err != nil {
+			streams.close()
+		}
+	}()
+	if err := streams.enter(); err != nil {
+		return 0, nil, "open a terminal", err
 	}
-	defer syscall.Close(stdout)
-	stderr, err := openOutput(spec, spec.Stderr)
-	if err != nil {
-		return 0, "open " + spec.Stderr, err
-	}
-	defer syscall.Close(stderr)
 	var st syscall.Stat_t
 	if err := syscall.Stat(spec.Dir, &st); err != nil {
-		return 0, "working directory " + spec.Dir, err
+		return 0, nil, "working directory " + spec.Dir, err
 	}
 	path, err := LookPath(spec.Path, spec.Env)
 	if err != nil {
-		return 0, "execute " + spec.Path, err
+		return 0, nil, "execute " + spec.Path, err
 	}
 	attr := &syscall.ProcAttr{
 		Dir:   spec.Dir,
 		Env:   spec.Env,
-		Files: []uintptr{uintptr(null), uintptr(stdout), uintptr(stderr)},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		Files: streams.forCommand(),
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.TTY, Pdeathsig: syscall.SIGKILL},
 	}
 	if spec.SwitchUser {
 		attr.Sys.Credential = &syscall.Credential{Uid: spec.UID, Gid: spec.GID, Groups: spec.Groups}
@@ -212,9 +210,10 @@ func start(spec *Spec) (pid int, what string, err error) {
 		pid, err = syscall.ForkExec("/bin/sh", argv, attr)
 	}
 	if err != nil {
-		return 0, "execute " + path, err
+		return 0, nil, "execute " + path, err
 	}
-	return pid, "", nil
+	streams.started()
+	return pid, streams, "", nil
 }
 
 func tail(argv []string) []string {
@@ -286,6 +285,8 @@ type supervisor struct {
 	pid    int
 	status *os.File
 	ended  bool
+	// streams are what the command reads and writes.
+	streams *streams
 	// unprivileged says that the runtime directory is not ours to change.
 	unprivileged bool
 }
