@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api soak-ha clean embedded
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api soak-ha clean embedded vm vm-files
 
 all: build
 
@@ -30,8 +30,14 @@ embedded: ## build the programs that the binary embeds
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
-test: embedded conformance ## pass all tests; installs what they need
-	$(GO) test ./... $(TESTFLAGS)
+test: embedded conformance vm-files ## pass all tests; installs what they need
+	CLUSTERD_VM_REQUIRED=1 $(GO) test ./... $(TESTFLAGS)
+
+vm-files: ## install what the tests in a virtual machine need
+	@scripts/vm.sh
+
+vm: vm-files ## run the tests of PKG, or those that RUN matches, in a virtual machine with cgroup v2
+	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -count=1 -v -run 'TestVM$$' $(if $(PKG),-vm.pkg=$(PKG)) $(if $(RUN),-vm.run='$(RUN)') $(TESTFLAGS)
 
 conformance: ## run public clients, in modules of their own, against a real clusterd
 	@$(MAKE) --no-print-directory build

@@ -14,14 +14,21 @@ import (
 var built struct {
 	once sync.Once
 	dir  string
-	err  error
+	// given says that somebody else has built them.
+	given bool
+	err   error
 }
 
 // Programs builds the programs that a real build embeds, once for all tests of a
-// package; call RemovePrograms at the end of its TestMain.
+// package; call RemovePrograms at the end of its TestMain. Where there is no Go they
+// are taken from the folder that CLUSTERD_PROGRAMS names.
 func Programs(tb testing.TB) *isolation.Programs {
 	tb.Helper()
 	built.once.Do(func() {
+		if built.dir = os.Getenv("CLUSTERD_PROGRAMS"); built.dir != "" {
+			built.given = true
+			return
+		}
 		built.dir, built.err = os.MkdirTemp("", "isolation-programs-")
 		if built.err != nil {
 			return
@@ -47,4 +54,8 @@ func Programs(tb testing.TB) *isolation.Programs {
 }
 
 // RemovePrograms deletes what Programs has built.
-func RemovePrograms() { _ = os.RemoveAll(built.dir) }
+func RemovePrograms() {
+	if !built.given {
+		_ = os.RemoveAll(built.dir)
+	}
+}
