@@ -60,6 +60,7 @@ func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, e
 		Stdout:     info.Stdout,
 		Stderr:     info.Stderr,
 	}
+	info.setStreams(spec)
 	for _, field := range append(append([]string{spec.Path, spec.Dir, spec.Stdout, spec.Stderr}, spec.Argv...), spec.Env...) {
 		if strings.IndexByte(field, 0) >= 0 {
 			return nil, &LaunchError{Err: syscall.EINVAL, Message: fmt.Sprintf("NUL byte in %q", field)}

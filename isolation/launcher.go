@@ -61,6 +61,8 @@ type LauncherStatus struct {
 	Supervisor int
 	// PID is the container's command, 0 before Start.
 	PID int
+	// RuntimeDir is the container's runtime directory.
+	RuntimeDir string
 }
 
 // Launcher starts the processes of containers, watches them and destroys them.

@@ -522,6 +522,7 @@ func launchInfo(config *ContainerConfig, env map[string]string) (*LaunchInfo, er
 		Stderr:  config.Stderr,
 		User:    config.User,
 	}
+	config.setStreams(info)
 	for k, v := range env {
 		info.Env = append(info.Env, k+"="+v)
 	}

@@ -517,7 +517,7 @@ func (l *PosixLauncher) Status(id *mesos.ContainerID) (LauncherStatus, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := LauncherStatus{Supervisor: c.supervisor, PID: c.pid}
+	s := LauncherStatus{Supervisor: c.supervisor, PID: c.pid, RuntimeDir: c.dir}
 	select {
 	case <-c.ended:
 		s.Supervisor = 0
