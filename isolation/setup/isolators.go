@@ -8,6 +8,7 @@ import (
 
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/posix"
+	"clusterd/isolation/isolators/security"
 )
 
 // ErrUnknownIsolator says that --isolation names something that is not there.
@@ -25,6 +26,11 @@ var makers = []maker{
 	{"filesystem/posix", func(b *builder) (isolation.Isolator, error) { return posix.NewFilesystem(b.WorkDir), nil }},
 	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
 	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
+	{"posix/rlimits", func(*builder) (isolation.Isolator, error) { return security.Rlimits{}, nil }},
+	{"linux/devices", func(b *builder) (isolation.Isolator, error) { return security.NewDevices(b.Security) }},
+	{"linux/capabilities", (*builder).makeCapabilities},
+	{"linux/nnp", func(*builder) (isolation.Isolator, error) { return security.NoNewPrivileges{}, nil }},
+	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
 }
 
 // groups are names in --isolation that stand for several.
@@ -41,6 +47,17 @@ type builder struct {
 	Options
 
 	posixCPU, posixMem isolation.Isolator
+	// capabilities is nil when --isolation does not name linux/capabilities.
+	capabilities *security.Capabilities
+}
+
+func (b *builder) makeCapabilities() (isolation.Isolator, error) {
+	c, err := security.NewCapabilities(b.Security)
+	if err != nil {
+		return nil, err
+	}
+	b.capabilities = c
+	return c, nil
 }
 
 // Isolators makes the isolators that o.Isolation names, and those that always are

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"clusterd/isolation"
+	"clusterd/isolation/isolators/security"
 )
 
 // Options are what the flags say about containers.
@@ -19,6 +20,8 @@ type Options struct {
 	WorkDir, RuntimeDir string
 	// Launcher (--launcher) and Isolation (--isolation) are names.
 	Launcher, Isolation string
+	// Security is for the isolators that take rights away.
+	Security security.Options
 }
 
 // DefaultIsolation is what --isolation is when it is not given.
