@@ -230,9 +230,9 @@ type permission struct {
 }
 
 func permissions(container string) []permission {
-	id := `{"container_id":{"value":"` + container + `"}}`
 	nested := `{"container_id":{"value":"n","parent":{"value":"` + container + `"}}}`
-	launch := `{"container_id":{"value":"n","parent":{"value":"` + container + `"}},"command":{"user":"uta","value":"true"}}`
+	launch := `{"container_id":{"value":"n","parent":{"value":"` + container + `"}},"command":{"user":"uta"}}`
+	standalone := `{"container_id":{"value":"s"}}`
 	in := func(p string) string { return "?path=" + p }
 	sandbox, log := sandboxOf(hidden), logPath
 	readable := func(dir, file string) (out []question) {
@@ -294,33 +294,33 @@ func permissions(container string) []permission {
 		{authz.AccessMesosLogs, "logs", nil, readable("", log)},
 		{authz.SetLogLevel, "level", nil, []question{{call: call("SET_LOGGING_LEVEL", `{"level":0,"duration":{"nanoseconds":1}}`), status: 200}}},
 		{authz.LaunchNestedContainersAsUser, "users", []string{all("launch_nested_containers_under_parent_with_user", "users")}, []question{
-			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 501}, {call: call("LAUNCH_CONTAINER", launch), status: 501},
+			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 400}, {call: call("LAUNCH_CONTAINER", launch), status: 400},
 		}},
 		{authz.LaunchNestedContainersUnderParentWithUser, "users", []string{all("launch_nested_containers_as_user", "users")}, []question{
-			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 501},
-			{call: call("LAUNCH_CONTAINER", launch), status: 501},
-			{call: call("LAUNCH_CONTAINER", nested), status: 501},
+			{call: call("LAUNCH_NESTED_CONTAINER", launch), status: 400},
+			{call: call("LAUNCH_CONTAINER", launch), status: 400},
+			{call: call("LAUNCH_CONTAINER", nested), status: 400},
 		}},
 		{authz.LaunchNestedContainerSessionsAsUser, "users", []string{all("launch_nested_container_sessions_under_parent_with_user", "users")}, []question{
-			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 501},
+			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 400},
 		}},
 		{authz.LaunchNestedContainerSessionsUnderParentWithUser, "users", []string{all("launch_nested_container_sessions_as_user", "users")}, []question{
-			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 501},
+			{call: call("LAUNCH_NESTED_CONTAINER_SESSION", launch), status: 400},
 		}},
 		{authz.WaitNestedContainers, "users", nil, []question{
 			{call: call("WAIT_NESTED_CONTAINER", nested), status: 404}, {call: call("WAIT_CONTAINER", nested), status: 404},
 		}},
 		{authz.KillNestedContainers, "users", nil, []question{
-			{call: call("KILL_NESTED_CONTAINER", nested), status: 501}, {call: call("KILL_CONTAINER", nested), status: 501},
+			{call: call("KILL_NESTED_CONTAINER", nested), status: 404}, {call: call("KILL_CONTAINER", nested), status: 404},
 		}},
 		{authz.RemoveNestedContainers, "users", nil, []question{
-			{call: call("REMOVE_NESTED_CONTAINER", nested), status: 501}, {call: call("REMOVE_CONTAINER", nested), status: 501},
+			{call: call("REMOVE_NESTED_CONTAINER", nested), status: 200}, {call: call("REMOVE_CONTAINER", nested), status: 200},
 		}},
-		{authz.AttachContainersOutput, "users", nil, []question{{call: call("ATTACH_CONTAINER_OUTPUT", id), status: 501}}},
-		{authz.LaunchStandaloneContainers, "users", nil, []question{{call: call("LAUNCH_CONTAINER", `{"container_id":{"value":"s"}}`), status: 501}}},
-		{authz.WaitStandaloneContainers, "users", nil, []question{{call: call("WAIT_CONTAINER", `{"container_id":{"value":"s"}}`), status: 404}}},
-		{authz.KillStandaloneContainers, "users", nil, []question{{call: call("KILL_CONTAINER", id), status: 501}}},
-		{authz.RemoveStandaloneContainers, "users", nil, []question{{call: call("REMOVE_CONTAINER", id), status: 501}}},
+		{authz.AttachContainersOutput, "users", nil, []question{{call: call("ATTACH_CONTAINER_OUTPUT", nested), status: 404}}},
+		{authz.LaunchStandaloneContainers, "users", nil, []question{{call: call("LAUNCH_CONTAINER", standalone), status: 400}}},
+		{authz.WaitStandaloneContainers, "users", nil, []question{{call: call("WAIT_CONTAINER", standalone), status: 404}}},
+		{authz.KillStandaloneContainers, "users", nil, []question{{call: call("KILL_CONTAINER", standalone), status: 404}}},
+		{authz.RemoveStandaloneContainers, "users", nil, []question{{call: call("REMOVE_CONTAINER", standalone), status: 200}}},
 		{authz.ModifyResourceProviderConfigs, "resource_providers", nil, []question{
 			{call: call("ADD_RESOURCE_PROVIDER_CONFIG", `{"info":{"type":"t","name":"n"}}`), status: 501},
 			{call: call("UPDATE_RESOURCE_PROVIDER_CONFIG", `{"info":{"type":"t","name":"n"}}`), status: 501},
@@ -329,7 +329,7 @@ func permissions(container string) []permission {
 		{authz.MarkResourceProvidersGone, "resource_providers", nil, []question{
 			{call: call("MARK_RESOURCE_PROVIDER_GONE", `{"resource_provider_id":{"value":"x"}}`), status: 501},
 		}},
-		{authz.PruneImages, "images", nil, []question{{call: call("PRUNE_IMAGES", "{}"), status: 501}}},
+		{authz.PruneImages, "images", nil, []question{{call: call("PRUNE_IMAGES", "{}"), status: 200}}},
 	}
 }
 
@@ -402,16 +402,16 @@ func TestAttachInput(t *testing.T) {
 		return answerTo(t, req)
 	}
 	attach := func(id string) string {
-		return call("ATTACH_CONTAINER_INPUT", `{"type":"CONTAINER_ID","container_id":{"value":"`+id+`"}}`)
+		return call("ATTACH_CONTAINER_INPUT", `{"type":"CONTAINER_ID","container_id":{"value":"n","parent":{"value":"`+id+`"}}}`)
 	}
 	for _, c := range []struct {
 		name, body string
 		status     int
 		acls       *authz.ACLs
 	}{
-		{"no rules", attach(g.container), 501, nil},
+		{"no rules", attach(g.container), 404, nil},
 		{"forbidden", attach(g.container), 403, rules(t, true, nothing("attach_containers_input", "users"))},
-		{"permitted", attach(g.container), 501, rules(t, false, all("attach_containers_input", "users"))},
+		{"permitted", attach(g.container), 404, rules(t, false, all("attach_containers_input", "users"))},
 		{"not permitted", attach(g.container), 403, rules(t, false)},
 		{"no such container", attach("x"), 404, rules(t, false)},
 		{"input before a container", call("ATTACH_CONTAINER_INPUT", `{"type":"PROCESS_IO"}`), 400, nil},

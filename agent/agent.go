@@ -92,6 +92,7 @@ type Agent struct {
 	debug  httpapi.Debug
 
 	measured lastMeasured
+	nested   nestedContainers
 	pending  pendingOperations
 
 	inputs chan core.Input
@@ -140,6 +141,7 @@ func New(opts Options) (*Agent, error) {
 		containers: map[string]*containerState{}, launches: make(chan struct{}, opts.MaxLaunches),
 		requests: map[core.RequestID]chan reply{}, streams: map[core.StreamID]*eventStream{},
 		links: map[core.LinkID]*link.AgentConn{}, discovery: discovery{joined: make(chan string, 1)},
+		nested: nestedContainers{users: map[string]string{}, inputs: map[string]bool{}},
 	}
 	if a.metrics == nil {
 		a.metrics = metrics.NewRegistry()

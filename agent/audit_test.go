@@ -53,7 +53,7 @@ func TestAudit(t *testing.T) {
 		"carol SET_LOGGING_LEVEL level=0: 403: 403 Forbidden.",
 		"dave SET_LOGGING_LEVEL level=0",
 		"carol PRUNE_IMAGES : 403: 403 Forbidden.",
-		"dave KILL_CONTAINER container_id=p.n: 501: Call KILL_CONTAINER is not supported by this agent yet",
+		"dave KILL_CONTAINER container_id=p.n: 404: Container 'p.n' cannot be found (or is already killed)",
 	}
 	mu.Lock()
 	defer mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clusterd/agent/core"
+	"clusterd/isolation/mounts"
 )
 
 // collector removes the sandboxes of ended executors when they are older than
@@ -137,7 +138,8 @@ func (g *collector) remove(item garbageItem) {
 			g.a.files.Detach(v)
 		}
 	}
-	if err := os.RemoveAll(item.dir); err != nil {
+	// A volume that is still mounted in the sandbox keeps its data.
+	if err := mounts.RemoveAll(item.dir); err != nil {
 		g.a.metrics.Counter("gc/path_removals_failed").Inc()
 		g.a.log.Error().Err(err).Str("path", item.dir).Msg("cannot remove an old sandbox")
 		return

@@ -70,11 +70,12 @@ func containerCallOf(c *agentv1.Call) *containerCall {
 
 // authorizeContainer is the error of who may not make a call on a container
 // (_launchContainer, _waitContainer and so on in src/slave/http.cpp).
-func (x access) authorizeContainer(v *core.View, c *containerCall) error {
+// Standalone says whether a container is there that no executor runs in.
+func (x access) authorizeContainer(v *core.View, c *containerCall, standalone func(*mesos.ContainerID) bool) error {
 	of := authz.Container{ID: c.id.GetValue(), Root: rootOf(c.id).GetValue()}
 	if fw, e := containerOf(v, c.id); e != nil {
 		of.User = strp(core.Owner(fw.Info, e.Info))
-	} else if c.known {
+	} else if c.known && !standalone(c.id) {
 		return httpapi.NotFound("Container %s cannot be found", containerText(c.id))
 	}
 	if c.cmd != nil {
@@ -90,7 +91,6 @@ var unbuilt = map[agentv1.Call_Type]authz.Action{
 	agentv1.Call_UPDATE_RESOURCE_PROVIDER_CONFIG: authz.ModifyResourceProviderConfigs,
 	agentv1.Call_REMOVE_RESOURCE_PROVIDER_CONFIG: authz.ModifyResourceProviderConfigs,
 	agentv1.Call_MARK_RESOURCE_PROVIDER_GONE:     authz.MarkResourceProvidersGone,
-	agentv1.Call_PRUNE_IMAGES:                    authz.PruneImages,
 }
 
 // maxContainerID is the longest id of a container (MAX_CONTAINER_ID_LENGTH in

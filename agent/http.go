@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -132,21 +133,27 @@ func (a *Agent) measure(ctx context.Context, v *core.View, keep keeper) []measur
 			}
 		}
 	}
-	slots, done := make(chan struct{}, usageConcurrency), make(chan struct{})
-	for i := range out {
-		slots <- struct{}{}
-		go func() {
-			defer func() { <-slots; done <- struct{}{} }()
-			m := &out[i]
-			// A container that just ended, or is only being launched, has neither.
-			m.usage, _ = a.runner.Usage(ctx, m.e.ContainerID)
-			m.status, _ = a.runner.Status(ctx, m.e.ContainerID)
-		}()
-	}
-	for range out {
-		<-done
-	}
+	some(len(out), func(i int) {
+		m := &out[i]
+		// A container that just ended, or is only being launched, has neither.
+		m.usage, _ = a.runner.Usage(ctx, m.e.ContainerID)
+		m.status, _ = a.runner.Status(ctx, m.e.ContainerID)
+	})
 	return out
+}
+
+// some calls f for 0 to n-1, some at a time.
+func some(n int, f func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, usageConcurrency) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // containersEndpoint is /containers.
@@ -265,28 +272,30 @@ func (a *Agent) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	var body *callStream
 	if media.Content == httpapi.RecordIO {
-		if err := firstCall(w, r, media.MessageContent, call); err != nil {
+		body = &callStream{records: recordio.NewReader(r.Body, httpapi.MaxBody), media: media.MessageContent}
+		if err := firstCall(w, body, call); err != nil {
 			return err
 		}
 	}
 	if err := validateCall(call); err != nil {
 		return err
 	}
-	return a.serveCall(w, r, call, media)
+	return a.serveCall(w, r, call, body, media)
 }
 
 // firstCall reads the first of a stream of calls.
-func firstCall(w http.ResponseWriter, r *http.Request, media httpapi.Media, call *agentv1.Call) error {
+func firstCall(w http.ResponseWriter, body *callStream, call *agentv1.Call) error {
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(firstCallTimeout))
-	rec, err := recordio.NewReader(r.Body, httpapi.MaxBody).Next()
+	rec, err := body.records.Next()
 	if errors.Is(err, io.EOF) {
 		return httpapi.BadRequest("Received EOF while reading request body")
 	}
 	if err != nil {
 		return httpapi.BadRequest("Failed to read the request body: %v", err)
 	}
-	return httpapi.UnmarshalAgentCall(rec, media, call)
+	return httpapi.UnmarshalAgentCall(rec, body.media, call)
 }
 
 // firstCallTimeout is how long the first record of a stream of calls may take to arrive.

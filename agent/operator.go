@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"clusterd/internal/files"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/version"
-	"clusterd/isolation"
 )
 
 // needs are the calls that carry a message of their own name
@@ -79,17 +77,20 @@ func validateCall(c *agentv1.Call) error {
 			return bad(n + ".container_id.parent")
 		}
 	}
+	if why := validateLaunch(c); why != "" {
+		return httpapi.BadRequest("Failed to validate agent::Call: %s", why)
+	}
 	return nil
 }
 
 // serveCall answers a call. Those that are not built yet answer 501, to those who would
-// be permitted them.
-func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, media httpapi.AgentMedia) error {
+// be permitted them. Body is what follows the call, if that was the first of a stream.
+func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, body *callStream, media httpapi.AgentMedia) error {
 	if err := streamable(c, media); err != nil {
 		return err
 	}
 	if cc := containerCallOf(c); cc != nil {
-		return a.serveContainerCall(w, r, c, cc, media)
+		return a.serveContainerCall(w, r, c, cc, body, media)
 	}
 	x := a.access(r)
 	if action, ok := unbuilt[c.GetType()]; ok {
@@ -101,6 +102,12 @@ func (a *Agent) serveCall(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 	}
 	res := &agentv1.Response{}
 	switch c.GetType() {
+	case agentv1.Call_PRUNE_IMAGES:
+		httpapi.Audit(r, c.GetType().String())
+		if err := x.need(authz.PruneImages, ""); err != nil {
+			return err
+		}
+		return a.pruneImages(w, r, c)
 	case agentv1.Call_GET_HEALTH:
 		res.Type = agentv1.Response_GET_HEALTH.Enum()
 		res.GetHealth = &agentv1.Response_GetHealth{Healthy: new(a.healthy())}
@@ -207,15 +214,7 @@ func (a *Agent) serveRead(w http.ResponseWriter, r *http.Request, c *agentv1.Cal
 		res.GetResourceProviders = &agentv1.Response_GetResourceProviders{}
 	case agentv1.Call_GET_CONTAINERS:
 		res.Type = agentv1.Response_GET_CONTAINERS.Enum()
-		for _, m := range a.measure(r.Context(), all, seenContainers(by)) {
-			if res.GetContainers == nil { // which Mesos leaves out when there are none
-				res.GetContainers = &agentv1.Response_GetContainers{}
-			}
-			res.GetContainers.Containers = append(res.GetContainers.Containers, &agentv1.Response_GetContainers_Container{
-				FrameworkId: m.fw.Info.GetId(), ExecutorId: m.e.Info.GetExecutorId(), ExecutorName: strp(m.e.Info.GetName()),
-				ContainerId: m.e.ContainerID, ContainerStatus: m.status, ResourceStatistics: m.usage,
-			})
-		}
+		res.GetContainers = a.getContainers(r.Context(), all, x, c.GetGetContainers())
 	default:
 		return notYet(c)
 	}
@@ -357,61 +356,4 @@ func streamable(c *agentv1.Call, media httpapi.AgentMedia) error {
 		return httpapi.Errorf(http.StatusNotAcceptable, "Streaming response is not supported for %s call", c.GetType())
 	}
 	return nil
-}
-
-// serveContainerCall answers the calls on containers.
-func (a *Agent) serveContainerCall(w http.ResponseWriter, r *http.Request, c *agentv1.Call, cc *containerCall, media httpapi.AgentMedia) error {
-	if c.GetType() == agentv1.Call_ATTACH_CONTAINER_INPUT && c.GetAttachContainerInput().GetType() != agentv1.Call_AttachContainerInput_CONTAINER_ID {
-		return httpapi.BadRequest("Expecting 'attach_container_input.type' to be CONTAINER_ID")
-	}
-	if cc.changes {
-		httpapi.Audit(r, c.GetType().String(), "container_id", containerText(cc.id))
-	}
-	v, err := a.read(r)
-	if err != nil {
-		return err
-	}
-	if err := a.access(r).authorizeContainer(v, cc); err != nil {
-		return err
-	}
-	if c.GetType() != agentv1.Call_WAIT_CONTAINER && c.GetType() != agentv1.Call_WAIT_NESTED_CONTAINER {
-		return notYet(c)
-	}
-	return a.waitContainer(w, r, cc.id, c.GetType() == agentv1.Call_WAIT_NESTED_CONTAINER, media)
-}
-
-// waitContainer answers WAIT_CONTAINER, or WAIT_NESTED_CONTAINER, once the container has
-// ended.
-func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.ContainerID, nested bool, media httpapi.AgentMedia) error {
-	t, err := a.runner.Wait(r.Context(), id)
-	if errors.Is(err, isolation.ErrUnknownContainer) {
-		return httpapi.NotFound("Container %s cannot be found", containerText(id))
-	}
-	if err != nil {
-		return err
-	}
-	out := &agentv1.Response_WaitContainer{Reason: t.Reason}
-	for _, l := range t.Limitations {
-		if out.Limitation == nil {
-			out.Limitation = &mesos.TaskResourceLimitation{}
-		}
-		out.Limitation.Resources = append(out.Limitation.Resources, l.Resources...)
-	}
-	if t.StatusKnown {
-		out.ExitStatus = new(int32(t.Status))
-	}
-	if t.Message != "" {
-		out.Message = strp(t.Message)
-	}
-	if nested {
-		return writeResponse(w, r, media, &agentv1.Response{
-			Type: agentv1.Response_WAIT_NESTED_CONTAINER.Enum(),
-			WaitNestedContainer: &agentv1.Response_WaitNestedContainer{
-				ExitStatus: out.ExitStatus, Reason: out.Reason, Limitation: out.Limitation, Message: out.Message,
-			},
-		})
-	}
-	return writeResponse(w, r, media, &agentv1.Response{
-		Type: agentv1.Response_WAIT_CONTAINER.Enum(), WaitContainer: out,
-	})
 }

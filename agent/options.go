@@ -92,6 +92,10 @@ type Options struct {
 	DefaultContainerInfo          *mesos.ContainerInfo
 	MaxCompletedExecutors         int
 
+	// HTTPHeartbeatInterval (--http_heartbeat_interval) is that of heartbeats to who reads
+	// along with a container.
+	HTTPHeartbeatInterval time.Duration
+
 	FrameworksHome      string
 	FetcherStallTimeout time.Duration
 
@@ -159,6 +163,8 @@ func DefaultOptions() Options {
 
 		FetcherStallTimeout: time.Minute,
 
+		HTTPHeartbeatInterval: DefaultHTTPHeartbeatInterval,
+
 		ReadHeaderTimeout: 30 * time.Second,
 
 		GCDelay:           7 * 24 * time.Hour,
@@ -193,6 +199,8 @@ func (o *Options) validate() error {
 		return bad("executor_reregistration_timeout %s is not between 0secs and 15secs", o.ExecutorReregistrationTimeout)
 	case o.ExecutorShutdownGracePeriod < 0 || o.RecoveryTimeout < 0 || o.GCDelay < 0:
 		return bad("a duration is negative")
+	case o.HTTPHeartbeatInterval <= 0:
+		return bad("http_heartbeat_interval must be positive")
 	case o.DiskWatchInterval <= 0:
 		return bad("disk_watch_interval must be positive")
 	case o.GCDiskHeadroom < 0 || o.GCDiskHeadroom > 1:

@@ -40,6 +40,8 @@ type ExecutorView struct {
 	ContainerID *mesos.ContainerID
 	Directory   string
 	CommandTask bool
+	// User runs the executor; empty: the agent's own.
+	User string
 	// State is REGISTERING, RUNNING, TERMINATING or TERMINATED.
 	State string
 	// Allocated is what the executor and its live tasks use.
@@ -84,7 +86,7 @@ func (f *framework) view() *FrameworkView {
 
 func (e *executorRun) view() *ExecutorView {
 	v := &ExecutorView{
-		Info: e.info, ContainerID: e.containerID, Directory: e.directory, CommandTask: e.commandTask,
+		Info: e.info, ContainerID: e.containerID, Directory: e.directory, CommandTask: e.commandTask, User: e.user,
 		State: e.state.String(), Allocated: e.allocated(), Completed: e.completed,
 	}
 	for q := range e.queued.values() {
