@@ -1,7 +1,6 @@
 package cni
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,9 +73,7 @@ func readConfig(path string) (map[string]any, error) {
 		return nil, err
 	}
 	var config map[string]any
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber() // a subnet's VLAN stays the number it is
-	if err := d.Decode(&config); err != nil {
+	if err := json.Unmarshal(b, &config); err != nil {
 		return nil, err
 	}
 	return config, nil

@@ -59,37 +59,51 @@ func Release(path string) error {
 	return nil
 }
 
-// Do runs f in the network namespace at path (a kept one, or /proc/PID/ns/net). It
-// has a thread of its own, which ends with it: no other code ever runs on a thread
-// that has been in a container's namespace. What is below /proc/thread-self/net
-// is the namespace's; /proc/net is not. f starts no goroutine.
+// Do runs f in the network namespace at path (a kept one, or /proc/PID/ns/net), on a
+// thread that no other code uses meanwhile. What is below /proc/thread-self/net is
+// the namespace's; /proc/net is not. f starts no goroutine.
+//
+// The thread goes back to where it came from. It is thrown away only if it cannot:
+// the end of a thread is a death that processes started on it may have asked to be
+// told of (PR_SET_PDEATHSIG).
 func Do(path string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
-			// The main thread cannot end, and /proc/self shows its namespaces. While
-			// it is taken here another thread does the work.
+			// /proc/self and /proc/net show the main thread's namespace to others.
+			// While it is taken here another thread does the work.
 			defer runtime.UnlockOSThread()
 			done <- Do(path, f)
 			return
 		}
-		done <- enter(path, f)
+		back, err := enter(path, f)
+		if back {
+			runtime.UnlockOSThread()
+		}
+		done <- err
 	}()
 	return <-done
 }
 
-func enter(path string, f func() error) error {
+// enter runs f and says whether the thread is back where it was.
+func enter(path string, f func() error) (back bool, err error) {
+	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return true, fmt.Errorf("open the agent's network namespace: %w", err)
+	}
+	defer func() { _ = unix.Close(own) }()
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open network namespace %s: %w", path, err)
+		return true, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
 	err = unix.Setns(fd, unix.CLONE_NEWNET)
 	_ = unix.Close(fd)
 	if err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
+		return true, fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
-	return f()
+	defer func() { back = unix.Setns(own, unix.CLONE_NEWNET) == nil }()
+	return false, f()
 }
 
 // AddLinkStatistics adds what a container's link has carried.
