@@ -27,6 +27,9 @@ func (m *Machine) build(ctx context.Context) (*plan.Plan, error) {
 	if err := t.base(m.file("busybox")); err != nil {
 		return nil, err
 	}
+	if err := t.hostPrograms(ctx); err != nil {
+		return nil, err
+	}
 	if err := m.goBuild(ctx, t.path("/vm/init"), "clusterd/internal/vmtest/vminit"); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package vmtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -66,6 +67,23 @@ func (t *tree) base(busybox string) error {
 		}
 	}
 	return nil
+}
+
+// hostPrograms copies the shell, ps and ls of this machine, since tests know those better
+// than busybox's.
+func (t *tree) hostPrograms(ctx context.Context) error {
+	for _, p := range []string{"/usr/bin/dash", "/usr/bin/ps", "/usr/bin/ls"} {
+		if err := t.copyHost(ctx, p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if !exists(t.path("/usr/bin/dash")) {
+		return nil
+	}
+	if err := os.Remove(t.path("/usr/bin/sh")); err != nil {
+		return err
+	}
+	return os.Symlink("dash", t.path("/usr/bin/sh"))
 }
 
 // copyHost copies a file or folder of this machine to the same place, and the shared

@@ -18,9 +18,9 @@
 //	CLUSTERD_VM_SWAP          a disk of 64 MiB that may be given to swapon(2)
 //
 // The root is ext4 on virtio, shared with other mount namespaces; cgroup v2 is at
-// /sys/fs/cgroup with no controller given to children yet; /bin/sh and the usual
-// commands are busybox's; kernel modules load by themselves when they are needed; there
-// is no network but lo. The kernel's threads apart, init and the tests are all that runs.
+// /sys/fs/cgroup with no controller given to children yet; the usual commands are
+// busybox's, sh, ps and ls this machine's own; kernel modules load by themselves when
+// they are needed; there is no network but lo. The kernel's threads apart, init and the tests are all that runs.
 // A tenth of the machine's own speed must do: no test may rest on being quick.
 //
 // When a package's tests have ended whatever they left is removed: processes, mounts,
