@@ -97,7 +97,7 @@ type visitor struct {
 // listen opens the door. The path may be longer than a socket's: only its last part
 // is given to the kernel.
 func (p *pump) listen(path string) error {
-	dir, name := splitPath(path)
+	dir, name := splitName(path)
 	here, err := syscall.Open(".", oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return err

@@ -58,7 +58,7 @@ func openLog(spec *Spec, path string, rotation Rotation) (*logFile, error) {
 		wrote: func([]byte) {}, moved: func() {}, wake: func() {},
 	}
 	if rotation.MaxSize > 0 {
-		dir, name := splitPath(path)
+		dir, name := splitName(path)
 		l.name = name
 		l.dir, err = syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 		if err != nil {
@@ -70,7 +70,7 @@ func openLog(spec *Spec, path string, rotation Rotation) (*logFile, error) {
 	return l, nil
 }
 
-func splitPath(path string) (dir, name string) {
+func splitName(path string) (dir, name string) {
 	for i := len(path) - 1; i >= 0; i-- {
 		if path[i] == '/' {
 			return path[:i+1], path[i+1:]
