@@ -122,6 +122,9 @@ type ContainerConfig struct {
 	// for ClassDebug), and what the image says about running it.
 	RootFS string
 	Image  *ImageConfig
+	// Volumes, filled in too, are those of what was provisioned (Provisioned.Volumes):
+	// directories of the machine that count as the container's disk.
+	Volumes []string
 }
 
 // ImageConfig is what an image says about how it is to be run.
