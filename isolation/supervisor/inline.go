@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"clusterd/isolation/rawfork"
 )
 
 // inlineVariable is in the environment of a program that shall be its own
@@ -50,7 +52,9 @@ func RunInline(name string, run func(env []string) (status int)) int {
 		return exitNotStarted
 	}
 	s.pid = os.Getpid()
-	s.writePID()
+	if s.spec.Namespaces&(syscall.CLONE_NEWPID|syscall.CLONE_NEWNS) == 0 {
+		s.writePID()
+	}
 	if what, err := s.become(); err != nil {
 		replyError(what, err)
 		return exitNotStarted
@@ -59,8 +63,8 @@ func RunInline(name string, run func(env []string) (status int)) int {
 	reply("K" + strconv.Itoa(s.pid))
 	status := syscall.WaitStatus(run(s.spec.Env))
 	s.writeStatus(status)
-	for s.reap() {
-		killChildren()
+	for s.reap() && !s.blind {
+		s.kill()
 		time.Sleep(5 * time.Millisecond)
 	}
 	s.streams.drain()
@@ -74,31 +78,29 @@ func (s *supervisor) become() (what string, err error) {
 		return what, err
 	}
 	s.streams = streams
+	w, what, err := makeWorld(s.spec)
+	if err != nil {
+		return what, err
+	}
+	defer w.close()
+	s.findKillers()
 	if err := streams.enter(); err != nil {
 		return "open a terminal", err
 	}
 	if what, err := streams.become(); err != nil {
 		return what, err
 	}
-	if err := syscall.Chdir(s.spec.Dir); err != nil {
-		return "working directory " + s.spec.Dir, err
+	// The task shall have it, so it stays.
+	if _, err := w.setScore(); err != nil {
+		return "set the badness for the OOM killer", err
 	}
-	if !s.spec.SwitchUser {
-		return "", nil
+	var script rawfork.Script
+	s.rights(&script, w)
+	script.Do("working directory "+s.spec.Dir, syscall.SYS_CHDIR, script.String(s.spec.Dir))
+	s.lastRights(&script)
+	if err := script.OnAllThreads(); err != nil {
+		return explainError(err)
 	}
-	groups := make([]int, 0, len(s.spec.Groups))
-	for _, g := range s.spec.Groups {
-		groups = append(groups, int(g))
-	}
-	if err := syscall.Setgroups(groups); err != nil {
-		return "set groups", err
-	}
-	if err := syscall.Setgid(int(s.spec.GID)); err != nil {
-		return "set group", err
-	}
-	if err := syscall.Setuid(int(s.spec.UID)); err != nil {
-		return "set user", err
-	}
-	s.unprivileged = true
+	s.unprivileged = s.spec.SwitchUser
 	return "", nil
 }

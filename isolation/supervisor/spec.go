@@ -75,6 +75,18 @@ type Spec struct {
 	// Namespaces are those (CLONE_NEW*) the supervisor was started in: new ones,
 	// of this container alone.
 	Namespaces uint64
+	// EnterFlags are namespaces (CLONE_NEW*) of the process EnterPID, of that start time,
+	// that the command enters; the supervisor stays outside of mount, pid and user
+	// namespaces. No mounts can be made then.
+	EnterFlags uint64
+	EnterPID   uint32
+	EnterStart uint64
+	// ProgramFD is a descriptor that the supervisor was started with and that is executed
+	// instead of Path; 0: none.
+	ProgramFD uint32
+	// OpenFiles is the soft limit of open files that the agent was started with; 0:
+	// unknown.
+	OpenFiles uint64
 	// RootFS becomes the root directory; empty: it stays.
 	RootFS string
 	// Mounts are made in this order, Devices after them, before the root changes.
@@ -229,7 +241,8 @@ func (s *Spec) code(c *coder) {
 	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.RootFS, &s.Hostname, &s.UserNamespace, &s.OOMScoreAdj, &s.Door)
 	c.bools(&s.SwitchUser, &s.SetCapabilities, &s.NoNewPrivileges, &s.TTY, &s.Stdin)
 	c.uint32s(&s.UID, &s.GID, &s.Rows, &s.Columns)
-	c.uint64s(&s.Namespaces)
+	c.uint32s(&s.EnterPID, &s.ProgramFD)
+	c.uint64s(&s.Namespaces, &s.EnterFlags, &s.EnterStart, &s.OpenFiles)
 	for _, l := range [...]*[]string{&s.Argv, &s.Env, &s.MaskedPaths, &s.ReadonlyPaths} {
 		list(c, l, 4, func(e *string) { c.strings(e) })
 	}

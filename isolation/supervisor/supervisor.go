@@ -72,15 +72,12 @@ func Main([]string) int {
 	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
 	signal.Notify(hangup, syscall.SIGHUP)
 
-	var what string
-	var err error
-	s.pid, s.streams, what, err = start(s.spec)
-	if err != nil {
+	if what, err := s.start(); err != nil {
 		replyError(what, err)
 		return exitNotStarted
 	}
 	s.writePID()
-	reply("K" + strconv.Itoa(s.pid))
+	s.replyStarted()
 	s.watch(children, terminate)
 	s.streams.drain()
 	return exitOK
@@ -89,6 +86,9 @@ func Main([]string) int {
 // begin is told what to run and readies the status file.
 func begin() (s *supervisor, ok bool) {
 	closeOnExec()
+	if os.Geteuid() == 0 {
+		hide()
+	}
 	body, ok := readSpec()
 	if !ok {
 		return nil, false
@@ -171,49 +171,35 @@ func replyError(what string, err error) {
 	reply("E" + strconv.Itoa(int(errno)) + ":" + what + ": " + err.Error())
 }
 
-// start starts the command and says on an error what could not be done.
-func start(spec *Spec) (pid int, s *streams, what string, err error) {
-	streams, what, err := openStreams(spec)
+// start makes the container's world and starts the command. It says on an error what
+// could not be done.
+func (s *supervisor) start() (what string, err error) {
+	s.streams, what, err = openStreams(s.spec)
 	if err != nil {
-		return 0, nil, what, err
+		return what, err
 	}
 	defer func() {
 		if err != nil {
-			streams.close()
+			s.streams.close()
 		}
 	}()
-	if err := streams.enter(); err != nil {
-		return 0, nil, "open a terminal", err
-	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(spec.Dir, &st); err != nil {
-		return 0, nil, "working directory " + spec.Dir, err
-	}
-	path, err := LookPath(spec.Path, spec.Env)
+	w, what, err := makeWorld(s.spec)
 	if err != nil {
-		return 0, nil, "execute " + spec.Path, err
+		return what, err
 	}
-	attr := &syscall.ProcAttr{
-		Dir:   spec.Dir,
-		Env:   spec.Env,
-		Files: streams.forCommand(),
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.TTY, Pdeathsig: syscall.SIGKILL},
+	s.findKillers()
+	if err := s.streams.enter(); err != nil {
+		return "open a terminal", err
 	}
-	if spec.SwitchUser {
-		attr.Sys.Credential = &syscall.Credential{Uid: spec.UID, Gid: spec.GID, Groups: spec.Groups}
+	if s.pid, what, err = s.startCommand(w); err != nil {
+		return what, err
 	}
-	pid, err = syscall.ForkExec(path, spec.Argv, attr)
-	if errors.Is(err, syscall.ENOEXEC) {
-		// execvp(3) hands a script without "#!" to the shell, and Mesos uses
-		// execvp (src/slave/containerizer/mesos/launch.cpp).
-		argv := append([]string{"sh", path}, tail(spec.Argv)...)
-		pid, err = syscall.ForkExec("/bin/sh", argv, attr)
+	w.close()
+	if s.spec.ProgramFD != 0 {
+		syscall.Close(int(s.spec.ProgramFD))
 	}
-	if err != nil {
-		return 0, nil, "execute " + path, err
-	}
-	streams.started()
-	return pid, streams, "", nil
+	s.streams.started()
+	return "", nil
 }
 
 func tail(argv []string) []string {
@@ -242,31 +228,13 @@ func openOutput(spec *Spec, path string) (int, error) {
 // LookPath finds a program as execvp(3) does: a name with a slash is taken as
 // it is, any other is searched for in the PATH of env.
 func LookPath(name string, env []string) (string, error) {
-	if name == "" {
-		return "", syscall.ENOENT
-	}
 	for i := range len(name) {
 		if name[i] == '/' {
 			return name, nil
 		}
 	}
-	path := "/bin:/usr/bin"
-	for _, e := range env {
-		if len(e) >= 5 && e[:5] == "PATH=" {
-			path = e[5:]
-		}
-	}
 	err := error(syscall.ENOENT)
-	for start, i := 0, 0; i <= len(path); i++ {
-		if i < len(path) && path[i] != ':' {
-			continue
-		}
-		dir := path[start:i]
-		start = i + 1
-		if dir == "" {
-			dir = "."
-		}
-		file := dir + "/" + name
+	for file := range eachCandidate(name, env) {
 		var st syscall.Stat_t
 		if syscall.Stat(file, &st) != nil || st.Mode&syscall.S_IFMT == syscall.S_IFDIR {
 			continue
@@ -289,12 +257,44 @@ type supervisor struct {
 	streams *streams
 	// unprivileged says that the runtime directory is not ours to change.
 	unprivileged bool
+	// first says that this is the first process of a pid namespace, and blind that it
+	// cannot see its children.
+	first, blind bool
+}
+
+// findKillers finds out how what is left of the container will be killed.
+func (s *supervisor) findKillers() {
+	if s.first = s.spec.Namespaces&syscall.CLONE_NEWPID != 0 && os.Getpid() == 1; s.first {
+		return
+	}
+	self, err := os.Readlink("/proc/self")
+	s.blind = err != nil || self != strconv.Itoa(os.Getpid())
+}
+
+// away says that the runtime directory is no longer where it was.
+func (s *supervisor) away() bool { return s.spec.RootFS != "" }
+
+// replyStarted tells the agent which process the command is. In a pid namespace that is
+// told by credentials, which the kernel translates.
+func (s *supervisor) replyStarted() {
+	text := "K" + strconv.Itoa(s.pid)
+	if s.first {
+		oob := syscall.UnixCredentials(&syscall.Ucred{Pid: int32(s.pid), Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())})
+		if syscall.Sendmsg(ControlFD, []byte(text), oob, nil, 0) == nil {
+			syscall.Close(ControlFD)
+			return
+		}
+	}
+	reply(text)
 }
 
 // writePID leaves the command's process id for an agent that comes back. It is
 // needed only for telling people, and for clearing up when the supervisor
 // itself was killed, so a full disk does not stop the container.
 func (s *supervisor) writePID() {
+	if s.first || s.away() {
+		return // the agent does it
+	}
 	_ = os.WriteFile(s.spec.RuntimeDir+"/"+PIDFile, []byte(strconv.Itoa(s.pid)+"\n"), 0o644)
 }
 
@@ -312,7 +312,10 @@ func (s *supervisor) watch(children, terminate <-chan os.Signal) {
 		}
 		if s.ended || killing {
 			killing = true
-			killChildren()
+			s.kill()
+			if s.ended && s.blind {
+				return // the agent kills the rest
+			}
 		}
 		var again <-chan time.Time
 		if killing {
@@ -358,20 +361,35 @@ func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
 	dir := s.spec.RuntimeDir + "/"
 	for first := true; ; first = false {
 		_, err := s.status.WriteAt([]byte(text), 0)
-		if err == nil {
+		if err == nil && !s.away() {
 			err = os.Rename(dir+statusTemp, dir+StatusFile)
 		}
 		if err == nil || s.unprivileged && (errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)) {
 			return
 		}
 		var st syscall.Stat_t
-		if syscall.Stat(s.spec.RuntimeDir, &st) != nil || syscall.Stat(dir+statusTemp, &st) != nil {
+		if !s.away() && (syscall.Stat(s.spec.RuntimeDir, &st) != nil || syscall.Stat(dir+statusTemp, &st) != nil) {
 			return
 		}
 		if first {
 			_, _ = os.Stderr.WriteString("supervisor: write the exit status " + strconv.Itoa(int(ws)) + ": " + err.Error() + "\n")
 		}
 		time.Sleep(time.Second)
+	}
+}
+
+// kill kills what there is of the container, as far as it can be seen from here.
+func (s *supervisor) kill() {
+	switch {
+	case s.first:
+		// All in this pid namespace but us, and no fork escapes it.
+		_ = syscall.Kill(-1, syscall.SIGKILL)
+	case s.blind:
+		if !s.ended {
+			_ = syscall.Kill(s.pid, syscall.SIGKILL)
+		}
+	default:
+		killChildren()
 	}
 }
 

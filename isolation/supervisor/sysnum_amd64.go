@@ -1,0 +1,7 @@
+package supervisor
+
+const (
+	sysSetns   = 308
+	sysSeccomp = 317
+	sysPrlimit = 302
+)
