@@ -1,0 +1,111 @@
+package filesystem
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation"
+	"clusterd/isolation/isolators/known"
+)
+
+// Image is volume/image: the file system of an image as a volume
+// (src/slave/containerizer/mesos/isolators/volume/image.cpp).
+type Image struct {
+	// The value says whether the container has such volumes, or may have.
+	known.Containers[bool]
+	o Options
+}
+
+var _ isolation.Isolator = (*Image)(nil)
+
+// NewImage makes the isolator.
+func NewImage(o Options) *Image { return &Image{o: o} }
+
+// Name is "volume/image".
+func (i *Image) Name() string { return "volume/image" }
+
+// Recover remembers the containers.
+func (i *Image) Recover(_ context.Context, states []isolation.ContainerState, _ []*mesos.ContainerID) error {
+	for _, s := range states {
+		if err := i.Add(s.Config.ID, hasImages(s.Config)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func hasImages(config *isolation.ContainerConfig) bool {
+	for _, v := range config.ContainerInfo.GetVolumes() {
+		if v.Image != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Prepare provisions the images and asks for the mounts.
+func (i *Image) Prepare(ctx context.Context, config *isolation.ContainerConfig) (*isolation.Preparation, error) {
+	volumes, err := volumesOf(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := i.Add(config.ID, hasImages(config)); err != nil {
+		return nil, err
+	}
+	p := &isolation.Preparation{}
+	for j := range volumes {
+		v := &volumes[j]
+		if !v.image {
+			continue
+		}
+		if err := i.prepare(ctx, p, config, v); err != nil {
+			err = fmt.Errorf("volume at %q: %w", v.GetContainerPath(), err)
+			return nil, errors.Join(err, i.Cleanup(context.WithoutCancel(ctx), config.ID))
+		}
+	}
+	return p, nil
+}
+
+func (i *Image) prepare(ctx context.Context, p *isolation.Preparation, config *isolation.ContainerConfig, v *volume) error {
+	if isDebug(config) {
+		return fmt.Errorf("volumes of a DEBUG container: %w", isolation.ErrNotSupported)
+	}
+	if i.o.Provisioner == nil {
+		return fmt.Errorf("images: %w without --image_providers", isolation.ErrNotSupported)
+	}
+	m, err := i.o.target(config, v, true)
+	if err != nil {
+		return err
+	}
+	made, err := i.o.Provisioner.Provision(ctx, config.ID, v.GetImage())
+	if err != nil {
+		return err
+	}
+	namespace := i.o.users(config.ID).Namespace
+	for _, layer := range made.Mounts {
+		layer.IDMap = namespace
+		p.Mounts = append(p.Mounts, layer)
+	}
+	m.Source, m.Flags = made.RootFS, unix.MS_BIND|unix.MS_REC
+	if len(made.Mounts) == 0 {
+		m.IDMap = namespace
+	}
+	i.o.add(p, config, v, m)
+	return nil
+}
+
+// Cleanup destroys what was provisioned.
+func (i *Image) Cleanup(ctx context.Context, id *mesos.ContainerID) error {
+	has, _ := i.Get(id)
+	if has && i.o.Provisioner != nil {
+		if err := i.o.Provisioner.Destroy(ctx, id); err != nil {
+			return err
+		}
+	}
+	i.Forget(id)
+	return nil
+}

@@ -1,0 +1,85 @@
+package filesystem
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation"
+	"clusterd/isolation/supervisor"
+)
+
+// maskedPaths say more of the machine, or do more to it, than is a container's
+// business: those of Mesos, and of the OCI's default since.
+var maskedPaths = []string{
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/key-users", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+}
+
+// readonlyPaths are knobs of the machine's kernel.
+var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+
+// devices are those that every program may count on; anybody may use them.
+var devices = []struct {
+	name         string
+	major, minor uint32
+}{
+	{"null", 1, 3},
+	{"zero", 1, 5},
+	{"full", 1, 7},
+	{"random", 1, 8},
+	{"urandom", 1, 9},
+	{"tty", 5, 0},
+}
+
+var links = []struct{ name, to string }{
+	{"fd", "/proc/self/fd"},
+	{"stdin", "/proc/self/fd/0"},
+	{"stdout", "/proc/self/fd/1"},
+	{"stderr", "/proc/self/fd/2"},
+	{"ptmx", "pts/ptmx"},
+}
+
+// ttyGroup is the group of terminals: grantpt(3) of the GNU C library counts on it.
+const ttyGroup = 5
+
+// root asks for the file systems that a root directory of its own needs.
+func (l *Linux) root(p *isolation.Preparation, config *isolation.ContainerConfig, users UserMap) {
+	const quiet = unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV
+	add := func(kind, target, data string, flags uint64) {
+		p.Mounts = append(p.Mounts, isolation.Mount{Source: kind, Type: kind, Target: target, Data: data, Flags: flags, Make: supervisor.MakeDirectory})
+	}
+	add("proc", "/proc", "", quiet)
+	add("sysfs", "/sys", "", quiet|unix.MS_RDONLY)
+	// What is there of cgroups is the machine's.
+	add("tmpfs", "/sys/fs/cgroup", "mode=755,size=0", quiet|unix.MS_RDONLY)
+	add("tmpfs", "/dev", fmt.Sprintf("mode=755,size=64k,uid=%d,gid=%d", users.Base, users.Base), unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_STRICTATIME)
+	add("devpts", "/dev/pts", fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,gid=%d", users.Base+ttyGroup), unix.MS_NOSUID|unix.MS_NOEXEC)
+	if !l.o.IPC {
+		add("tmpfs", "/dev/shm", "mode=1777", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_STRICTATIME)
+	}
+	for _, d := range devices {
+		p.Devices = append(p.Devices, isolation.Device{Path: "/dev/" + d.name, Mode: unix.S_IFCHR | 0o666, Major: d.major, Minor: d.minor, UID: users.Base, GID: users.Base})
+	}
+	for _, d := range links {
+		p.Devices = append(p.Devices, isolation.Device{Path: "/dev/" + d.name, Mode: unix.S_IFLNK, Link: d.to, UID: users.Base, GID: users.Base})
+	}
+	p.ReadonlyPaths = readonlyPaths
+	if !l.privileged(config.ID, config.ContainerInfo) {
+		p.MaskedPaths = maskedPaths
+	}
+}
+
+// privileged says whether a container asked for the machine's process ids, and all
+// above it did: then nothing is masked for it.
+func (l *Linux) privileged(id *mesos.ContainerID, info *mesos.ContainerInfo) bool {
+	if !info.GetLinuxInfo().GetSharePidNamespace() {
+		return false
+	}
+	if id.GetParent() == nil {
+		return true
+	}
+	parent, err := l.Get(id.GetParent())
+	return err == nil && l.privileged(parent.id, parent.info)
+}
