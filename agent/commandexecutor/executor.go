@@ -1,15 +1,14 @@
 package commandexecutor
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"clusterd/agent/commandexecutor/wire"
+	"clusterd/agent/checks"
+	"clusterd/agent/executorlink"
+	"clusterd/agent/executorlink/wire"
 	"clusterd/isolation/supervisor"
 )
 
@@ -27,26 +26,15 @@ const (
 	// lingerTime is how long the executor outlives its task for what the task
 	// has left running.
 	lingerTime = time.Second
-	// heartbeatInterval is that of HEARTBEAT calls.
-	heartbeatInterval = 30 * time.Minute
 	// queued is how many results may wait for the executor's goroutine before
 	// those who bring them have to; it is far more than ever are under way.
 	queued = 64
 )
 
-// update is a status update that the agent has not acknowledged.
-type update struct {
-	uuid     string
-	status   []byte
-	terminal bool
-	// sent says that the agent got it, in a call or in a SUBSCRIBE.
-	sent bool
-}
-
 // executor runs one task. One goroutine, that of run, owns all of it.
 type executor struct {
 	options Options
-	config  config
+	config  executorlink.Config
 	base    []string // environment that the task starts from
 
 	// supervised says that SIGTERM is the agent's order to end at once.
@@ -56,7 +44,7 @@ type executor struct {
 	sigchld chan os.Signal
 	sigterm chan os.Signal
 
-	link link
+	link *executorlink.Link
 
 	task    *wire.Task
 	killing bool // the framework knows TASK_KILLING
@@ -71,7 +59,6 @@ type executor struct {
 	terminated   bool
 	ended        time.Time
 	shutdown     bool
-	unacked      []*update
 	last         wire.Status
 
 	killStart   time.Time
@@ -79,35 +66,38 @@ type executor struct {
 	escalation  *time.Timer
 	completion  *time.Timer
 	ackFailSafe *time.Timer
-	checker     *checker
-	health      *checker
+	checker     *checks.Checker
+	health      *checks.Checker
+	// commands are those of checks that run, by their pid.
+	commands map[int]func(value int32, err error) checks.Event
 
 	exit *int
 }
 
-// inputs beside checkEvent, connected, record, disconnected and called.
+// inputs beside checks.Event and those of the link.
 type (
 	escalate       struct{}
 	completionOver struct{}
 	ackOver        struct{}
-	heartbeatDue   struct{}
 )
 
-func newExecutor(options Options, c config, env []string) *executor {
+func newExecutor(options Options, c executorlink.Config, env []string) *executor {
 	e := &executor{
 		options: options, config: c, base: env,
-		inputs:  make(chan any, queued),
-		sigchld: make(chan os.Signal, 1),
-		sigterm: make(chan os.Signal, 1),
+		inputs:   make(chan any, queued),
+		sigchld:  make(chan os.Signal, 1),
+		sigterm:  make(chan os.Signal, 1),
+		commands: map[int]func(int32, error) checks.Event{},
 	}
-	e.link.init(e)
+	e.link = executorlink.New(e, c)
 	return e
 }
 
-// post hands something to the executor's goroutine.
-func (e *executor) post(input any) { e.inputs <- input }
+// Post hands something to the executor's goroutine.
+func (e *executor) Post(input any) { e.inputs <- input }
 
-func (e *executor) log(text string) {
+// Log writes to the executor's standard error, which is its task's.
+func (e *executor) Log(text string) {
 	_, _ = os.Stderr.WriteString("command executor: " + text + "\n")
 }
 
@@ -125,8 +115,7 @@ func (e *executor) run() int {
 	// Taken, so that a terminal that goes away ends neither this process nor
 	// (by an inherited "ignore") changes how the task is started.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
-	time.AfterFunc(heartbeatInterval, func() { e.post(heartbeatDue{}) })
-	e.link.connect()
+	e.link.Start()
 	for e.exit == nil {
 		select {
 		case <-e.sigchld:
@@ -169,42 +158,56 @@ func (e *executor) linger() {
 
 func (e *executor) handle(input any) {
 	switch in := input.(type) {
-	case record:
-		if in.attempt == e.link.attempt {
-			e.received(in.event)
-		}
-	case checkEvent:
-		in.checker.handle(in)
+	case checks.Event:
+		in.Handle()
 	case escalate:
 		e.escalated()
 	case completionOver:
 		e.completionReached()
 	case ackOver:
-		e.log("the agent does not acknowledge the last status update")
+		e.Log("the agent does not acknowledge the last status update")
 		e.quit(1)
-	case heartbeatDue:
-		e.link.heartbeat()
-		time.AfterFunc(heartbeatInterval, func() { e.post(heartbeatDue{}) })
 	default:
-		e.link.handle(input)
+		e.link.Handle(input)
 	}
 }
 
-// received handles an event of the agent.
-func (e *executor) received(ev *wire.Event) {
+// UnackedTasks are the task until the agent has acknowledged something of it.
+func (e *executor) UnackedTasks() [][]byte {
+	if e.task == nil || e.acknowledged {
+		return nil
+	}
+	return [][]byte{e.task.Raw}
+}
+
+// HasTasks says whether there is, or was, a task.
+func (e *executor) HasTasks() bool { return e.launched }
+
+// Connected hears that the agent is there, or has gone.
+func (e *executor) Connected(bool) { e.armFailSafe() }
+
+// GiveUp ends the executor, which kills the task first.
+func (e *executor) GiveUp() {
+	e.startShutdown()
+	if !e.launched {
+		code := 1
+		e.exit = &code
+	}
+}
+
+// Received handles an event of the agent.
+func (e *executor) Received(ev *wire.Event) {
 	switch ev.Type {
 	case wire.EventSubscribed:
 		e.killing = ev.TaskKilling
-		e.link.subscribed()
-		e.armFailSafe()
 	case wire.EventLaunch:
 		if ev.Task == nil {
-			e.log("LAUNCH without a task")
+			e.Log("LAUNCH without a task")
 			return
 		}
 		e.launch(ev.Task)
 	case wire.EventLaunchGroup:
-		e.log("LAUNCH_GROUP is not for the command executor: shutting down")
+		e.Log("LAUNCH_GROUP is not for the command executor: shutting down")
 		e.startShutdown()
 	case wire.EventKill:
 		grace := e.killPolicyGrace()
@@ -213,26 +216,22 @@ func (e *executor) received(ev *wire.Event) {
 		}
 		e.kill(grace)
 	case wire.EventAcknowledged:
-		e.acknowledge(string(ev.UUID))
+		e.acknowledge(ev.UUID)
 	case wire.EventShutdown:
 		e.startShutdown()
 	case wire.EventError:
-		e.log("the agent reports an error: " + ev.Message)
+		e.Log("the agent reports an error: " + ev.Message)
 	case wire.EventMessage, wire.EventHeartbeat, wire.EventUnknown:
 	}
 }
 
-func (e *executor) acknowledge(uuid string) {
-	for i, u := range e.unacked {
-		if u.uuid != uuid {
-			continue
-		}
-		e.acknowledged = true
-		e.unacked = append(e.unacked[:i:i], e.unacked[i+1:]...)
-		if u.terminal && u.uuid == string(e.last.UUID) {
-			e.quit(0)
-		}
+func (e *executor) acknowledge(uuid []byte) {
+	if !e.link.Acknowledge(uuid) {
 		return
+	}
+	e.acknowledged = true
+	if e.last.State.Terminal() && string(e.last.UUID) == string(uuid) {
+		e.quit(0)
 	}
 }
 
@@ -251,7 +250,7 @@ func (e *executor) launch(task *wire.Task) {
 	e.task = task
 	e.forward(e.status(wire.TaskStarting, wire.NoReason, ""))
 	if task.MaxCompletion > 0 {
-		e.completion = time.AfterFunc(time.Duration(task.MaxCompletion), func() { e.post(completionOver{}) })
+		e.completion = time.AfterFunc(time.Duration(task.MaxCompletion), func() { e.Post(completionOver{}) })
 	}
 	command := task.Command
 	if command == nil {
@@ -262,7 +261,7 @@ func (e *executor) launch(task *wire.Task) {
 	e.launched = true
 	if err != nil {
 		// Mesos reports RUNNING here, and then a failure with exit status 1.
-		e.log(err.Error())
+		e.Log(err.Error())
 		e.finished(wire.TaskFailed, wire.NoReason, "Failed to "+err.Error())
 		return
 	}
@@ -278,17 +277,17 @@ func (e *executor) launch(task *wire.Task) {
 	e.reap()
 }
 
-func (e *executor) newTaskCheck(check *wire.Check) *checker {
-	if check.Type < wire.CheckCommand || check.Type > wire.CheckTCP {
-		e.log("the task's check has an unknown type")
+func (e *executor) newTaskCheck(check *wire.Check) *checks.Checker {
+	if !checks.Known(check) {
+		e.Log("the task's check has an unknown type")
 		return nil
 	}
 	previous := wire.CheckStatus{Type: check.Type}
-	return newChecker(e, "check", check, func(value int32, err error) {
+	return e.newChecker(check, func(value int32, err error) {
 		status := wire.CheckStatus{Type: check.Type, Has: err == nil, Value: value}
 		if err != nil {
 			status.Value = 0
-			e.log("check failed: " + err.Error())
+			e.Log("check failed: " + err.Error())
 		}
 		if status == previous {
 			return
@@ -303,13 +302,13 @@ func (e *executor) newTaskCheck(check *wire.Check) *checker {
 	})
 }
 
-func (e *executor) newHealthCheck(check *wire.Check) *checker {
-	if check.Type < wire.CheckCommand || check.Type > wire.CheckTCP {
-		e.log("the task's health check has an unknown type")
+func (e *executor) newHealthCheck(check *wire.Check) *checks.Checker {
+	if !checks.Known(check) {
+		e.Log("the task's health check has an unknown type")
 		return nil
 	}
-	h := &health{check: check, started: time.Now(), log: e.log}
-	h.report = func(healthy, kill bool) {
+	h := &checks.Health{Check: check, Started: time.Now(), Log: e.Log}
+	h.Report = func(healthy, kill bool) {
 		if e.killed || e.terminated {
 			return
 		}
@@ -321,16 +320,30 @@ func (e *executor) newHealthCheck(check *wire.Check) *checker {
 			e.kill(e.killPolicyGrace())
 		}
 	}
-	return newChecker(e, "health check", check, h.result)
+	return e.newChecker(check, h.Result)
+}
+
+func (e *executor) newChecker(check *wire.Check, result func(int32, error)) *checks.Checker {
+	return checks.New(check, checks.Options{
+		Post: func(ev checks.Event) { e.Post(ev) }, Start: e.startCheck, TLS: e.options.TLS, Result: result,
+	})
 }
 
 // startCheck starts the command of a check. It gets the executor's environment,
 // not the task's, and its output goes where the executor's does.
-func (e *executor) startCheck(command *wire.Command) (int, error) {
+func (e *executor) startCheck(command *wire.Command, done func(int32, error) checks.Event) (stop func(), err error) {
 	if command == nil {
 		command = &wire.Command{}
 	}
-	return startProcess(command, environment(e.base, command), 0, 2, 2)
+	pid, err := startProcess(command, environment(e.base, command), 0, 2, 2)
+	if err != nil {
+		return nil, err
+	}
+	e.commands[pid] = done
+	return func() {
+		killTree(pid, syscall.SIGKILL)
+		delete(e.commands, pid)
+	}, nil
 }
 
 func (e *executor) killPolicyGrace() time.Duration {
@@ -348,7 +361,7 @@ func (e *executor) kill(grace time.Duration) {
 		return
 	}
 	if !e.launched {
-		e.log("KILL before the task was launched")
+		e.Log("KILL before the task was launched")
 		e.quit(1)
 		return
 	}
@@ -363,8 +376,8 @@ func (e *executor) kill(grace time.Duration) {
 		e.forward(e.status(wire.TaskKilling, wire.NoReason, ""))
 	}
 	e.killed = true
-	e.checker.pause()
-	e.health.pause()
+	e.checker.Stop()
+	e.health.Stop()
 	killBelow(syscall.SIGTERM)
 	e.killStart = time.Now()
 	e.escalateAt(e.killStart.Add(grace))
@@ -375,7 +388,7 @@ func (e *executor) escalateAt(at time.Time) {
 	if e.escalation != nil {
 		e.escalation.Stop()
 	}
-	e.escalation = time.AfterFunc(max(0, time.Until(at)), func() { e.post(escalate{}) })
+	e.escalation = time.AfterFunc(max(0, time.Until(at)), func() { e.Post(escalate{}) })
 }
 
 func (e *executor) escalated() {
@@ -409,7 +422,7 @@ func (e *executor) startShutdown() {
 	case e.terminated:
 		e.endWithoutAgent()
 	default:
-		e.kill(max(0, e.config.shutdownGrace-shutdownReserve))
+		e.kill(max(0, e.config.ShutdownGrace-shutdownReserve))
 	}
 }
 
@@ -424,11 +437,11 @@ func (e *executor) reap() {
 		if err != nil || pid <= 0 {
 			return
 		}
-		switch {
-		case pid == e.pid:
+		if pid == e.pid {
 			e.reaped(ws)
-		case e.checker.reaped(pid, ws):
-		case e.health.reaped(pid, ws):
+		} else if done := e.commands[pid]; done != nil {
+			delete(e.commands, pid)
+			done(checks.Ended(ws)).Handle()
 		}
 	}
 }
@@ -444,7 +457,7 @@ func (e *executor) reaped(ws syscall.WaitStatus) {
 	case ws.Exited() && ws.ExitStatus() == 0:
 		state = wire.TaskFinished
 	}
-	e.finished(state, reason, "Command "+describe(ws))
+	e.finished(state, reason, "Command "+executorlink.Describe(ws))
 }
 
 // finished reports the last status.
@@ -454,8 +467,8 @@ func (e *executor) finished(state wire.State, reason wire.Reason, message string
 	if e.escalation != nil {
 		e.escalation.Stop()
 	}
-	e.checker.pause()
-	e.health.pause()
+	e.checker.Stop()
+	e.health.Stop()
 	s := e.status(state, reason, message)
 	if e.killed && e.byHealth {
 		s.Healthy = new(bool)
@@ -470,7 +483,7 @@ func (e *executor) finished(state wire.State, reason wire.Reason, message string
 // endWithoutAgent ends an executor that shuts down because there is no agent
 // that could acknowledge anything.
 func (e *executor) endWithoutAgent() {
-	if !e.link.up && e.link.lost {
+	if !e.link.Up() && e.link.Lost() {
 		e.quit(1)
 	}
 }
@@ -483,8 +496,8 @@ func (e *executor) armFailSafe() {
 		e.ackFailSafe.Stop()
 		e.ackFailSafe = nil
 	}
-	if e.terminated && e.link.up {
-		e.ackFailSafe = time.AfterFunc(ackTimeout, func() { e.post(ackOver{}) })
+	if e.terminated && e.link.Up() {
+		e.ackFailSafe = time.AfterFunc(ackTimeout, func() { e.Post(ackOver{}) })
 	}
 }
 
@@ -498,33 +511,10 @@ func (e *executor) status(state wire.State, reason wire.Reason, message string) 
 	return s
 }
 
-// forward completes a status and sends it, now or when the agent is back.
+// forward sends a status, now or when the agent is back.
 func (e *executor) forward(s *wire.Status) {
-	s.Executor = e.config.executor
-	s.UUID = newUUID()
-	s.Timestamp = float64(time.Now().UnixMicro()) / 1e6
+	e.link.Forward(s)
 	if s.TaskID == e.task.ID {
 		e.last = *s
 	}
-	e.unacked = append(e.unacked, &update{
-		uuid: string(s.UUID), status: wire.EncodeStatus(s),
-		terminal: s.State.Terminal(),
-	})
-	e.link.send()
-}
-
-// newUUID makes a random UUID. The kernel is asked directly: crypto/rand brings
-// self-tests that this short-lived program would run for every task.
-func newUUID() []byte {
-	b := make([]byte, 16)
-	for n := 0; n < len(b); {
-		m, err := unix.Getrandom(b[n:], 0)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			panic("getrandom: " + err.Error())
-		}
-		n += max(m, 0)
-	}
-	b[6] = b[6]&0x0f | 0x40
-	b[8] = b[8]&0x3f | 0x80
-	return b
 }

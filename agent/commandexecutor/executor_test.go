@@ -33,7 +33,7 @@ import (
 // TestMain is also the executor: the tests run it as a process of its own.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_COMMAND_EXECUTOR") != "" {
-		os.Exit(commandexecutor.Main(commandexecutor.Options{DialTLS: tlsprobe.Dial}))
+		os.Exit(commandexecutor.Main(commandexecutor.Options{TLS: tlsprobe.Client}))
 	}
 	code := m.Run()
 	os.RemoveAll(built.dir)

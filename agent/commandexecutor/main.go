@@ -4,8 +4,8 @@
 // (src/launcher/executor.cpp of Mesos).
 //
 // One is started for every command task, so the package is built for a quick
-// start: HTTP and protobuf are done by hand (sub-package wire), and what is
-// only sometimes needed comes from outside (Options.DialTLS). Its programs are
+// start: HTTP and protobuf are done by hand (agent/executorlink), and what is
+// only sometimes needed comes from outside (Options.TLS). Its programs are
 // internal/bin/command-executor and internal/bin/command-executor-tls; package
 // isolation embeds them, and internal/cli runs the same as a mode of the one
 // binary.
@@ -27,37 +27,24 @@
 package commandexecutor
 
 import (
-	"net"
 	"os"
-	"strings"
 	"syscall"
-	"time"
 	"unsafe"
 
+	"clusterd/agent/checks"
+	"clusterd/agent/executorlink"
 	"clusterd/isolation/supervisor"
 )
 
 // Options is what the different programs around the executor differ in.
 type Options struct {
-	// DialTLS, if set, makes probes of https possible.
-	DialTLS DialTLS
-}
-
-// config is what the agent says in the environment.
-type config struct {
-	framework, executor string
-	agent               agentAddress
-	checkpoint          bool
-	recoveryTimeout     time.Duration
-	backoffMax          time.Duration
-	shutdownGrace       time.Duration
+	// TLS, if set, makes probes of https possible.
+	TLS checks.TLS
 }
 
 const (
 	prSetName           = 15
 	prSetChildSubreaper = 36
-
-	tokenVariable = "MESOS_EXECUTOR_AUTHENTICATION_TOKEN"
 )
 
 // Main runs the command executor in the environment that the agent made for
@@ -87,7 +74,7 @@ const processName = "command-exec"
 
 // run returns a wait status.
 func run(options Options, environ []string, supervised bool) int {
-	c, env, err := readConfig(environ)
+	c, env, err := executorlink.ReadConfig(environ)
 	if err != nil {
 		_, _ = os.Stderr.WriteString("command executor: " + err.Error() + "\n")
 		return 1 << 8
@@ -95,70 +82,4 @@ func run(options Options, environ []string, supervised bool) int {
 	e := newExecutor(options, c, env)
 	e.supervised = supervised
 	return e.run()
-}
-
-// readConfig reads the executor's part of an environment, and returns the rest
-// of it, which the task inherits: all but the authentication token.
-func readConfig(environ []string) (config, []string, error) {
-	values := make(map[string]string, len(environ))
-	env := make([]string, 0, len(environ))
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		values[name] = value
-		if name != tokenVariable {
-			env = append(env, e)
-		}
-	}
-	for _, name := range []string{"MESOS_FRAMEWORK_ID", "MESOS_EXECUTOR_ID"} {
-		if values[name] == "" {
-			return config{}, nil, textError("expecting '" + name + "' to be set in the environment")
-		}
-	}
-	c := config{
-		framework:  values["MESOS_FRAMEWORK_ID"],
-		executor:   values["MESOS_EXECUTOR_ID"],
-		checkpoint: values["MESOS_CHECKPOINT"] == "1",
-		// The agent's own defaults.
-		recoveryTimeout: 15 * time.Minute,
-		backoffMax:      2 * time.Second,
-		shutdownGrace:   5 * time.Second,
-	}
-	for name, d := range map[string]*time.Duration{
-		"MESOS_RECOVERY_TIMEOUT":               &c.recoveryTimeout,
-		"MESOS_SUBSCRIPTION_BACKOFF_MAX":       &c.backoffMax,
-		"MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD": &c.shutdownGrace,
-	} {
-		if values[name] == "" {
-			continue
-		}
-		var err error
-		if *d, err = parseDuration(values[name]); err != nil {
-			return config{}, nil, textError(name + ": " + err.Error() + ": " + values[name])
-		}
-	}
-	address, err := readAddress(values)
-	if err != nil {
-		return config{}, nil, err
-	}
-	c.agent = address
-	return c, env, nil
-}
-
-func readAddress(values map[string]string) (agentAddress, error) {
-	endpoint := values["MESOS_AGENT_ENDPOINT"]
-	if endpoint == "" { // "slave(1)@10.0.0.1:5051"
-		_, endpoint, _ = strings.Cut(values["MESOS_SLAVE_PID"], "@")
-	}
-	a := agentAddress{network: "tcp", address: endpoint, host: endpoint, token: values[tokenVariable]}
-	if path := values["MESOS_DOMAIN_SOCKET"]; path != "" {
-		a.network, a.address = "unix", path
-		if a.host == "" {
-			a.host = "agent"
-		}
-		return a, nil
-	}
-	if _, _, err := net.SplitHostPort(endpoint); err != nil {
-		return a, textError("expecting 'MESOS_AGENT_ENDPOINT' to be host:port, not '" + endpoint + "'")
-	}
-	return a, nil
 }

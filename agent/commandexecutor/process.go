@@ -2,17 +2,15 @@ package commandexecutor
 
 import (
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"clusterd/agent/commandexecutor/wire"
+	"clusterd/agent/executorlink"
+	"clusterd/agent/executorlink/wire"
 	"clusterd/isolation/proctree"
 	"clusterd/isolation/supervisor"
 )
-
-func itoa(n int) string { return strconv.Itoa(n) }
 
 // environment is that of the executor with a command's own over it.
 func environment(base []string, command *wire.Command, extra ...wire.Variable) []string {
@@ -40,7 +38,7 @@ func environment(base []string, command *wire.Command, extra ...wire.Variable) [
 // working directory.
 func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uintptr) (int, error) {
 	if command == nil || !command.HasValue {
-		return 0, textError("execute the command: it has no value")
+		return 0, executorlink.TextError("execute the command: it has no value")
 	}
 	name, argv := command.Value, command.Arguments
 	if command.Shell {
@@ -53,7 +51,7 @@ func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uin
 		path, err = "/bin/sh", nil
 	}
 	if err != nil {
-		return 0, textError("execute '" + name + "': " + err.Error())
+		return 0, executorlink.TextError("execute '" + name + "': " + err.Error())
 	}
 	attr := &syscall.ProcAttr{
 		Env:   env,
@@ -68,7 +66,7 @@ func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uin
 		pid, err = syscall.ForkExec("/bin/sh", append([]string{"sh", path}, argv[min(1, len(argv)):]...), attr)
 	}
 	if err != nil {
-		return 0, textError("execute '" + name + "': " + err.Error())
+		return 0, executorlink.TextError("execute '" + name + "': " + err.Error())
 	}
 	return pid, nil
 }

@@ -18,6 +18,6 @@ var programs = map[string]func(args []string) int{
 		return commandexecutor.Main(commandexecutor.Options{})
 	},
 	string(isolation.BuiltinCommandExecutorTLS): func([]string) int {
-		return commandexecutor.Main(commandexecutor.Options{DialTLS: tlsprobe.Dial})
+		return commandexecutor.Main(commandexecutor.Options{TLS: tlsprobe.Client})
 	},
 }

@@ -17,5 +17,5 @@ import (
 )
 
 func main() {
-	os.Exit(commandexecutor.Main(commandexecutor.Options{DialTLS: tlsprobe.Dial}))
+	os.Exit(commandexecutor.Main(commandexecutor.Options{TLS: tlsprobe.Client}))
 }

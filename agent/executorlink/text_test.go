@@ -1,4 +1,4 @@
-package commandexecutor
+package executorlink
 
 import (
 	"bufio"
@@ -10,10 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-
-	"clusterd/agent/commandexecutor/wire"
 )
 
 func TestParseDuration(t *testing.T) {
@@ -35,7 +31,7 @@ func TestParseDuration(t *testing.T) {
 		{"", 0, false},
 		{"9999999999weeks", math.MaxInt64, true},
 	} {
-		got, err := parseDuration(c.in)
+		got, err := ParseDuration(c.in)
 		if got != c.want || (err == nil) != c.ok {
 			t.Errorf("parse %q: got %v, %v, want %v", c.in, got, err, c.want)
 		}
@@ -47,7 +43,7 @@ func TestClampDuration(t *testing.T) {
 		in   float64
 		want time.Duration
 	}{{math.NaN(), 0}, {-1, 0}, {math.Inf(1), math.MaxInt64}, {0.25, 250 * time.Millisecond}, {1e300, math.MaxInt64}} {
-		if got := seconds(c.in); got != c.want {
+		if got := Seconds(c.in); got != c.want {
 			t.Errorf("seconds(%v): got %v, want %v", c.in, got, c.want)
 		}
 	}
@@ -64,30 +60,8 @@ func TestDescribe(t *testing.T) {
 		33:         "terminated with signal Unknown signal 33",
 		0x7f | 0x9: "wait status 127",
 	} {
-		if got := describe(ws); got != want {
+		if got := Describe(ws); got != want {
 			t.Errorf("describe(%d): got %q, want %q", ws, got, want)
-		}
-	}
-}
-
-func TestEnvironmentOrder(t *testing.T) {
-	got := environment([]string{"A=1", "B=2", "A=3"}, &wire.Command{Env: []wire.Variable{{Name: "B", Value: "x=y"}, {Name: "C", Value: ""}}}, wire.Variable{Name: "C", Value: "last"})
-	if diff := cmp.Diff([]string{"A=1", "B=x=y", "A=3", "C=last"}, got); diff != "" {
-		t.Errorf("environment (-want +got):\n%s", diff)
-	}
-}
-
-func TestResolve(t *testing.T) {
-	for _, c := range [][3]string{
-		{"http://h:1/a/b?q", "c", "http://h:1/a/c"},
-		{"http://h:1/a/b", "/c?d", "http://h:1/c?d"},
-		{"http://h:1", "c", "http://h:1/c"},
-		{"http://h:1?q", "c", "http://h:1/c"},
-		{"https://h:1/a", "//other/x", "https://other/x"},
-		{"http://h:1/a", "https://z/", "https://z/"},
-	} {
-		if got := resolve(c[0], c[1]); got != c[2] {
-			t.Errorf("resolve(%q, %q): got %q, want %q", c[0], c[1], got, c[2])
 		}
 	}
 }
@@ -110,16 +84,16 @@ func TestReadResponse(t *testing.T) {
 		{"endless", "HTTP/1.1 200 " + strings.Repeat("x", maxLine+1) + "\r\n\r\n", 0, "", false, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			resp, err := readResponse(bufio.NewReader(strings.NewReader(c.in)))
+			resp, err := ReadResponse(bufio.NewReader(strings.NewReader(c.in)))
 			if (err != nil) != c.bad {
 				t.Fatalf("error: got %v, want one: %v", err, c.bad)
 			}
 			if c.bad {
 				return
 			}
-			body, err := io.ReadAll(resp.body)
-			if err != nil || resp.status != c.status || string(body) != c.body || resp.close != c.close {
-				t.Errorf("got %d %q close=%v, %v", resp.status, body, resp.close, err)
+			body, err := io.ReadAll(resp.Body)
+			if err != nil || resp.Status != c.status || string(body) != c.body || resp.Close != c.close {
+				t.Errorf("got %d %q close=%v, %v", resp.Status, body, resp.Close, err)
 			}
 		})
 	}
@@ -128,15 +102,15 @@ func TestReadResponse(t *testing.T) {
 func TestReadRecord(t *testing.T) {
 	r := bufio.NewReader(strings.NewReader("3\nabc0\n2\nde"))
 	for _, want := range []string{"abc", "", "de"} {
-		if got, err := readRecord(r); err != nil || string(got) != want {
+		if got, err := ReadRecord(r); err != nil || string(got) != want {
 			t.Errorf("record: got %q, %v, want %q", got, err, want)
 		}
 	}
-	if _, err := readRecord(r); !errors.Is(err, io.EOF) {
+	if _, err := ReadRecord(r); !errors.Is(err, io.EOF) {
 		t.Errorf("end: got %v, want %v", err, io.EOF)
 	}
 	for _, bad := range []string{"x\n", "-1\n", "99999999999\n", "67108865\n", "5\nabc", "12", strings.Repeat("1", 9999)} {
-		if b, err := readRecord(bufio.NewReaderSize(strings.NewReader(bad), 64)); err == nil || errors.Is(err, io.EOF) {
+		if b, err := ReadRecord(bufio.NewReaderSize(strings.NewReader(bad), 64)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("record %.20q: got %q, %v", bad, b, err)
 		}
 	}
@@ -146,13 +120,13 @@ func FuzzReadResponse(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x\r\nc\r\n0\r\nT: v\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n3\nabc0\n2"))
 	f.Fuzz(func(_ *testing.T, b []byte) {
-		resp, err := readResponse(bufio.NewReader(bytes.NewReader(b)))
+		resp, err := ReadResponse(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}
-		r := bufio.NewReaderSize(resp.body, 64)
+		r := bufio.NewReaderSize(resp.Body, 64)
 		for {
-			if _, err := readRecord(r); err != nil {
+			if _, err := ReadRecord(r); err != nil {
 				return
 			}
 		}

@@ -1,4 +1,4 @@
-package commandexecutor
+package executorlink
 
 import (
 	"errors"
@@ -25,9 +25,9 @@ var durationUnits = [...]struct {
 	{"weeks", 7 * 24 * time.Hour},
 }
 
-// parseDuration parses durations as the agent writes them into the
+// ParseDuration parses durations as the agent writes them into the
 // environment: "1.5mins".
-func parseDuration(s string) (time.Duration, error) {
+func ParseDuration(s string) (time.Duration, error) {
 	i := 0
 	for i < len(s) && (s[i] >= '0' && s[i] <= '9' || s[i] == '.') {
 		i++
@@ -38,14 +38,14 @@ func parseDuration(s string) (time.Duration, error) {
 	}
 	for _, u := range durationUnits {
 		if s[i:] == u.name {
-			return clampDuration(n * float64(u.unit)), nil
+			return clamp(n * float64(u.unit)), nil
 		}
 	}
 	return 0, errDuration
 }
 
-// clampDuration makes a duration of nanoseconds in floating point.
-func clampDuration(ns float64) time.Duration {
+// clamp makes a duration of nanoseconds in floating point.
+func clamp(ns float64) time.Duration {
 	switch {
 	case math.IsNaN(ns) || ns <= 0:
 		return 0
@@ -55,11 +55,12 @@ func clampDuration(ns float64) time.Duration {
 	return time.Duration(ns)
 }
 
-func seconds(s float64) time.Duration { return clampDuration(s * 1e9) }
+// Seconds makes a duration of seconds.
+func Seconds(s float64) time.Duration { return clamp(s * 1e9) }
 
-// describe says how a process ended, in Mesos's words
+// Describe says how a process ended, in Mesos's words
 // (src/common/status_utils.hpp).
-func describe(ws syscall.WaitStatus) string {
+func Describe(ws syscall.WaitStatus) string {
 	switch {
 	case ws.Exited():
 		return "exited with status " + strconv.Itoa(ws.ExitStatus())
@@ -96,3 +97,8 @@ func signalName(sig syscall.Signal) string {
 	}
 	return "Unknown signal " + strconv.Itoa(n)
 }
+
+// TextError is an error that needs no package to make.
+type TextError string
+
+func (e TextError) Error() string { return string(e) }

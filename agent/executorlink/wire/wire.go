@@ -1,11 +1,11 @@
-// Package wire encodes and decodes the part of the executor API that the
-// command executor speaks, by hand.
+// Package wire encodes and decodes the part of the executor API, and of the agent's, that
+// the executors that come with clusterd speak, by hand.
 //
 // The generated types would do the same, but a program that links them takes
 // three times as long to start (their descriptors are registered before main),
-// and the command executor is started for every task. A test compares this
+// and the executors are started for every task or pod. A test compares this
 // package with the generated types, field by field. All functions are pure;
-// agent/commandexecutor imports them.
+// agent/executorlink and the executors import them.
 package wire
 
 import (

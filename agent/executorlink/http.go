@@ -1,4 +1,4 @@
-package commandexecutor
+package executorlink
 
 import (
 	"bufio"
@@ -15,6 +15,7 @@ import (
 const (
 	maxLine   = 64 << 10
 	maxRecord = 64 << 20
+	maxAnswer = 1 << 20
 )
 
 var (
@@ -22,18 +23,19 @@ var (
 	errRecord = errors.New("malformed or oversized record")
 )
 
-// response is the head of an HTTP/1.1 response; its body follows on body.
-type response struct {
-	status int
-	// close says that the connection ends with this response.
-	close    bool
-	location string
-	body     io.Reader
+// Response is the head of an HTTP/1.1 response; its body follows on body.
+type Response struct {
+	Status int
+	// Close says that the connection ends with this response.
+	Close bool
+	// Location is that header, Body what follows the head.
+	Location string
+	Body     io.Reader
 }
 
-// readResponse reads the head of a response. net/http would do it, and take a
+// ReadResponse reads the head of a response. net/http would do it, and take a
 // good part of the time that this program has to start in.
-func readResponse(r *bufio.Reader) (*response, error) {
+func ReadResponse(r *bufio.Reader) (*Response, error) {
 	for {
 		line, err := readLine(r)
 		if err != nil {
@@ -45,7 +47,7 @@ func readResponse(r *bufio.Reader) (*response, error) {
 		if !strings.HasPrefix(proto, "HTTP/1.") || err != nil || status < 100 || status > 999 {
 			return nil, errLine
 		}
-		resp := &response{status: status, close: proto == "HTTP/1.0"}
+		resp := &Response{Status: status, Close: proto == "HTTP/1.0"}
 		if err := readHeaders(r, resp); err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func readResponse(r *bufio.Reader) (*response, error) {
 	}
 }
 
-func readHeaders(r *bufio.Reader, resp *response) error {
+func readHeaders(r *bufio.Reader, resp *Response) error {
 	length, chunked := int64(-1), false
 	for range 1000 {
 		line, err := readLine(r)
@@ -65,13 +67,13 @@ func readHeaders(r *bufio.Reader, resp *response) error {
 		if line == "" {
 			switch {
 			case chunked:
-				resp.body = &chunkedReader{r: r}
+				resp.Body = &chunkedReader{r: r}
 			case length >= 0:
-				resp.body = io.LimitReader(r, length)
-			case resp.status == 204 || resp.status == 304 || resp.status < 200:
-				resp.body = strings.NewReader("")
+				resp.Body = io.LimitReader(r, length)
+			case resp.Status == 204 || resp.Status == 304 || resp.Status < 200:
+				resp.Body = strings.NewReader("")
 			default:
-				resp.body, resp.close = r, true
+				resp.Body, resp.Close = r, true
 			}
 			return nil
 		}
@@ -85,9 +87,9 @@ func readHeaders(r *bufio.Reader, resp *response) error {
 		case "transfer-encoding":
 			chunked = strings.EqualFold(value, "chunked")
 		case "connection":
-			resp.close = resp.close || strings.EqualFold(value, "close")
+			resp.Close = resp.Close || strings.EqualFold(value, "close")
 		case "location":
-			resp.location = value
+			resp.Location = value
 		}
 	}
 	return errLine
@@ -130,12 +132,12 @@ func (c *chunkedReader) Read(p []byte) (int, error) {
 		}
 		if c.open { // the end of the chunk before
 			if line, err := readLine(c.r); err != nil || line != "" {
-				return 0, unexpected(err, errLine)
+				return 0, Unexpected(err, errLine)
 			}
 		}
 		line, err := readLine(c.r)
 		if err != nil {
-			return 0, unexpected(err, errLine)
+			return 0, Unexpected(err, errLine)
 		}
 		size, _, _ := strings.Cut(line, ";")
 		if c.left, err = strconv.ParseInt(strings.TrimSpace(size), 16, 64); err != nil || c.left < 0 {
@@ -153,11 +155,11 @@ func (c *chunkedReader) Read(p []byte) (int, error) {
 	}
 	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
 	c.left -= int64(n)
-	return n, unexpected(err, nil)
+	return n, Unexpected(err, nil)
 }
 
-// unexpected makes an end of file in the middle an error that says so.
-func unexpected(err, other error) error {
+// Unexpected makes an end of file in the middle an error that says so.
+func Unexpected(err, other error) error {
 	switch {
 	case err == nil:
 		return other
@@ -167,9 +169,9 @@ func unexpected(err, other error) error {
 	return err
 }
 
-// readRecord reads one RecordIO record: its length in decimal, a newline, and
+// ReadRecord reads one RecordIO record: its length in decimal, a newline, and
 // so many bytes.
-func readRecord(r *bufio.Reader) ([]byte, error) {
+func ReadRecord(r *bufio.Reader) ([]byte, error) {
 	line, err := r.ReadSlice('\n')
 	if err != nil {
 		if errors.Is(err, bufio.ErrBufferFull) {
@@ -186,121 +188,137 @@ func readRecord(r *bufio.Reader) ([]byte, error) {
 	}
 	b := make([]byte, size)
 	_, err = io.ReadFull(r, b)
-	return b, unexpected(err, nil)
+	return b, Unexpected(err, nil)
 }
 
-// agentAddress is where the agent listens.
-type agentAddress struct {
-	network, address string
-	// host is for the Host header.
-	host  string
-	token string
+// Address is where the agent listens.
+type Address struct {
+	Network, Address string
+	// Host is for the Host header.
+	Host string
+	// Token is shown to the agent, if there is one.
+	Token string
 }
 
 const callTimeout = 30 * time.Second
 
-func (a agentAddress) dial() (net.Conn, error) {
+// AcceptProtobuf is the header line for an answer in protobuf.
+const AcceptProtobuf = "Accept: application/x-protobuf\r\n"
+
+// Dial connects.
+func (a Address) Dial() (net.Conn, error) {
 	d := net.Dialer{Timeout: callTimeout}
-	return d.DialContext(context.Background(), a.network, a.address)
+	return d.DialContext(context.Background(), a.Network, a.Address)
 }
 
-// request renders a call of the executor API.
-func (a agentAddress) request(body []byte) []byte {
+// Request renders a call of an API of the agent: a POST of a protobuf message to a path,
+// with further header lines.
+func (a Address) Request(path, header string, body []byte) []byte {
 	b := make([]byte, 0, 256+len(body))
-	b = append(b, "POST /api/v1/executor HTTP/1.1\r\nHost: "...)
-	b = append(b, a.host...)
-	b = append(b, "\r\nContent-Type: application/x-protobuf\r\nAccept: application/x-protobuf\r\nContent-Length: "...)
+	b = append(b, "POST "...)
+	b = append(b, path...)
+	b = append(b, " HTTP/1.1\r\nHost: "...)
+	b = append(b, a.Host...)
+	b = append(b, "\r\nContent-Type: application/x-protobuf\r\n"...)
+	b = append(b, header...)
+	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(body)), 10)
-	if a.token != "" {
+	if a.Token != "" {
 		b = append(b, "\r\nAuthorization: Bearer "...)
-		b = append(b, a.token...)
+		b = append(b, a.Token...)
 	}
 	b = append(b, "\r\n\r\n"...)
 	return append(b, body...)
 }
 
-// statusError says that the agent answered with another status than it should.
-type statusError struct {
-	status int
-	text   string
+// StatusError says that the agent answered with another status than it should.
+type StatusError struct {
+	Status int
+	Text   string
 }
 
-func (e *statusError) Error() string {
-	return "agent answered " + strconv.Itoa(e.status) + ": " + e.text
+func (e *StatusError) Error() string {
+	return "agent answered " + strconv.Itoa(e.Status) + ": " + e.Text
 }
 
-func newStatusError(resp *response) error {
-	text, err := io.ReadAll(io.LimitReader(resp.body, 1024))
+// NewStatusError makes the error of a response.
+func NewStatusError(resp *Response) error {
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1024))
 	if err != nil && len(text) == 0 {
 		text = []byte(err.Error())
 	}
-	return &statusError{status: resp.status, text: strings.TrimSpace(string(text))}
+	return &StatusError{Status: resp.Status, Text: strings.TrimSpace(string(text))}
 }
 
-// caller sends calls over one connection, one after the other. It is used by
+// Caller sends calls to one API over one connection, one after the other. It is used by
 // one goroutine.
-type caller struct {
-	agent agentAddress
-	conn  net.Conn
-	r     *bufio.Reader
+type Caller struct {
+	Agent Address
+	// Path is that of the API.
+	Path string
+
+	conn net.Conn
+	r    *bufio.Reader
 }
 
-// call sends one call and waits for its 202. On a connection that has been
+// Call sends one call and returns the body of its answer, which must have the status
+// want. On a connection that has been
 // used before an error may only mean that the agent has closed it, so the call
 // is sent once more: a status update is known by its uuid, the agent drops the
 // second of two.
-func (c *caller) call(body []byte) error {
+func (c *Caller) Call(body []byte, want int) ([]byte, error) {
 	used := c.conn != nil
-	err := c.try(body)
-	var status *statusError
+	out, err := c.try(body, want)
+	var status *StatusError
 	if err != nil && used && !errors.As(err, &status) {
-		err = c.try(body)
+		out, err = c.try(body, want)
 	}
-	return err
+	return out, err
 }
 
-func (c *caller) try(body []byte) error {
+func (c *Caller) try(body []byte, want int) ([]byte, error) {
 	if c.conn == nil {
-		conn, err := c.agent.dial()
+		conn, err := c.Agent.Dial()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		c.conn, c.r = conn, bufio.NewReaderSize(conn, 1024)
 	}
 	_ = c.conn.SetDeadline(time.Now().Add(callTimeout))
 	resp, err := c.exchange(body)
-	if err != nil || resp.close {
-		c.close()
+	if err != nil || resp.Close {
+		c.Close()
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if resp.status != 202 {
-		return newStatusError(resp)
+	if resp.Status != want {
+		return nil, NewStatusError(resp)
 	}
-	return nil
+	return io.ReadAll(resp.Body)
 }
 
-func (c *caller) exchange(body []byte) (*response, error) {
-	if _, err := c.conn.Write(c.agent.request(body)); err != nil {
+func (c *Caller) exchange(body []byte) (*Response, error) {
+	if _, err := c.conn.Write(c.Agent.Request(c.Path, AcceptProtobuf, body)); err != nil {
 		return nil, err
 	}
-	resp, err := readResponse(c.r)
+	resp, err := ReadResponse(c.r)
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(resp.body, 64<<10))
+	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return nil, err
 	}
-	if n, _ := io.CopyN(io.Discard, resp.body, 1); n > 0 {
-		resp.close = true // more than anybody should say to a call
+	if n, _ := io.CopyN(io.Discard, resp.Body, 1); n > 0 {
+		resp.Close = true // more than anybody should say to a call
 	}
-	resp.body = strings.NewReader(string(text))
+	resp.Body = strings.NewReader(string(text))
 	return resp, nil
 }
 
-func (c *caller) close() {
+// Close closes the connection.
+func (c *Caller) Close() {
 	if c.conn != nil {
 		c.conn.Close()
 		c.conn = nil

@@ -1,4 +1,4 @@
-package commandexecutor
+package checks
 
 import (
 	"bufio"
@@ -8,11 +8,21 @@ import (
 	"strings"
 	"time"
 
-	"clusterd/agent/commandexecutor/wire"
+	"clusterd/agent/executorlink"
+	"clusterd/agent/executorlink/wire"
 )
 
-// DialTLS opens a TLS connection without verifying the peer's certificate.
-type DialTLS func(ctx context.Context, address string) (net.Conn, error)
+// TLS puts TLS on a connection, without verifying the peer's certificate.
+type TLS func(ctx context.Context, conn net.Conn, host string) (net.Conn, error)
+
+// Dial opens a TCP connection; the address may be a name.
+type Dial func(ctx context.Context, address string) (net.Conn, error)
+
+// dialHere is the Dial of this process's own network.
+func dialHere(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
+}
 
 // maxRedirects is how many redirects a probe follows, as many as curl, which
 // Mesos runs (src/checks/checker_process.cpp).
@@ -21,13 +31,17 @@ const maxRedirects = 50
 // probe is one HTTP or TCP probe.
 type probe struct {
 	check  *wire.Check
-	tls    DialTLS
+	dial   Dial
+	tls    TLS
 	ctx    context.Context //nolint:containedctx // lives as long as the probe
 	cancel context.CancelFunc
 }
 
-func newProbe(check *wire.Check, tls DialTLS, timeout time.Duration) *probe {
-	p := &probe{check: check, tls: tls}
+func newProbe(check *wire.Check, dial Dial, tls TLS, timeout time.Duration) *probe {
+	p := &probe{check: check, dial: dial, tls: tls}
+	if p.dial == nil {
+		p.dial = dialHere
+	}
 	if timeout > 0 {
 		// The checker's own timer comes first: this only bounds a goroutine.
 		p.ctx, p.cancel = context.WithTimeout(context.Background(), timeout+time.Second)
@@ -48,7 +62,7 @@ func (p *probe) run() (int32, error) {
 	defer p.cancel()
 	address := net.JoinHostPort(p.host(), strconv.FormatUint(uint64(p.check.Port), 10))
 	if p.check.Type == wire.CheckTCP {
-		conn, err := p.dial(false, address)
+		conn, err := p.dial(p.ctx, address)
 		if err != nil {
 			return 0, nil
 		}
@@ -70,18 +84,23 @@ func (p *probe) run() (int32, error) {
 		}
 		target = resolve(target, location)
 	}
-	return 0, textError("more than " + strconv.Itoa(maxRedirects) + " redirects")
+	return 0, executorlink.TextError("more than " + strconv.Itoa(maxRedirects) + " redirects")
 }
 
-func (p *probe) dial(secure bool, address string) (net.Conn, error) {
-	if secure {
-		if p.tls == nil {
-			return nil, textError("this executor cannot probe https")
-		}
-		return p.tls(p.ctx, address)
+func (p *probe) connect(secure bool, address string) (net.Conn, error) {
+	if secure && p.tls == nil {
+		return nil, executorlink.TextError("this executor cannot probe https")
 	}
-	var d net.Dialer
-	return d.DialContext(p.ctx, "tcp", address)
+	conn, err := p.dial(p.ctx, address)
+	if err != nil || !secure {
+		return conn, err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	secured, err := p.tls(p.ctx, conn, host)
+	if err != nil {
+		conn.Close()
+	}
+	return secured, err
 }
 
 // get asks for one page and reads no more than the head of the answer.
@@ -89,7 +108,7 @@ func (p *probe) get(target string) (status int, location string, err error) {
 	scheme, rest, ok := strings.Cut(target, "://")
 	secure := strings.EqualFold(scheme, "https")
 	if !ok || !secure && !strings.EqualFold(scheme, "http") {
-		return 0, "", textError("cannot probe " + target)
+		return 0, "", executorlink.TextError("cannot probe " + target)
 	}
 	host, path := rest, "/"
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
@@ -111,9 +130,9 @@ func (p *probe) get(target string) (status int, location string, err error) {
 		address = net.JoinHostPort(strings.Trim(host, "[]"), port)
 	}
 	if strings.ContainsAny(host+path, " \r\n\t") {
-		return 0, "", textError("cannot probe " + strconv.Quote(target))
+		return 0, "", executorlink.TextError("cannot probe " + strconv.Quote(target))
 	}
-	conn, err := p.dial(secure, address)
+	conn, err := p.connect(secure, address)
 	if err != nil {
 		return 0, "", err
 	}
@@ -123,11 +142,11 @@ func (p *probe) get(target string) (status int, location string, err error) {
 	if _, err := conn.Write([]byte(request)); err != nil {
 		return 0, "", err
 	}
-	resp, err := readResponse(bufio.NewReader(conn))
+	resp, err := executorlink.ReadResponse(bufio.NewReader(conn))
 	if err != nil {
-		return 0, "", unexpected(err, nil)
+		return 0, "", executorlink.Unexpected(err, nil)
 	}
-	return resp.status, resp.location, nil
+	return resp.Status, resp.Location, nil
 }
 
 // resolve makes an absolute URL of a redirect's location.
