@@ -145,6 +145,15 @@ type Isolator interface {
 	Cleanup(ctx context.Context, id *mesos.ContainerID) error
 }
 
+// PostMortem is implemented by isolators that can tell of a limit also when it has ended
+// the container already, as the kernel does with one that is out of memory. An isolator
+// that does something on its own implements io.Closer besides.
+type PostMortem interface {
+	// Reached comes when no process is left, before Cleanup. It returns a limitation
+	// that the channel of Watch has not delivered.
+	Reached(ctx context.Context, id *mesos.ContainerID) (Limitation, bool)
+}
+
 // BaseIsolator does nothing in every method but Name, for isolators to embed: it
 // supports nested and standalone containers.
 type BaseIsolator struct{}

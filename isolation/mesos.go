@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -270,6 +271,7 @@ func (m *Mesos) watch(c *container) error {
 			}
 			return
 		}
+		m.postMortem(c)
 		m.cleanup(m.base, c.id)
 		c.mu.Lock()
 		c.termination = terminationOf(status, c.destroyed, c.limitations)
@@ -288,6 +290,24 @@ func (m *Mesos) limited(c *container, limitation Limitation) {
 	c.mu.Unlock()
 	if err := m.launcher.Destroy(m.base, c.id); err != nil && m.base.Err() == nil {
 		m.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("destroy container")
+	}
+}
+
+// postMortem asks which limit has ended a container: its processes may be gone before
+// the report of that comes.
+func (m *Mesos) postMortem(c *container) {
+	for _, isolator := range m.isolators {
+		i, ok := isolator.(PostMortem)
+		if !ok {
+			continue
+		}
+		if limitation, ok := i.Reached(m.base, c.id); ok {
+			m.log.Info().Str("container_id", Key(c.id)).Str("limitation", limitation.Message).Msg("container ended at a limit")
+			c.mu.Lock()
+			c.limitations = append(c.limitations, limitation)
+			c.destroyed = true
+			c.mu.Unlock()
+		}
 	}
 }
 
@@ -465,9 +485,14 @@ func (m *Mesos) Close() error {
 	m.closed = true
 	m.mu.Unlock()
 	m.cancel()
-	err := m.launcher.Close()
+	errs := []error{m.launcher.Close()}
 	m.wg.Wait()
-	return err
+	for _, isolator := range m.isolators {
+		if c, ok := isolator.(io.Closer); ok {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (m *Mesos) get(id *mesos.ContainerID) (*container, error) {
