@@ -1,0 +1,5 @@
+package images
+
+const crashVariable = "CLUSTERD_IMAGES_CRASH"
+
+func crashMain(string) {}
