@@ -136,9 +136,12 @@ func (w *world) bind(m *Mount, target int) error {
 	}
 	defer syscall.Close(source)
 	recursive := uintptr(m.Flags) & syscall.MS_REC
-	if m.IDMap != "" {
-		err = w.bindMapped(source, target, m.IDMap)
-	} else {
+	switch {
+	case m.IDMap != "":
+		err = w.bindMapped(source, target, m.IDMap, recursive != 0)
+	case flagsShared(m):
+		err = w.moveClone(m, target)
+	default:
 		err = syscall.Mount(fdPath(source), fdPath(target), "", syscall.MS_BIND|recursive, "")
 	}
 	attributes := uintptr(m.Flags) & mountAttributes
@@ -161,26 +164,89 @@ func (w *world) source(m *Mount) (int, error) {
 }
 
 // bindMapped makes a bind mount that shows other owners.
-func (w *world) bindMapped(source, target int, namespace string) error {
+func (w *world) bindMapped(source, target int, namespace string, recursive bool) error {
 	users, err := syscall.Open(namespace, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer syscall.Close(users)
-	var empty [1]byte
-	tree, _, errno := syscall.Syscall(sysOpenTree, uintptr(source), uintptr(unsafe.Pointer(&empty[0])), openTreeClone|openTreeCloexec|atEmptyPath)
-	if errno != 0 {
-		return errno
-	}
-	defer syscall.Close(int(tree))
-	if err := mountSetattr(int(tree), &mountAttr{set: mountAttrIDMap, userNamespace: uint64(users)}, 0); err != nil {
+	tree, err := cloneTree(source, recursive)
+	if err != nil {
 		return err
 	}
-	_, _, errno = syscall.Syscall6(sysMoveMount, tree, uintptr(unsafe.Pointer(&empty[0])), uintptr(target), uintptr(unsafe.Pointer(&empty[0])), moveMountEmptyF|moveMountEmptyT, 0)
+	defer syscall.Close(tree)
+	if err := mountSetattr(tree, &mountAttr{set: mountAttrIDMap, userNamespace: uint64(users)}, 0); err != nil {
+		return err
+	}
+	return moveTree(tree, target)
+}
+
+// cloneTree makes a bind mount of what is open, and of what is mounted below it, that is
+// nowhere yet.
+func cloneTree(source int, recursive bool) (tree int, err error) {
+	var empty [1]byte
+	flags := uintptr(openTreeClone | openTreeCloexec | atEmptyPath)
+	if recursive {
+		flags |= atRecursive
+	}
+	fd, _, errno := syscall.Syscall(sysOpenTree, uintptr(source), uintptr(unsafe.Pointer(&empty[0])), flags)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
+// moveTree puts such a mount where it goes.
+func moveTree(tree, target int) error {
+	var empty [1]byte
+	_, _, errno := syscall.Syscall6(sysMoveMount, uintptr(tree), uintptr(unsafe.Pointer(&empty[0])), uintptr(target), uintptr(unsafe.Pointer(&empty[0])), moveMountEmptyF|moveMountEmptyT, 0)
 	if errno != 0 {
 		return errno
 	}
 	return nil
+}
+
+// clone is a bind mount that was made before the container's mounts were cut off from
+// the machine's.
+type clone struct {
+	mount *Mount
+	tree  int
+}
+
+func flagsShared(m *Mount) bool {
+	return m.Flags&(syscall.MS_BIND|syscall.MS_SHARED) == syscall.MS_BIND|syscall.MS_SHARED
+}
+
+// cloneShared makes the bind mounts that stay shared with the machine: what is mounted
+// below them in the container appears outside.
+func (w *world) cloneShared() (what string, err error) {
+	for i := range w.spec.Mounts {
+		m := &w.spec.Mounts[i]
+		if !flagsShared(m) {
+			continue
+		}
+		source, err := syscall.Open(m.Source, oPath|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return "open " + m.Source, err
+		}
+		tree, err := cloneTree(source, m.Flags&syscall.MS_REC != 0)
+		syscall.Close(source)
+		if err != nil {
+			return "bind " + m.Source, err
+		}
+		w.clones = append(w.clones, clone{m, tree})
+	}
+	return "", nil
+}
+
+func (w *world) moveClone(m *Mount, target int) error {
+	for _, c := range w.clones {
+		if c.mount == m {
+			defer syscall.Close(c.tree)
+			return moveTree(c.tree, target)
+		}
+	}
+	return syscall.EINVAL
 }
 
 func mountSetattr(fd int, attr *mountAttr, flags uintptr) error {
@@ -242,7 +308,8 @@ func (w *world) mountFile(m *Mount) error {
 	}
 	defer syscall.Close(target)
 	dir := w.spec.RuntimeDir
-	if err := syscall.Mount("clusterd", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=0700"); err != nil {
+	// Not tmpfs: that may be swapped out.
+	if err := syscall.Mount("clusterd", dir, "ramfs", syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "mode=0700"); err != nil {
 		return err
 	}
 	defer syscall.Unmount(dir, syscall.MNT_DETACH) //nolint:errcheck // nothing inside can reach it
@@ -321,7 +388,7 @@ func (w *world) mapLayers(m *Mount) error {
 			if err != nil {
 				return err
 			}
-			err = w.bindMapped(fd, fd, m.IDMap)
+			err = w.bindMapped(fd, fd, m.IDMap, false)
 			syscall.Close(fd)
 			if err != nil {
 				return err

@@ -48,6 +48,10 @@ const statusSize = 16
 // a colon and a message.
 const ControlFD = 3
 
+// ProgramFD is a program that a supervisor is started with, and executes, when
+// Spec.ProgramFD says so.
+const ProgramFD = 4
+
 // ErrMalformed says that a Spec could not be decoded.
 var ErrMalformed = errors.New("malformed launch specification")
 
@@ -138,7 +142,8 @@ type Mount struct {
 	Data string
 	// Flags are MS_*. A bind mount with MS_RDONLY (and MS_NOSUID, ...) is
 	// mounted again to make them count; propagation flags (MS_PRIVATE, ...)
-	// are applied afterwards by a call of their own.
+	// are applied afterwards by a call of their own. A bind mount with MS_SHARED is one
+	// in the peer group of its source: what the container mounts there, the machine sees.
 	Flags uint64
 	// Make says what is made at Target when nothing is there.
 	Make MakeTarget

@@ -17,6 +17,8 @@ type world struct {
 	enters []namespace
 	// users is the user namespace that the command enters, -1 for none.
 	users int
+	// clones are bind mounts that stay shared with the machine.
+	clones []clone
 	// score is /proc/self/oom_score_adj, -1 if it is not needed.
 	score int
 }
@@ -140,6 +142,9 @@ func (w *world) openNamespaces() (what string, err error) {
 
 // makeRoot makes the mounts and changes the root.
 func (w *world) makeRoot() (what string, err error) {
+	if what, err := w.cloneShared(); err != nil {
+		return what, err
+	}
 	// Mounts of the agent's go on to come in, but nothing goes out.
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_SLAVE, ""); err != nil {
 		return "make mounts private", err
