@@ -165,11 +165,15 @@ func (w *world) source(m *Mount) (int, error) {
 
 // bindMapped makes a bind mount that shows other owners.
 func (w *world) bindMapped(source, target int, namespace string, recursive bool) error {
-	users, err := syscall.Open(namespace, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
-	if err != nil {
-		return err
+	// Once /proc is the container's own its path may lead nowhere.
+	users := w.users
+	if users < 0 || namespace != w.spec.UserNamespace {
+		var err error
+		if users, err = syscall.Open(namespace, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+			return err
+		}
+		defer syscall.Close(users)
 	}
-	defer syscall.Close(users)
 	tree, err := cloneTree(source, recursive)
 	if err != nil {
 		return err

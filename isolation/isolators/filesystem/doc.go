@@ -55,7 +55,7 @@ type Options struct {
 	// IPC says that namespaces/ipc makes /dev/shm, Secrets that volume/secret is there.
 	IPC, Secrets bool
 	// Users tells of user namespaces; nil: there are none.
-	Users func(id *mesos.ContainerID) UserMap
+	Users func(id *mesos.ContainerID) (UserMap, error)
 	// ForceCreation (--host_path_volume_force_creation) are directories in which
 	// missing sources of HOST_PATH volumes are made.
 	ForceCreation []string
@@ -73,9 +73,9 @@ func (o *Options) sandboxDirectory() string {
 	return o.SandboxDirectory
 }
 
-func (o *Options) users(id *mesos.ContainerID) UserMap {
+func (o *Options) users(id *mesos.ContainerID) (UserMap, error) {
 	if o.Users == nil {
-		return UserMap{}
+		return UserMap{}, nil
 	}
 	return o.Users(id)
 }

@@ -68,19 +68,16 @@ func prepareVolumes(c *prepared, config *isolation.ContainerConfig, wanted func(
 		if !wanted(v) {
 			continue
 		}
-		made, err := mount(config, v)
-		if err == nil && isDebug(config) {
-			err = fmt.Errorf("volumes of a DEBUG container: %w", isolation.ErrNotSupported)
+		var made []isolation.Mount
+		err := fmt.Errorf("volumes of a DEBUG container: %w", isolation.ErrNotSupported)
+		if !isDebug(config) {
+			made, err = mount(config, v)
 		}
 		if err != nil {
 			c.Forget(config.ID)
 			return nil, fmt.Errorf("volume at %q: %w", v.GetContainerPath(), err)
 		}
-		for j, m := range made {
-			if j < len(made)-1 { // mounts that only lead to the last one
-				p.Mounts = append(p.Mounts, m)
-				continue
-			}
+		for _, m := range made {
 			o.add(p, config, v, m)
 		}
 	}

@@ -85,14 +85,17 @@ func (i *Image) prepare(ctx context.Context, p *isolation.Preparation, config *i
 	if err != nil {
 		return err
 	}
-	namespace := i.o.users(config.ID).Namespace
+	users, err := i.o.users(config.ID)
+	if err != nil {
+		return err
+	}
 	for _, layer := range made.Mounts {
-		layer.IDMap = namespace
+		layer.IDMap = users.Namespace
 		p.Mounts = append(p.Mounts, layer)
 	}
 	m.Source, m.Flags = made.RootFS, unix.MS_BIND|unix.MS_REC
 	if len(made.Mounts) == 0 {
-		m.IDMap = namespace
+		m.IDMap = users.Namespace
 	}
 	i.o.add(p, config, v, m)
 	return nil

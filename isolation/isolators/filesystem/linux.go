@@ -139,7 +139,11 @@ func (l *Linux) Prepare(_ context.Context, config *isolation.ContainerConfig) (*
 		return p, nil
 	}
 	p.CloneFlags = unix.CLONE_NEWNS
-	users := l.o.users(config.ID)
+	users, err := l.o.users(config.ID)
+	if err != nil {
+		l.Forget(config.ID)
+		return nil, err
+	}
 	root, _ := trusted(config.ID, config.Sandbox)
 	sandbox := isolation.Mount{Source: config.Sandbox, SourceIn: root, Flags: unix.MS_BIND | unix.MS_REC, IDMap: users.Namespace}
 	switch {
@@ -322,9 +326,13 @@ func (l *Linux) mountOne(f *files, name string, volume *mesos.Resource) error {
 		f.volumes = make(map[string]*mesos.Resource)
 	}
 	f.volumes[name] = volume
+	users, err := l.o.users(f.id)
+	if err != nil {
+		return err
+	}
 	return mounts.Bind(source, f.sandbox, name, mounts.BindOptions{
 		ReadOnly: volume.GetDisk().GetVolume().GetMode() == mesos.Volume_RO,
-		IDMap:    l.o.users(f.id).Namespace,
+		IDMap:    users.Namespace,
 	})
 }
 

@@ -95,7 +95,11 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 	}
 	m.Source, m.Flags = filepath.Join(holder, v.path), unix.MS_BIND|unix.MS_REC
 	m.SourceIn, _ = trusted(config.ID, config.Sandbox)
-	if users := s.o.users(config.ID); users.Namespace != "" {
+	users, err := s.o.users(config.ID)
+	if err != nil {
+		return err
+	}
+	if users.Namespace != "" {
 		// A persistent volume that is mounted there has its ids mapped already.
 		if same, err := sameMount(m.SourceIn, source); err != nil {
 			return err

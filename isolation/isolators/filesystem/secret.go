@@ -56,9 +56,12 @@ func (s *Secret) mount(config *isolation.ContainerConfig, v *volume) ([]isolatio
 	if config.User == "" && config.Image != nil && config.Image.Credentials != nil {
 		uid, gid = int(config.Image.Credentials.UID), int(config.Image.Credentials.GID)
 	}
-	base := s.o.users(config.ID).Base
+	users, err := s.o.users(config.ID)
+	if err != nil {
+		return nil, err
+	}
 	m.Source, m.Type, m.Content = "secret", "file", string(data)
-	m.UID, m.GID = base+uint32(uid), base+uint32(gid)
+	m.UID, m.GID = users.Base+uint32(uid), users.Base+uint32(gid)
 	m.Flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	return []isolation.Mount{m}, nil
 }
