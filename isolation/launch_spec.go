@@ -1,16 +1,24 @@
 package isolation
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
+	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"clusterd/isolation/proctree"
 	"clusterd/isolation/supervisor"
 )
 
@@ -44,12 +52,12 @@ func launchError(reply string) error {
 }
 
 // spec makes what the supervisor is told of what the launcher was told.
-func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, error) {
-	if info.Builtin != c.builtin {
-		return nil, fmt.Errorf("start %q in a container made for %q: %w", info.Builtin, c.builtin, ErrNotSupported)
+func (l *launcher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, error) {
+	if info.Builtin != c.builtin && info.Builtin != c.program {
+		return nil, fmt.Errorf("start %q in a container made for %q: %w", info.Builtin, c.builtin+c.program, ErrNotSupported)
 	}
-	if info.CloneFlags != 0 {
-		return nil, fmt.Errorf("namespaces with the posix launcher: %w", ErrNotSupported)
+	if err := l.checkInfo(c, info); err != nil {
+		return nil, err
 	}
 	spec := &supervisor.Spec{
 		RuntimeDir: c.dir,
@@ -59,20 +67,122 @@ func (l *PosixLauncher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, e
 		Dir:        info.Dir,
 		Stdout:     info.Stdout,
 		Stderr:     info.Stderr,
+		Namespaces: uint64(c.namespaces),
+		OpenFiles:  openFiles(),
+
+		RootFS: info.RootFS, Mounts: info.Mounts, Devices: info.Devices,
+		MaskedPaths: info.MaskedPaths, ReadonlyPaths: info.ReadonlyPaths,
+		Hostname: info.Hostname, UserNamespace: info.UserNamespace,
+		Rlimits: info.Rlimits, NoNewPrivileges: info.NoNewPrivileges, Seccomp: info.Seccomp,
 	}
 	info.setStreams(spec)
+	if info.Capabilities != nil {
+		spec.SetCapabilities, spec.Capabilities = true, *info.Capabilities
+	}
+	if info.OOMScoreAdj != nil {
+		spec.OOMScoreAdj = strconv.Itoa(*info.OOMScoreAdj)
+	}
+	if c.program != BuiltinNone {
+		p, err := l.programs.get(c.program)
+		if err != nil {
+			return nil, err
+		}
+		spec.ProgramFD, spec.Argv = supervisor.ProgramFD, append(append([]string(nil), p.argv...), Key(c.id))
+	}
 	for _, field := range append(append([]string{spec.Path, spec.Dir, spec.Stdout, spec.Stderr}, spec.Argv...), spec.Env...) {
 		if strings.IndexByte(field, 0) >= 0 {
 			return nil, &LaunchError{Err: syscall.EINVAL, Message: fmt.Sprintf("NUL byte in %q", field)}
 		}
 	}
-	if err := setUser(spec, info.User); err != nil {
+	if err := setCredentials(spec, info); err != nil {
 		return nil, err
 	}
 	if info.Builtin == BuiltinNone && spec.Path == "" {
 		return nil, &LaunchError{Err: syscall.ENOENT, Message: "no program to execute"}
 	}
-	return spec, nil
+	return spec, l.enter(c, spec)
+}
+
+// checkInfo refuses what would not take effect, or would outside of the container.
+func (l *launcher) checkInfo(c *launched, info *LaunchInfo) error {
+	mounts := len(info.Mounts)+len(info.Devices)+len(info.MaskedPaths)+len(info.ReadonlyPaths) > 0 || info.RootFS != ""
+	switch {
+	case info.CloneFlags != c.namespaces || info.EnterFlags != c.enters:
+		return fmt.Errorf("start with namespaces %#x and %#x in a container made with %#x and %#x: %w", info.CloneFlags, info.EnterFlags, c.namespaces, c.enters, ErrNotSupported)
+	case mounts && c.namespaces&unix.CLONE_NEWNS == 0:
+		return fmt.Errorf("mounts without a mount namespace: %w", ErrNotSupported)
+	case info.Hostname != "" && c.namespaces&unix.CLONE_NEWUTS == 0:
+		return fmt.Errorf("hostname without a UTS namespace: %w", ErrNotSupported)
+	case info.UserNamespace != "" && c.builtin != BuiltinNone:
+		return fmt.Errorf("user namespace of a program that supervises itself: %w", ErrNotSupported)
+	}
+	return nil
+}
+
+// enter says whose namespaces the container enters: those of its parent's command, which
+// has entered all that there are.
+func (l *launcher) enter(c *launched, spec *supervisor.Spec) error {
+	if c.enters == 0 {
+		return nil
+	}
+	parent, err := l.Status(c.id.GetParent())
+	if err != nil {
+		return err
+	}
+	if parent.Supervisor == 0 || parent.PID == 0 {
+		return fmt.Errorf("enter container %s: it does not run", Key(c.id.GetParent()))
+	}
+	p, ok := proctree.Read(parent.PID)
+	if !ok {
+		return fmt.Errorf("enter container %s: it has ended", Key(c.id.GetParent()))
+	}
+	spec.EnterFlags, spec.EnterPID, spec.EnterStart = uint64(c.enters), uint32(parent.PID), p.Start
+	return nil
+}
+
+// openFiles is the soft limit of open files that this process was started with. Go
+// raises it, puts it back in what it starts, and tells nobody: so it is read in a child.
+var openFiles = sync.OnceValue(func() uint64 {
+	out, err := exec.CommandContext(context.Background(), "/bin/sh", "-c", "ulimit -S -n").Output()
+	if err != nil {
+		return 0
+	}
+	text := strings.TrimSpace(string(out))
+	if text == "unlimited" {
+		return math.MaxUint64
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+})
+
+// setCredentials says who the command runs as: the user that somebody named, the image's,
+// or the agent's own.
+func setCredentials(spec *supervisor.Spec, info *LaunchInfo) error {
+	if err := setUser(spec, info.User); err != nil {
+		return err
+	}
+	if info.User == "" && info.Credentials != nil {
+		spec.SwitchUser, spec.UID, spec.GID = true, info.Credentials.UID, info.Credentials.GID
+		spec.Groups = slices.Clone(info.Credentials.Groups)
+	}
+	if len(info.Groups) == 0 {
+		return nil
+	}
+	if !spec.SwitchUser {
+		spec.SwitchUser, spec.UID, spec.GID = true, uint32(os.Geteuid()), uint32(os.Getegid())
+		own, err := os.Getgroups()
+		if err != nil {
+			return err
+		}
+		for _, g := range own {
+			spec.Groups = append(spec.Groups, uint32(g))
+		}
+	}
+	spec.Groups = append(spec.Groups, info.Groups...)
+	return nil
 }
 
 // setUser looks a user up. Only the files are read (the binary is static), so
@@ -113,7 +223,7 @@ func setUser(spec *supervisor.Spec, name string) error {
 
 // writeLaunchInfo leaves what is started for humans. It holds the names of the
 // environment only: values may be secrets.
-func (l *PosixLauncher) writeLaunchInfo(c *launched, spec *supervisor.Spec, info *LaunchInfo) {
+func (l *launcher) writeLaunchInfo(c *launched, spec *supervisor.Spec, info *LaunchInfo) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "program: %s\nargv: %q\nuser: %s\ndirectory: %s\nstdout: %s\nstderr: %s\nenvironment:", programName(info), spec.Argv, info.User, spec.Dir, spec.Stdout, spec.Stderr)
 	names := make([]string, 0, len(spec.Env))

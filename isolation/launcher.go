@@ -39,8 +39,9 @@ type LaunchInfo struct {
 // ForkInfo says what the process above a container needs from its birth on.
 type ForkInfo struct {
 	// Builtin is that of the LaunchInfo to come: such a program may be the process
-	// above the container itself.
-	Builtin Builtin
+	// above the container itself, unless Supervised says that it must not.
+	Builtin    Builtin
+	Supervised bool
 	// CloneFlags, EnterFlags, UIDMaps, GIDMaps and Cgroup are those of a Preparation.
 	CloneFlags, EnterFlags uintptr
 	UIDMaps, GIDMaps       []IDMap
@@ -88,14 +89,19 @@ type Launcher interface {
 	// Wait waits until no process of the container is left.
 	Wait(ctx context.Context, id *mesos.ContainerID) (ExitStatus, error)
 
-	// Destroy kills all processes of the container and waits until none is
-	// left. It may be called at any time after Fork, any number of times.
+	// Destroy kills all processes of the container, and of those nested in it, and
+	// waits until none is left. It may be called at any time after Fork, any number of times.
 	Destroy(ctx context.Context, id *mesos.ContainerID) error
 
 	// Status describes the container's processes.
 	Status(id *mesos.ContainerID) (LauncherStatus, error)
 
-	// Remove forgets an ended container and deletes its runtime directory.
+	// Cleanup lets go of what the machine holds for an ended container, and for those
+	// nested in it, but for their exit statuses. It may be called again.
+	Cleanup(ctx context.Context, id *mesos.ContainerID) error
+
+	// Remove forgets an ended container, and those nested in it, and deletes its runtime
+	// directory.
 	Remove(id *mesos.ContainerID) error
 
 	// Close stops watching; the containers go on.

@@ -66,6 +66,51 @@ func sendSpec(control *os.File, b []byte) error {
 	return err
 }
 
+// readReply reads what a supervisor answers, and which process it answers with.
+func readReply(control *os.File) (reply []byte, sender int, err error) {
+	rc, err := control.SyscallConn()
+	if err != nil {
+		return nil, 0, err
+	}
+	buf, oob := make([]byte, 4096), make([]byte, 128)
+	for len(reply) < 1<<16 {
+		var n, oobn int
+		var recvErr error
+		if err := rc.Read(func(fd uintptr) bool {
+			n, oobn, _, _, recvErr = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC)
+			return !errors.Is(recvErr, unix.EAGAIN)
+		}); err != nil {
+			return nil, 0, err
+		}
+		switch {
+		case errors.Is(recvErr, unix.EINTR):
+			continue
+		case recvErr != nil:
+			return nil, 0, recvErr
+		case n == 0:
+			return reply, sender, nil
+		}
+		reply = append(reply, buf[:n]...)
+		if sender == 0 {
+			sender = credentialsPID(oob[:oobn])
+		}
+	}
+	return reply, sender, nil
+}
+
+func credentialsPID(oob []byte) int {
+	messages, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return 0
+	}
+	for i := range messages {
+		if c, err := unix.ParseUnixCredentials(&messages[i]); err == nil {
+			return int(c.Pid)
+		}
+	}
+	return 0
+}
+
 // onDone makes operations on f fail once ctx is done.
 func onDone(ctx context.Context, f *os.File) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = f.SetDeadline(time.Unix(1, 0)) })

@@ -1,10 +1,12 @@
 package isolationtest
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,8 +33,25 @@ func newLauncherTest(t *testing.T, newLauncher NewLauncher) *launcherTest {
 	t.Helper()
 	lt := &launcherTest{new: newLauncher, dir: t.TempDir(), sandbox: sandbox(t)}
 	lt.open(t)
-	t.Cleanup(func() { _ = lt.Close() })
+	t.Cleanup(func() { lt.clear(t) })
 	return lt
+}
+
+// clear removes what the test has left.
+func (lt *launcherTest) clear(t *testing.T) {
+	t.Helper()
+	_ = lt.Close()
+	lt.open(t)
+	defer lt.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	ids, err := lt.Recover(ctx)
+	for _, id := range slices.Backward(ids) {
+		err = errors.Join(err, lt.Destroy(ctx, id), lt.Remove(id))
+	}
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func (lt *launcherTest) open(t *testing.T) {
