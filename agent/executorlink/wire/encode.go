@@ -62,8 +62,14 @@ func EncodeStatus(s *Status) []byte {
 		b = appendVarint(b, 10, uint64(s.Reason))
 	}
 	b = appendBytes(b, 11, s.UUID)
+	if s.ContainerID != nil {
+		b = appendBytes(b, 13, appendBytes(nil, 4, s.ContainerID))
+	}
 	if s.Check != nil {
 		b = appendBytes(b, 15, encodeCheckStatus(s.Check))
+	}
+	if s.Limitation != nil {
+		b = appendBytes(b, 16, s.Limitation)
 	}
 	return b
 }

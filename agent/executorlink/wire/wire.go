@@ -38,25 +38,27 @@ const (
 // State is mesos.v1.TaskState.
 type State int32
 
-// The states that the command executor reports.
+// The states that executors report.
 const (
 	TaskStarting State = 0
 	TaskRunning  State = 1
 	TaskFinished State = 2
 	TaskFailed   State = 3
 	TaskKilled   State = 4
+	TaskLost     State = 5
 	TaskKilling  State = 8
+	TaskDropped  State = 9
 )
 
 // Terminal says whether a task in this state has ended.
 func (s State) Terminal() bool {
-	return s == TaskFinished || s == TaskFailed || s == TaskKilled
+	return s == TaskFinished || s == TaskFailed || s == TaskKilled || s == TaskLost || s == TaskDropped
 }
 
 // Reason is mesos.v1.TaskStatus.Reason; NoReason is not on the wire.
 type Reason int32
 
-// The reasons that the command executor gives.
+// The reasons that executors give.
 const (
 	NoReason                  Reason = -1
 	ReasonTaskCheckUpdated    Reason = 28
@@ -75,8 +77,11 @@ const (
 	CheckTCP     CheckType = 3
 )
 
-// capabilityTaskKilling is FrameworkInfo.Capability.TASK_KILLING_STATE.
-const capabilityTaskKilling = 2
+// Of FrameworkInfo.Capability: TASK_KILLING_STATE and PARTITION_AWARE.
+const (
+	capabilityTaskKilling    = 2
+	capabilityPartitionAware = 5
+)
 
 // sourceExecutor is TaskStatus.SOURCE_EXECUTOR.
 const sourceExecutor = 2
@@ -86,8 +91,14 @@ type Event struct {
 	Type EventType
 	// TaskKilling says of SUBSCRIBED that the framework knows TASK_KILLING.
 	TaskKilling bool
+	// PartitionAware says of SUBSCRIBED that the framework knows TASK_DROPPED.
+	PartitionAware bool
+	// ContainerID is that of SUBSCRIBED, as it came.
+	ContainerID []byte
 	// Task is that of LAUNCH.
 	Task *Task
+	// Group are the tasks of LAUNCH_GROUP.
+	Group []*Task
 	// TaskID is that of KILL and ACKNOWLEDGED.
 	TaskID string
 	// UUID is that of ACKNOWLEDGED.
@@ -113,10 +124,27 @@ type Task struct {
 	MaxCompletion int64
 	// Role is that which the task's first resource is allocated to.
 	Role string
+	// Resources and Limits (the entries of the map) are as they came.
+	Resources, Limits [][]byte
+	// Container is the ContainerInfo as it came; nil if there is none. Networks says that it
+	// asks for networks of its own.
+	Container []byte
+	Networks  bool
+	// Volumes are where the task wants to have its disks.
+	Volumes []DiskVolume
+}
+
+// DiskVolume is where a disk of a task is to be.
+type DiskVolume struct {
+	// Mode is that of Volume.
+	Mode          uint64
+	ContainerPath string
 }
 
 // Command is a CommandInfo.
 type Command struct {
+	// Raw is the message as it came.
+	Raw       []byte
 	Shell     bool
 	HasValue  bool
 	Value     string
@@ -165,6 +193,9 @@ type Status struct {
 	UUID      []byte
 	Healthy   *bool
 	Check     *CheckStatus
+	// ContainerID and Limitation (a TaskResourceLimitation) are encoded already; nil if there
+	// are none.
+	ContainerID, Limitation []byte
 }
 
 // DecodeEvent decodes an Event.
@@ -176,8 +207,11 @@ func DecodeEvent(b []byte) (*Event, error) {
 			e.Type = EventType(f.varint)
 		case 2:
 			return fields(f.bytes, func(f field) error {
-				if f.number == 2 {
+				switch f.number {
+				case 2:
 					return decodeFramework(f.bytes, e)
+				case 4:
+					e.ContainerID = append(e.ContainerID, f.bytes...)
 				}
 				return nil
 			})
@@ -197,6 +231,8 @@ func DecodeEvent(b []byte) (*Event, error) {
 				}
 				return nil
 			})
+		case 8:
+			return decodeGroup(f.bytes, e)
 		}
 		return nil
 	})
@@ -206,14 +242,32 @@ func DecodeEvent(b []byte) (*Event, error) {
 	return e, nil
 }
 
+// decodeGroup decodes LaunchGroup {task_group 1 {tasks 1}}.
+func decodeGroup(b []byte, e *Event) error {
+	return fields(b, func(f field) error {
+		if f.number != 1 {
+			return nil
+		}
+		return fields(f.bytes, func(f field) error {
+			if f.number != 1 {
+				return nil
+			}
+			t, err := DecodeTask(f.bytes)
+			e.Group = append(e.Group, t)
+			return err
+		})
+	})
+}
+
 func decodeFramework(b []byte, e *Event) error {
 	return fields(b, func(f field) error {
 		if f.number != 10 {
 			return nil
 		}
 		return fields(f.bytes, func(f field) error {
-			if f.number == 1 && f.varint == capabilityTaskKilling {
-				e.TaskKilling = true
+			if f.number == 1 {
+				e.TaskKilling = e.TaskKilling || f.varint == capabilityTaskKilling
+				e.PartitionAware = e.PartitionAware || f.varint == capabilityPartitionAware
 			}
 			return nil
 		})
@@ -268,17 +322,22 @@ func decodeDuration(b []byte, n *int64) error {
 // DecodeTask decodes a TaskInfo.
 func DecodeTask(b []byte) (*Task, error) {
 	t := &Task{Raw: append([]byte(nil), b...)}
-	resources := 0
+	b = t.Raw // what is kept of it must not change
 	err := fields(b, func(f field) (err error) {
 		switch f.number {
 		case 2:
 			return decodeID(f.bytes, &t.ID)
 		case 4:
-			if resources++; resources == 1 {
-				return decodeRole(f.bytes, &t.Role)
-			}
+			t.Resources = append(t.Resources, f.bytes)
+			return decodeResource(f.bytes, t)
 		case 7:
 			t.Command, err = decodeCommand(f.bytes, t.Command)
+		case 9:
+			if t.Container == nil {
+				t.Container = []byte{}
+			}
+			t.Container = append(t.Container, f.bytes...)
+			return decodeContainer(f.bytes, t)
 		case 8:
 			t.HealthCheck, err = decodeHealthCheck(f.bytes, t.HealthCheck)
 		case 12:
@@ -287,6 +346,8 @@ func DecodeTask(b []byte) (*Task, error) {
 			t.Check, err = decodeCheck(f.bytes, t.Check)
 		case 14:
 			return decodeDuration(f.bytes, &t.MaxCompletion)
+		case 15:
+			t.Limits = append(t.Limits, f.bytes)
 		}
 		return err
 	})
@@ -296,11 +357,44 @@ func DecodeTask(b []byte) (*Task, error) {
 	return t, nil
 }
 
-func decodeRole(b []byte, role *string) error {
+// decodeResource looks for the role of a task's first resource (allocation_info 11) and where
+// its disks (disk 7 {volume 2}) are to be.
+func decodeResource(b []byte, t *Task) error {
+	first := len(t.Resources) == 1
 	return fields(b, func(f field) error {
-		if f.number == 11 {
-			return decodeID(f.bytes, role)
+		switch {
+		case f.number == 11 && first:
+			return decodeID(f.bytes, &t.Role)
+		case f.number == 7:
+			return fields(f.bytes, func(f field) error {
+				if f.number == 2 {
+					return decodeDiskVolume(f.bytes, t)
+				}
+				return nil
+			})
 		}
+		return nil
+	})
+}
+
+func decodeDiskVolume(b []byte, t *Task) error {
+	var v DiskVolume
+	err := fields(b, func(f field) error {
+		switch f.number {
+		case 1:
+			v.ContainerPath = string(f.bytes)
+		case 3:
+			v.Mode = f.varint
+		}
+		return nil
+	})
+	t.Volumes = append(t.Volumes, v)
+	return err
+}
+
+func decodeContainer(b []byte, t *Task) error {
+	return fields(b, func(f field) error {
+		t.Networks = t.Networks || f.number == 7
 		return nil
 	})
 }
@@ -309,6 +403,7 @@ func decodeCommand(b []byte, c *Command) (*Command, error) {
 	if c == nil {
 		c = &Command{Shell: true}
 	}
+	c.Raw = append(c.Raw, b...)
 	err := fields(b, func(f field) error {
 		switch f.number {
 		case 2:

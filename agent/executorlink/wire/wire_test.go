@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	mesos "clusterd/api/mesos/v1"
+	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/api/mesos/v1/executor"
 )
 
@@ -66,15 +67,17 @@ func TestDecodeTask(t *testing.T) {
 	grace := int64(5e9)
 	want := &Task{
 		Raw: raw, ID: "t1", Role: "eng/dev", Grace: &grace, MaxCompletion: 7e9,
-		Command: &Command{Shell: true, HasValue: true, Value: "echo hi", Arguments: []string{"a", "", "c d"}, Env: []Variable{{"A", "1"}, {"B", ""}}},
+		Command: &Command{Raw: marshal(t, info.GetCommand()), Shell: true, HasValue: true, Value: "echo hi", Arguments: []string{"a", "", "c d"}, Env: []Variable{{"A", "1"}, {"B", ""}}},
 		HealthCheck: &Check{
 			Type: CheckHTTP, Delay: 0.5, Interval: 0, Timeout: 20, Failures: 9, GracePeriod: 2.5,
 			Scheme: "https", Port: 8443, Path: "/h", IPv6: true,
 		},
 		Check: &Check{
 			Type: CheckCommand, Delay: 15, Interval: 10, Timeout: 1, Failures: 3, GracePeriod: 10,
-			Command: &Command{Shell: false, HasValue: true, Value: "true"},
+			Command: &Command{Raw: marshal(t, info.GetCheck().GetCommand().GetCommand()), HasValue: true, Value: "true"},
 		},
+		Resources: [][]byte{marshal(t, info.GetResources()[0]), marshal(t, info.GetResources()[1])},
+		Limits:    [][]byte{marshal(t, &agentv1.Call_LaunchContainer{ContainerId: &mesos.ContainerID{Value: new("")}, Limits: info.GetLimits()})[6:]},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("task (-want +got):\n%s", diff)
@@ -116,7 +119,7 @@ func TestDecodeCheckTypes(t *testing.T) {
 		{"http", &mesos.TaskInfo{Check: &mesos.CheckInfo{Type: mesos.CheckInfo_HTTP.Enum(), Http: &mesos.CheckInfo_Http{Port: proto.Uint32(80), Path: new("/x")}}}, Check{Type: CheckHTTP, Port: 80, Path: "/x"}},
 		{"tcp", &mesos.TaskInfo{Check: &mesos.CheckInfo{Type: mesos.CheckInfo_TCP.Enum(), Tcp: &mesos.CheckInfo_Tcp{Port: proto.Uint32(81)}}}, Check{Type: CheckTCP, Port: 81}},
 		{"health tcp", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_TCP.Enum(), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: proto.Uint32(82), Protocol: mesos.NetworkInfo_IPv6.Enum()}}}, Check{Type: CheckTCP, Port: 82, IPv6: true}},
-		{"health command", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: new("x")}}}, Check{Type: CheckCommand, Command: &Command{Shell: true, HasValue: true, Value: "x"}}},
+		{"health command", &mesos.TaskInfo{HealthCheck: &mesos.HealthCheck{Type: mesos.HealthCheck_COMMAND.Enum(), Command: &mesos.CommandInfo{Value: new("x")}}}, Check{Type: CheckCommand, Command: &Command{Raw: []byte("\x1a\x01x"), Shell: true, HasValue: true, Value: "x"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, err := proto.MarshalOptions{AllowPartial: true}.Marshal(c.info)
@@ -155,14 +158,15 @@ func TestDecodeEvent(t *testing.T) {
 	}
 	plain := proto.Clone(subscribed).(*executor.Event_Subscribed)
 	plain.FrameworkInfo.Capabilities = plain.FrameworkInfo.Capabilities[:1]
+	plain.ContainerId = &mesos.ContainerID{Value: new("c")}
 	grace := int64(0)
 	for _, c := range []struct {
 		name string
 		in   *executor.Event
 		want *Event
 	}{
-		{"subscribed", &executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: subscribed}, &Event{Type: EventSubscribed, TaskKilling: true}},
-		{"subscribed without killing", &executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: plain}, &Event{Type: EventSubscribed}},
+		{"subscribed", &executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: subscribed}, &Event{Type: EventSubscribed, TaskKilling: true, PartitionAware: true}},
+		{"subscribed without killing", &executor.Event{Type: executor.Event_SUBSCRIBED.Enum(), Subscribed: plain}, &Event{Type: EventSubscribed, PartitionAware: true, ContainerID: []byte("\n\x01c")}},
 		{"launch", &executor.Event{Type: executor.Event_LAUNCH.Enum(), Launch: &executor.Event_Launch{Task: info}}, &Event{Type: EventLaunch, Task: task}},
 		{"kill", &executor.Event{Type: executor.Event_KILL.Enum(), Kill: &executor.Event_Kill{TaskId: id}}, &Event{Type: EventKill, TaskID: "t1"}},
 		{"kill now", &executor.Event{Type: executor.Event_KILL.Enum(), Kill: &executor.Event_Kill{TaskId: id, KillPolicy: &mesos.KillPolicy{GracePeriod: &mesos.DurationInfo{Nanoseconds: proto.Int64(0)}}}}, &Event{Type: EventKill, TaskID: "t1", Grace: &grace}},
@@ -171,7 +175,8 @@ func TestDecodeEvent(t *testing.T) {
 		{"error", &executor.Event{Type: executor.Event_ERROR.Enum(), Error: &executor.Event_Error{Message: new("m")}}, &Event{Type: EventError, Message: "m"}},
 		{"message", &executor.Event{Type: executor.Event_MESSAGE.Enum(), Message: &executor.Event_Message{Data: []byte("d")}}, &Event{Type: EventMessage}},
 		{"shutdown", &executor.Event{Type: executor.Event_SHUTDOWN.Enum()}, &Event{Type: EventShutdown}},
-		{"launch group", &executor.Event{Type: executor.Event_LAUNCH_GROUP.Enum()}, &Event{Type: EventLaunchGroup}},
+		{"empty launch group", &executor.Event{Type: executor.Event_LAUNCH_GROUP.Enum()}, &Event{Type: EventLaunchGroup}},
+		{"launch group", &executor.Event{Type: executor.Event_LAUNCH_GROUP.Enum(), LaunchGroup: &executor.Event_LaunchGroup{TaskGroup: &mesos.TaskGroupInfo{Tasks: []*mesos.TaskInfo{info, info}}}}, &Event{Type: EventLaunchGroup, Group: []*Task{task, task}}},
 		{"heartbeat", &executor.Event{Type: executor.Event_HEARTBEAT.Enum()}, &Event{Type: EventHeartbeat}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -228,6 +233,14 @@ func TestEncode(t *testing.T) {
 			},
 		},
 		{
+			"of a pod",
+			Status{State: TaskDropped, Reason: NoReason, ContainerID: NestedID("n", NestedID("p", marshal(t, &mesos.ContainerID{Value: new("r")}))), Limitation: marshal(t, &mesos.TaskResourceLimitation{Resources: taskInfo().GetResources()})},
+			&mesos.TaskStatus{
+				State: mesos.TaskState_TASK_DROPPED.Enum(), Limitation: &mesos.TaskResourceLimitation{Resources: taskInfo().GetResources()},
+				ContainerStatus: &mesos.ContainerStatus{ContainerId: nestedID()},
+			},
+		},
+		{
 			"tcp",
 			Status{State: TaskKilled, Reason: ReasonHealthStatusUpdated, Check: &CheckStatus{Type: CheckTCP, Has: true, Value: 0}},
 			&mesos.TaskStatus{
@@ -278,6 +291,8 @@ func TestNumbers(t *testing.T) {
 		"COMMAND":            {int32(CheckCommand), int32(mesos.HealthCheck_COMMAND)},
 		"HTTP":               {int32(CheckHTTP), int32(mesos.HealthCheck_HTTP)},
 		"TCP":                {int32(CheckTCP), int32(mesos.HealthCheck_TCP)},
+		"PARTITION_AWARE":    {capabilityPartitionAware, int32(mesos.FrameworkInfo_Capability_PARTITION_AWARE)},
+		"LOST":               {int32(TaskLost), int32(mesos.TaskState_TASK_LOST)},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: got %d, want %d", name, c[0], c[1])

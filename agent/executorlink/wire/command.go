@@ -1,0 +1,4 @@
+package wire
+
+// DecodeCommand reads a CommandInfo.
+func DecodeCommand(b []byte) (*Command, error) { return decodeCommand(b, nil) }
