@@ -6,11 +6,17 @@
 package setup
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/rs/zerolog"
 
 	"clusterd/isolation"
+	"clusterd/isolation/cgroups"
+	"clusterd/isolation/isolators/filesystem"
+	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/security"
 )
 
@@ -20,15 +26,64 @@ type Options struct {
 	WorkDir, RuntimeDir string
 	// Launcher (--launcher) and Isolation (--isolation) are names.
 	Launcher, Isolation string
+	// CgroupsHierarchy (--cgroups_hierarchy) is where cgroups are mounted, CgroupsRoot
+	// (--cgroups_root) the directory for containers; empty means the defaults.
+	CgroupsHierarchy, CgroupsRoot string
+	// Tree are the cgroups of containers, for the linux launcher and the isolators of
+	// cgroups alike. New opens it, if it is nil, when something needs it.
+	Tree *cgroups.Tree
 	// Security is for the isolators that take rights away.
 	Security security.Options
+	// Filesystem is for filesystem/linux and volumes, IPC for namespaces/ipc, Users for
+	// namespaces/user: what the flags say about them, and nothing else.
+	Filesystem filesystem.Options
+	IPC        namespaces.IPCOptions
+	Users      namespaces.UserOptions
+	// Provisioner makes root file systems of images; nil: there are none.
+	Provisioner isolation.Provisioner
+	// DisallowSharingPID is --disallow_sharing_agent_pid_namespace.
+	DisallowSharingPID bool
 }
 
 // DefaultIsolation is what --isolation is when it is not given.
 const DefaultIsolation = "posix/cpu,posix/mem"
 
+// What flags about cgroups are when they are not given.
+const (
+	DefaultCgroupsHierarchy = "/sys/fs/cgroup"
+	DefaultCgroupsRoot      = "mesos"
+)
+
+// openTree opens the cgroups if somebody needs them and nobody did before.
+func (o *Options) openTree(log zerolog.Logger) error {
+	isolators := strings.Contains(o.Isolation, "cgroups")
+	if o.Tree != nil || o.Launcher != "linux" && !isolators {
+		return nil
+	}
+	hierarchy, root := o.CgroupsHierarchy, o.CgroupsRoot
+	if hierarchy == "" {
+		hierarchy = DefaultCgroupsHierarchy
+	}
+	if root == "" {
+		root = DefaultCgroupsRoot
+	}
+	tree, err := cgroups.Open(hierarchy, root)
+	if errors.Is(err, cgroups.ErrUnavailable) && !isolators {
+		log.Warn().Err(err).Msg("the linux launcher goes without cgroups: containers are killed by what their supervisors see")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open cgroups: %w", err)
+	}
+	o.Tree = tree
+	return nil
+}
+
 // New makes the containerizer.
 func New(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Containerizer, error) {
+	if err := o.openTree(log); err != nil {
+		return nil, err
+	}
 	isolators, err := Isolators(o)
 	if err != nil {
 		return nil, err
@@ -46,7 +101,10 @@ func Launcher(o Options, programs *isolation.Programs, log zerolog.Logger) (isol
 	case "", "posix":
 		return isolation.NewPosixLauncher(o.RuntimeDir, programs, log)
 	case "linux":
-		return nil, fmt.Errorf("launcher %q: %w", o.Launcher, isolation.ErrNotSupported)
+		if os.Geteuid() != 0 {
+			return nil, fmt.Errorf("launcher linux: %w: it needs root; use --launcher=posix", isolation.ErrNotSupported)
+		}
+		return isolation.NewLinuxLauncher(o.RuntimeDir, o.Tree, programs, log)
 	}
-	return nil, fmt.Errorf("unknown launcher %q (there is posix)", o.Launcher)
+	return nil, fmt.Errorf("unknown launcher %q (there are posix and linux)", o.Launcher)
 }
