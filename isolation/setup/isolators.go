@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"clusterd/isolation"
+	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/security"
 )
@@ -23,14 +24,24 @@ type maker struct {
 // makers are all isolators, in the order in which they prepare, whatever the order
 // of their names in --isolation (src/slave/containerizer/mesos/containerizer.cpp).
 var makers = []maker{
-	{"filesystem/posix", func(b *builder) (isolation.Isolator, error) { return posix.NewFilesystem(b.WorkDir), nil }},
+	{"namespaces/user", (*builder).makeUsers}, // what it makes the others mount with
+	{"filesystem/posix", (*builder).makePosixFilesystem},
+	{"filesystem/linux", (*builder).makeLinuxFilesystem},
+	{"filesystem/shared", (*builder).makeSharedFilesystem},
 	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
 	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
 	{"posix/rlimits", func(*builder) (isolation.Isolator, error) { return security.Rlimits{}, nil }},
 	{"linux/devices", func(b *builder) (isolation.Isolator, error) { return security.NewDevices(b.Security) }},
 	{"linux/capabilities", (*builder).makeCapabilities},
 	{"linux/nnp", func(*builder) (isolation.Isolator, error) { return security.NoNewPrivileges{}, nil }},
+	{"namespaces/ipc", (*builder).makeIPC},
+	{"namespaces/pid", (*builder).makePID},
+	{"volume/sandbox_path", (*builder).makeSandboxPath},
+	{"volume/host_path", (*builder).makeHostPath},
+	{"volume/image", (*builder).makeImage},
+	{"volume/secret", (*builder).makeSecret},
 	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
+	{"environment_secret", (*builder).makeEnvironmentSecret},
 }
 
 // groups are names in --isolation that stand for several.
@@ -45,6 +56,10 @@ var groups = map[string][]string{
 // builder holds what isolators share while they are made.
 type builder struct {
 	Options
+
+	wanted map[string]bool
+	// users is nil when --isolation does not name namespaces/user.
+	users *namespaces.User
 
 	posixCPU, posixMem isolation.Isolator
 	// capabilities is nil when --isolation does not name linux/capabilities.
@@ -67,7 +82,7 @@ func Isolators(o Options) ([]isolation.Isolator, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{Options: o}
+	b := &builder{Options: o, wanted: wanted}
 	b.posixCPU, b.posixMem = posix.NewUsage()
 	var isolators []isolation.Isolator
 	for _, m := range makers {
@@ -102,10 +117,7 @@ func (o *Options) wanted() (map[string]bool, error) {
 			wanted[n] = true
 		}
 	}
-	if !wanted["filesystem/linux"] {
-		wanted["filesystem/posix"] = true
-	}
-	return wanted, nil
+	return wanted, o.completeFilesystem(wanted)
 }
 
 // Names lists the isolators that --isolation may name.
