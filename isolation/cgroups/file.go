@@ -128,3 +128,44 @@ func pidsOf(path string, pids []int) ([]int, error) {
 	}
 	return pids, nil
 }
+
+// WriteEach writes values one after the other, each in a call of its own, and opens the
+// file once.
+func WriteEach(path string, values ...string) error {
+	fd, err := openFile(path, unix.O_WRONLY)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	for _, v := range values {
+		if _, err := unix.Write(fd, []byte(v)); err != nil {
+			return fmt.Errorf("write %q to %s: %w", v, path, err)
+		}
+	}
+	return nil
+}
+
+// Count counts the processes and threads of a cgroup and of all below it.
+func Count(dir string) (processes, threads int, err error) {
+	for _, file := range [...]struct {
+		name string
+		n    *int
+	}{{"cgroup.procs", &processes}, {"tasks", &threads}, {"cgroup.threads", &threads}} {
+		b, err := Read(dir + "/" + file.name)
+		switch {
+		case errors.Is(err, os.ErrNotExist): // v1 has tasks, v2 has threads
+		case errors.Is(err, unix.EOPNOTSUPP): // a threaded cgroup's processes are those of the one above
+		case err != nil:
+			return 0, 0, err
+		}
+		*file.n += bytes.Count(b, []byte{'\n'})
+	}
+	for _, child := range children(dir) {
+		p, t, err := Count(child)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return 0, 0, err
+		}
+		processes, threads = processes+p, threads+t
+	}
+	return processes, threads, nil
+}

@@ -381,3 +381,24 @@ func BenchmarkContainer(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAssign moves one process between containers.
+func BenchmarkAssign(b *testing.B) {
+	tree := newTree(b, cgroups.Core, "memory", "cpu", "cpuacct")
+	ids := []*mesos.ContainerID{newID("a"), newID("b")}
+	for _, id := range ids {
+		for _, s := range []string{"cpu", "cpuacct", "memory", cgroups.Core} {
+			if err := tree.Extend(id, s); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	pid := start(b, tree, ids[0], "echo; sleep 1000").Process.Pid
+	n := 0
+	for b.Loop() {
+		n++
+		if err := tree.Assign(ids[n%2], pid); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,711 @@
+package cgroup_test
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation"
+	"clusterd/isolation/cgroups"
+	"clusterd/isolation/isolationtest"
+	"clusterd/isolation/isolators/cgroup"
+)
+
+func TestConformance(t *testing.T) {
+	for _, name := range cgroup.Names() {
+		t.Run(name, func(t *testing.T) {
+			isolationtest.Isolator(t, name, func(t *testing.T, _ string) isolation.Isolator {
+				return newSet(t, cgroup.Options{}).isolator(t, name)
+			})
+		})
+	}
+}
+
+func TestCPU(t *testing.T) {
+	f := newSet(t, cgroup.Options{RevocableLowPriority: true})
+	i := f.isolator(t, "cgroups/cpu")
+	v2 := f.tree.Version("cpu") == 2
+	revocable := isolationtest.Scalar("cpus", 4)
+	revocable.Revocable = &mesos.Resource_RevocableInfo{}
+	infinite := map[string]*mesos.Value_Scalar{"cpus": {Value: new(math.Inf(1))}}
+	for n, c := range []struct {
+		name                  string
+		resources             []*mesos.Resource
+		limits                map[string]*mesos.Value_Scalar
+		shares, quota         string
+		weight, max           string
+		thenShares, thenQuota string
+	}{
+		{"request", []*mesos.Resource{isolationtest.Scalar("cpus", 1.5)}, nil, "1536", "-1", "150", "max 100000", "", ""},
+		{"least", []*mesos.Resource{isolationtest.Scalar("cpus", 0.001)}, nil, "2", "-1", "1", "max 100000", "", ""},
+		{"nothing", nil, nil, "2", "-1", "1", "max 100000", "", ""},
+		{"revocable", []*mesos.Resource{revocable}, nil, "40", "-1", "4", "max 100000", "", ""},
+		{"limit", []*mesos.Resource{isolationtest.Scalar("cpus", 1)}, map[string]*mesos.Value_Scalar{"cpus": {Value: new(2.5)}}, "1024", "250000", "100", "250000 100000", "", ""},
+		{"least limit", []*mesos.Resource{isolationtest.Scalar("cpus", 1)}, map[string]*mesos.Value_Scalar{"cpus": {Value: new(0.001)}}, "1024", "1000", "100", "1000 100000", "", ""},
+		{"infinite", []*mesos.Resource{isolationtest.Scalar("cpus", 1)}, infinite, "1024", "-1", "100", "max 100000", "", ""},
+		{"many", []*mesos.Resource{isolationtest.Scalar("cpus", 1000)}, nil, "262144", "-1", "10000", "max 100000", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			id := newID("c" + strconv.Itoa(n))
+			if _, err := i.Prepare(t.Context(), &isolation.ContainerConfig{ID: id, Resources: c.resources, Limits: c.limits}); err != nil {
+				t.Fatal(err)
+			}
+			check := func(file, want string) {
+				t.Helper()
+				if got := f.file(t, id, "cpu", file); got != want {
+					t.Errorf("%s: got %s, want %s", file, got, want)
+				}
+			}
+			if v2 {
+				check("cpu.weight", c.weight)
+				check("cpu.max", c.max)
+			} else {
+				check("cpu.shares", c.shares)
+				check("cpu.cfs_quota_us", c.quota)
+			}
+			// A limit can be taken away again.
+			if err := i.Update(t.Context(), id, []*mesos.Resource{isolationtest.Scalar("cpus", 2)}, infinite); err != nil {
+				t.Fatal(err)
+			}
+			if v2 {
+				check("cpu.weight", "200")
+				check("cpu.max", "max 100000")
+			} else {
+				check("cpu.shares", "2048")
+				check("cpu.cfs_quota_us", "-1")
+			}
+			if err := i.Cleanup(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestThrottling(t *testing.T) {
+	f := newSet(t, cgroup.Options{EnableCFS: true, CountPIDsAndTIDs: true})
+	i := f.isolator(t, "cgroups/cpu")
+	c := config(t, newID("c1"), 0.05, 32)
+	f.launch(t, c, "burn", i).line(t)
+	var s *mesos.ResourceStatistics
+	eventually(t, "the container is throttled", func() bool {
+		s = usage(t, i, c.ID)
+		return s.GetCpusNrThrottled() > 0 && s.GetCpusUserTimeSecs() > 0
+	})
+	if s.GetCpusNrPeriods() < s.GetCpusNrThrottled() || s.GetCpusThrottledTimeSecs() <= 0 || s.CpusSystemTimeSecs == nil {
+		t.Errorf("statistics: got %v", s)
+	}
+	if s.GetProcesses() != 1 || s.GetThreads() < 2 {
+		t.Errorf("processes and threads: got %v", s)
+	}
+}
+
+func TestOutOfMemory(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	c := config(t, newID("c1"), 1, 64)
+	p := f.launch(t, c, "hog", i)
+	l := limitation(t, i, c.ID)
+	if l.Reason != mesos.TaskStatus_REASON_CONTAINER_LIMITATION_MEMORY || !strings.HasPrefix(l.Message, "Memory limit exceeded: Requested: 64MB Maximum Used: 6") ||
+		!strings.Contains(l.Message, "\n\nMEMORY STATISTICS: \n") || !strings.Contains(l.Message, "total_rss ") && !strings.Contains(l.Message, "anon ") {
+		t.Errorf("limitation: got %v %q", l.Reason, l.Message)
+	}
+	if mem, ok := isolation.ScalarSum(l.Resources, "mem"); !ok || mem < 60 || mem > 65 {
+		t.Errorf("resources: got %v", l.Resources)
+	}
+	<-p.ended
+	noLimitation(t, i, c.ID) // it was reported
+}
+
+// The process is gone before anybody has heard of the OOM.
+func TestOutOfMemoryPostMortem(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	c := config(t, newID("c1"), 1, 32)
+	p := f.launch(t, c, "hog", i)
+	<-p.ended
+	var l isolation.Limitation
+	eventually(t, "the limitation is known", func() bool {
+		var ok bool
+		l, ok = i.(isolation.PostMortem).Reached(t.Context(), c.ID)
+		return ok
+	})
+	if !strings.HasPrefix(l.Message, "Memory limit exceeded: Requested: 32MB") {
+		t.Errorf("limitation: got %q", l.Message)
+	}
+	limits, err := i.Watch(c.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case l := <-limits:
+		t.Errorf("watch: got a second limitation %q", l.Message)
+	default:
+	}
+}
+
+// The container runs out of memory while no agent is there.
+func TestOutOfMemoryWhileAway(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	c := config(t, newID("c1"), 1, 32)
+	quiet := config(t, newID("c2"), 1, 32)
+	p := start(t, "hog")
+	for _, c := range []*isolation.ContainerConfig{c, quiet} {
+		if _, err := i.Prepare(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := i.Isolate(t.Context(), c.ID, p.cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	p.say(t, "go")
+	<-p.ended
+
+	f.open(t, cgroup.Options{})
+	i = f.isolator(t, "cgroups/mem")
+	if err := i.Recover(t.Context(), []isolation.ContainerState{{Config: c}, {Config: quiet}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if l := limitation(t, i, c.ID); l.Reason != mesos.TaskStatus_REASON_CONTAINER_LIMITATION_MEMORY {
+		t.Errorf("limitation: got %v", l)
+	}
+	noLimitation(t, i, quiet.ID)
+	for _, c := range []*isolation.ContainerConfig{c, quiet} {
+		if err := i.Cleanup(t.Context(), c.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whose limit it was is told from whose it was not.
+func TestOutOfMemoryNested(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		parent, nested float64
+	}{{"Nested", 256, 32}, {"Parent", 32, 256}} {
+		t.Run(c.name, func(t *testing.T) {
+			f := newSet(t, cgroup.Options{})
+			i := f.isolator(t, "cgroups/mem")
+			parent, nested := config(t, newID("p"), 1, c.parent), unshared(config(t, newID("p", "n"), 1, c.nested))
+			f.launch(t, parent, "idle", i).line(t)
+			p := f.launch(t, nested, "hog", i)
+			guilty, other := nested, parent
+			if c.parent < c.nested {
+				guilty, other = parent, nested
+			}
+			limitation(t, i, guilty.ID)
+			<-p.ended
+			noLimitation(t, i, other.ID)
+		})
+	}
+}
+
+func TestMemoryLimits(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	v2 := f.tree.Version("memory") == 2
+	id := newID("c1")
+	c := config(t, id, 1, 64)
+	p := f.launch(t, c, "hold 40", i)
+	if got := p.line(t); got != "ready" {
+		t.Fatalf("got %q", got)
+	}
+	check := func(what string, soft, hard int64) {
+		t.Helper()
+		softFile, hardFile := "memory.soft_limit_in_bytes", "memory.limit_in_bytes"
+		if v2 {
+			softFile, hardFile = "memory.low", "memory.max"
+		}
+		if got := f.file(t, id, "memory", softFile); got != strconv.FormatInt(soft<<20, 10) {
+			t.Errorf("%s: %s: got %s, want %d MB", what, softFile, got, soft)
+		}
+		if got := f.file(t, id, "memory", hardFile); got != strconv.FormatInt(hard<<20, 10) && (hard >= 0 || got != "max" && len(got) < 19) {
+			t.Errorf("%s: %s: got %s, want %d MB", what, hardFile, got, hard)
+		}
+	}
+	update := func(mem, limit float64) {
+		t.Helper()
+		var limits map[string]*mesos.Value_Scalar
+		if limit != 0 {
+			limits = map[string]*mesos.Value_Scalar{"mem": {Value: &limit}}
+		}
+		if err := i.Update(t.Context(), id, []*mesos.Resource{isolationtest.Scalar("mem", mem)}, limits); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("prepared", 64, 64)
+	update(128, 0)
+	check("raised", 128, 128)
+	update(128, 256)
+	check("with a limit", 128, 256)
+	if v2 {
+		if got, want := f.file(t, id, "memory", "memory.high"), strconv.Itoa((128<<20+128<<20*9/10)&^4095); got != want {
+			t.Errorf("memory.high: got %s, want %s", got, want)
+		}
+	}
+	update(96, math.Inf(1))
+	check("without end", 96, -1)
+	update(96, 0)
+	check("lowered where there is room", 96, 96)
+	update(36, 0)
+	check("not lowered to what is used", 36, 96)
+	update(1, 0)
+	check("the least", 32, 96)
+	s := usage(t, i, id)
+	if s.GetMemTotalBytes() < 40<<20 || s.GetMemRssBytes() < 40<<20 || s.GetMemAnonBytes() != s.GetMemRssBytes() || s.MemFileBytes == nil || s.MemCacheBytes == nil ||
+		s.MemMappedFileBytes == nil || s.MemUnevictableBytes == nil || s.MemKmemUsageBytes == nil || s.MemKmemTcpUsageBytes == nil {
+		t.Errorf("statistics: got %v", s)
+	}
+	if s.MemLowPressureCounter == nil || s.MemMediumPressureCounter == nil || s.MemCriticalPressureCounter == nil {
+		t.Errorf("pressure counters: got %v", s)
+	}
+	noLimitation(t, i, id)
+}
+
+// The kernel takes back what it can, and that is counted.
+func TestMemoryPressure(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	c := config(t, newID("c1"), 1, 32)
+	f.launch(t, c, "hog", i)
+	limitation(t, i, c.ID)
+	eventually(t, "pressure is counted", func() bool {
+		s := usage(t, i, c.ID)
+		return s.GetMemLowPressureCounter()+s.GetMemMediumPressureCounter()+s.GetMemCriticalPressureCounter() > 0
+	})
+}
+
+func TestLimitSwap(t *testing.T) {
+	f := newSet(t, cgroup.Options{LimitSwap: true})
+	i := f.isolator(t, "cgroups/mem")
+	c := config(t, newID("c1"), 1, 64)
+	if _, err := i.Prepare(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	for _, mem := range []float64{64, 128, 48} {
+		if err := i.Update(t.Context(), c.ID, []*mesos.Resource{isolationtest.Scalar("mem", mem)}, nil); err != nil {
+			t.Fatal(err)
+		}
+		file, want := "memory.memsw.limit_in_bytes", strconv.Itoa(int(mem)<<20)
+		if f.tree.Version("memory") == 2 {
+			file, want = "memory.swap.max", "0"
+			if dir, _, _ := f.tree.Dir(c.ID, "memory"); !cgroups.Exists(filepath.Join(dir, file)) {
+				t.Skip("the kernel counts no swap")
+			}
+		}
+		if got := f.file(t, c.ID, "memory", file); got != want {
+			t.Errorf("%s: got %s, want %s", file, got, want)
+		}
+	}
+	if usage(t, i, c.ID).MemTotalMemswBytes == nil {
+		t.Error("statistics: got no mem_total_memsw_bytes")
+	}
+}
+
+func TestOOMScoreAdj(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/mem")
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		t.Fatal(err)
+	}
+	total := info.Totalram * uint64(info.Unit)
+	more := map[string]*mesos.Value_Scalar{"mem": {Value: new(math.Inf(1))}}
+	for n, c := range []struct {
+		name    string
+		builtin isolation.Builtin
+		limits  map[string]*mesos.Value_Scalar
+		want    bool
+	}{
+		{"command task", isolation.BuiltinCommandExecutor, more, true},
+		{"without a limit", isolation.BuiltinCommandExecutor, nil, false},
+		{"executor", isolation.BuiltinNone, more, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := config(t, newID("c"+strconv.Itoa(n)), 1, 64)
+			config.Builtin, config.Limits = c.builtin, c.limits
+			p, err := i.Prepare(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := 1000 - int(1000*(64<<20)/total)
+			if got := p.OOMScoreAdj; (got != nil) != c.want || got != nil && *got != want {
+				t.Errorf("got %v, want %d (%v)", got, want, c.want)
+			}
+			if err := i.Cleanup(t.Context(), config.ID); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+func TestForkBomb(t *testing.T) {
+	f := newSet(t, cgroup.Options{PidsMax: 30})
+	i := f.isolator(t, "cgroups/pids")
+	c := config(t, newID("c1"), 1, 32)
+	p := f.launch(t, c, "bomb", i)
+	if got := p.line(t); !strings.Contains(got, "resource temporarily unavailable") {
+		t.Errorf("bomb: got %q", got)
+	}
+	if s := usage(t, i, c.ID); s.GetThreads() == 0 || s.GetThreads() > 30 {
+		t.Errorf("threads: got %d", s.GetThreads())
+	}
+	if err := f.tree.Kill(t.Context(), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Update(t.Context(), c.ID, []*mesos.Resource{isolationtest.Scalar("pids", 77)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.file(t, c.ID, "pids", "pids.max"); got != "77" {
+		t.Errorf("pids.max: got %s", got)
+	}
+}
+
+func TestDevices(t *testing.T) {
+	if _, err := os.Stat("/dev/fuse"); err == nil {
+		t.Log("the machine has /dev/fuse")
+	}
+	zero, kmsg := filepath.Join(t.TempDir(), "zero"), filepath.Join(t.TempDir(), "kmsg")
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/devices")
+	for path, minor := range map[string]uint32{zero: 5, kmsg: 11} {
+		if err := unix.Mknod(path, unix.S_IFCHR|0o666, int(unix.Mkdev(1, minor))); err != nil {
+			t.Skip(err)
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			t.Skipf("the machine itself may not use %s: %v", path, err) // a file system without devices
+		}
+		file.Close()
+	}
+	allowed := f.launch(t, config(t, newID("c1"), 1, 32), "open "+zero, i)
+	c := config(t, newID("c2"), 1, 32)
+	denied := f.launch(t, c, "open "+kmsg, i)
+	try := func(what string, p *process, want string) {
+		t.Helper()
+		p.say(t, "again")
+		if got := p.line(t); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: got %q, want %q", what, got, want)
+		}
+	}
+	allowed.line(t)
+	denied.line(t)
+	try("zero", allowed, "<nil>")
+	try("kmsg", denied, "operation not permitted")
+	devices, ok := f.Devices()
+	if !ok {
+		t.Fatal("no devices")
+	}
+	for range 2 {
+		if err := devices.Allow(t.Context(), c.ID, 1, 11); err != nil {
+			t.Fatal(err)
+		}
+		try("kmsg that was allowed", denied, "<nil>")
+	}
+	// Another agent takes it back.
+	f.open(t, cgroup.Options{})
+	again := f.isolator(t, "cgroups/devices")
+	if err := again.Recover(t.Context(), []isolation.ContainerState{{Config: c, PID: denied.cmd.Process.Pid}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	try("kmsg after a restart", denied, "<nil>")
+	devices, _ = f.Devices()
+	if err := devices.Deny(t.Context(), c.ID, 1, 11); err != nil {
+		t.Fatal(err)
+	}
+	try("kmsg that was denied again", denied, "operation not permitted")
+	if err := devices.Allow(t.Context(), newID("nonesuch"), 1, 11); !errors.Is(err, isolation.ErrUnknownContainer) {
+		t.Errorf("allow of an unknown container: got %v", err)
+	}
+}
+
+func TestAllowedDevices(t *testing.T) {
+	access := &mesos.DeviceAccess_Access{Read: new(true), Write: new(true)}
+	list := func(path string, a *mesos.DeviceAccess_Access) *mesos.DeviceWhitelist {
+		return &mesos.DeviceWhitelist{AllowedDevices: []*mesos.DeviceAccess{{Device: &mesos.Device{Path: &path}, Access: a}}}
+	}
+	kmsg := filepath.Join(t.TempDir(), "kmsg")
+	if err := unix.Mknod(kmsg, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 11))); err != nil {
+		t.Skip(err)
+	}
+	f := newSet(t, cgroup.Options{AllowedDevices: list(kmsg, access)})
+	p := f.launch(t, config(t, newID("c1"), 1, 32), "open "+kmsg, f.isolator(t, "cgroups/devices"))
+	p.line(t)
+	p.say(t, "again")
+	if got := p.line(t); got != "<nil>" {
+		t.Errorf("allowed device: got %q", got)
+	}
+	for name, l := range map[string]*mesos.DeviceWhitelist{
+		"no path": list("", access), "no access": list(kmsg, &mesos.DeviceAccess_Access{}), "no device": list(t.TempDir(), access),
+		"not there": list(kmsg+"x", access),
+	} {
+		if _, err := newSet(t, cgroup.Options{AllowedDevices: l}).Isolator("cgroups/devices"); !errors.Is(err, cgroup.ErrBadDevice) && !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+func TestBlkio(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	i := f.isolator(t, "cgroups/blkio")
+	c := config(t, newID("c1"), 1, 32)
+	path := filepath.Join(t.TempDir(), "data")
+	if got := f.launch(t, c, "write "+path, i).line(t); got != "ready <nil>" {
+		t.Fatalf("write: got %q", got)
+	}
+	s := usage(t, i, c.ID).GetBlkioStatistics()
+	n := len(s.GetThrottling())
+	if n == 0 || s.Throttling[n-1].Device != nil || len(s.Cfq) == 0 || len(s.CfqRecursive) == 0 {
+		t.Fatalf("statistics: got %v", s)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	if unix.Major(st.Dev) == 0 {
+		t.Skip("the file is on no disk")
+	}
+	if n < 2 || s.Throttling[0].Device == nil {
+		t.Fatalf("statistics: got %v", s)
+	}
+	var wrote uint64
+	for _, v := range s.Throttling[0].IoServiceBytes {
+		if v.GetOp() == mesos.CgroupInfo_Blkio_WRITE {
+			wrote = v.GetValue()
+		}
+	}
+	if wrote < 1<<20 {
+		t.Errorf("bytes written: got %d of %v", wrote, s)
+	}
+}
+
+func TestIOMax(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	f.isolator(t, "cgroups/blkio")
+	if f.tree.Version("blkio") != 2 {
+		t.Skip("needs cgroup v2")
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(t.TempDir(), &st); err != nil || unix.Major(st.Dev) == 0 {
+		t.Skip("there is no disk")
+	}
+	device := strconv.Itoa(int(unix.Major(st.Dev))) + ":" + strconv.Itoa(int(unix.Minor(st.Dev)))
+	f.open(t, cgroup.Options{IOMax: []string{device + " wiops=1000"}})
+	i := f.isolator(t, "cgroups/blkio")
+	c := config(t, newID("c1"), 1, 32)
+	if _, err := i.Prepare(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if got := f.file(t, c.ID, "blkio", "io.max"); !strings.HasPrefix(got, device) || !strings.Contains(got, "wiops=1000") {
+		t.Errorf("io.max: got %q", got)
+	}
+}
+
+// Nested containers that share their parent's cgroups, and one that does not.
+func TestSharing(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	cpu, mem := f.isolator(t, "cgroups/cpu"), f.isolator(t, "cgroups/mem")
+	parent := config(t, newID("p"), 1, 128)
+	shared := config(t, newID("p", "shared"), 0.5, 32)
+	debug := unshared(config(t, newID("p", "debug"), 0, 0))
+	debug.Class = isolation.ClassDebug
+	own := unshared(config(t, newID("p", "own"), 0.5, 32))
+	deep := unshared(config(t, newID("p", "shared", "deep"), 0.25, 32))
+	for _, c := range []*isolation.ContainerConfig{parent, shared, debug, own, deep} {
+		f.launch(t, c, "hold 8", cpu, mem).line(t)
+	}
+	all := usage(t, mem, parent.ID).GetMemTotalBytes()
+	if all < 40<<20 {
+		t.Errorf("the parent uses %d bytes, less than all its children", all)
+	}
+	for _, c := range []*isolation.ContainerConfig{shared, debug} {
+		if got := usage(t, mem, c.ID).GetMemTotalBytes(); got < 40<<20 {
+			t.Errorf("%s: uses %d bytes, less than its parent", isolation.Key(c.ID), got)
+		}
+		if err := mem.Update(t.Context(), c.ID, []*mesos.Resource{isolationtest.Scalar("mem", 1024)}, nil); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, c := range []*isolation.ContainerConfig{own, deep} {
+		if got := usage(t, mem, c.ID).GetMemTotalBytes(); got == 0 || got > 32<<20 {
+			t.Errorf("%s: uses %d bytes, want its own", isolation.Key(c.ID), got)
+		}
+	}
+	file := "memory.limit_in_bytes"
+	if f.tree.Version("memory") == 2 {
+		file = "memory.max"
+	}
+	for _, c := range []struct {
+		id   *mesos.ContainerID
+		want int
+	}{{parent.ID, 128}, {own.ID, 32}, {deep.ID, 32}} {
+		if got := f.file(t, c.id, "memory", file); got != strconv.Itoa(c.want<<20) {
+			t.Errorf("%s: limit: got %s", isolation.Key(c.id), got)
+		}
+	}
+	for _, c := range []*isolation.ContainerConfig{deep, own, debug, shared, parent} {
+		if err := f.tree.Kill(t.Context(), c.ID); err != nil {
+			t.Error(err)
+		}
+		for _, i := range []isolation.Isolator{mem, cpu} {
+			if err := i.Cleanup(t.Context(), c.ID); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.tree.Destroy(t.Context(), c.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if ids, err := f.tree.Containers(); err != nil || len(ids) != 0 {
+		t.Errorf("left: got %v, %v", ids, err)
+	}
+}
+
+// Containers with a root file system see their own cgroups, read only.
+func TestMounts(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	c := config(t, newID("c1"), 1, 32)
+	c.RootFS = t.TempDir()
+	var mounts []isolation.Mount
+	for _, name := range []string{"cgroups/cpu", "cgroups/mem"} {
+		p, err := f.isolator(t, name).Prepare(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mounts = append(mounts, p.Mounts...)
+	}
+	var got []string
+	for _, m := range mounts {
+		got = append(got, m.Target)
+		if m.Type == "" && (m.Flags&unix.MS_RDONLY == 0 || !strings.HasSuffix(m.Source, f.root+"/c1")) {
+			t.Errorf("mount: got %+v", m)
+		}
+	}
+	want := "/sys/fs/cgroup /sys/fs/cgroup/cpu /sys/fs/cgroup/cpuacct /sys/fs/cgroup/memory"
+	if f.tree.Version("memory") == 2 {
+		want = "/sys/fs/cgroup"
+	}
+	if strings.Join(got, " ") != want {
+		t.Errorf("mounts: got %v, want %s", got, want)
+	}
+}
+
+// Orphans and containers that are older than a flag.
+func TestRecover(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	mem := f.isolator(t, "cgroups/mem")
+	known, orphan := config(t, newID("known"), 1, 32), config(t, newID("orphan"), 1, 32)
+	p := f.launch(t, known, "idle", mem)
+	p.line(t)
+	f.launch(t, orphan, "idle", mem).line(t)
+
+	f.open(t, cgroup.Options{EnableCFS: true})
+	mem, cpu := f.isolator(t, "cgroups/mem"), f.isolator(t, "cgroups/cpu")
+	for _, i := range []isolation.Isolator{cpu, mem} {
+		if err := i.Recover(t.Context(), []isolation.ContainerState{{Config: known, PID: p.cmd.Process.Pid}}, []*mesos.ContainerID{orphan.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := usage(t, mem, known.ID).GetMemTotalBytes(); got == 0 {
+		t.Error("the recovered container uses nothing")
+	}
+	if err := cpu.Update(t.Context(), known.ID, known.Resources, nil); err != nil {
+		t.Errorf("update of a container without that cgroup: got %v", err)
+	}
+	for _, id := range []*mesos.ContainerID{orphan.ID, known.ID} {
+		if err := f.tree.Kill(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range []isolation.Isolator{mem, cpu} {
+			if err := i.Cleanup(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if f.tree.Version("memory") == 1 {
+		for _, name := range []string{"known", "orphan"} {
+			root, err := f.tree.Root("memory")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cgroups.Exists(filepath.Join(root, name)) {
+				t.Errorf("the cgroup of %s is still there", name)
+			}
+		}
+	}
+}
+
+func TestAgentSubsystems(t *testing.T) {
+	home := func() (restore func()) {
+		b, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			// The test program goes back to where it was.
+			for line := range strings.Lines(string(b)) {
+				part := strings.SplitN(strings.TrimSpace(line), ":", 3)
+				if len(part) != 3 {
+					continue
+				}
+				for _, dir := range []string{filepath.Join("/sys/fs/cgroup", part[1], part[2]), filepath.Join("/sys/fs/cgroup/unified", part[2])} {
+					if part[1] == "" || strings.Contains("cpuacct memory", part[1]) {
+						_ = cgroups.Write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(os.Getpid()))
+					}
+				}
+			}
+		}
+	}()
+	f := newSet(t, cgroup.Options{})
+	root := f.root
+	t.Cleanup(func() {
+		for _, s := range []string{"cpuacct", "memory"} {
+			if dir, ok := f.tree.AgentDir(s); ok {
+				_ = os.Remove(filepath.Join(dir, "leaf"))
+				if err := os.Remove(dir); err != nil && !os.IsNotExist(err) {
+					t.Errorf("%s: %v", root, err)
+				}
+			}
+		}
+	})
+	t.Cleanup(home)
+	f.open(t, cgroup.Options{AgentSubsystems: []string{"cpuacct", "memory"}})
+	s, err := f.AgentUsage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.CpusUserTimeSecs == nil || s.MemTotalBytes == nil {
+		t.Errorf("usage: got %v", s)
+	}
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil || !strings.Contains(string(b), root) {
+		t.Errorf("the agent's cgroups: got %s, %v", b, err)
+	}
+	if ids, err := f.tree.Containers(); err != nil || len(ids) != 0 {
+		t.Errorf("containers: got %v, %v", ids, err)
+	}
+}
+
+func TestUnknown(t *testing.T) {
+	f := newSet(t, cgroup.Options{})
+	if _, err := f.Isolator("cgroups/nonesuch"); !errors.Is(err, cgroup.ErrUnknownIsolator) {
+		t.Errorf("got %v", err)
+	}
+	if all := f.All(); len(all) < 3 {
+		t.Errorf("cgroups/all: got %v", all)
+	}
+	if err := syscall.Kill(os.Getpid(), 0); err != nil {
+		t.Error(err)
+	}
+}
