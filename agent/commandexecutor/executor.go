@@ -39,6 +39,9 @@ type executor struct {
 
 	// supervised says that SIGTERM is the agent's order to end at once.
 	supervised bool
+	// command, if set, is run instead of the task's own; environment, if set, lies
+	// under what the command asks for. Both come from isolators.
+	command, environment *wire.Command
 
 	inputs  chan any
 	sigchld chan os.Signal
@@ -253,10 +256,17 @@ func (e *executor) launch(task *wire.Task) {
 		e.completion = time.AfterFunc(time.Duration(task.MaxCompletion), func() { e.Post(completionOver{}) })
 	}
 	command := task.Command
+	if e.command != nil {
+		command = e.command
+	}
 	if command == nil {
 		command = &wire.Command{}
 	}
-	env := environment(e.base, command, wire.Variable{Name: "MESOS_ALLOCATION_ROLE", Value: task.Role})
+	base := e.base
+	if e.environment != nil {
+		base = environment(base, e.environment)
+	}
+	env := environment(base, command, wire.Variable{Name: "MESOS_ALLOCATION_ROLE", Value: task.Role})
 	pid, err := startProcess(command, env, 0, 1, 2)
 	e.launched = true
 	if err != nil {
