@@ -33,7 +33,21 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv(modeVariable); mode != "" {
 		os.Exit(program(mode))
 	}
-	goleak.VerifyTestMain(m)
+	var before []string
+	for _, s := range subsystemNames {
+		if dir := filepath.Join("/sys/fs/cgroup", s); !cgroups.Exists(dir) {
+			before = append(before, dir)
+		}
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		// What was mounted for the tests goes, unless others use it by now.
+		for _, dir := range before {
+			if unix.Unmount(dir, 0) == nil {
+				_ = os.Remove(dir)
+			}
+		}
+		os.Exit(code)
+	}))
 }
 
 // program waits for a line, so that it can be put into a cgroup before, and then does
