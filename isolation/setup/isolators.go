@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"clusterd/isolation"
+	"clusterd/isolation/cgroups"
+	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/security"
@@ -31,6 +33,16 @@ var makers = []maker{
 	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
 	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
 	{"posix/rlimits", func(*builder) (isolation.Isolator, error) { return security.Rlimits{}, nil }},
+	{"cgroups/blkio", cgroupMaker("cgroups/blkio")},
+	{"cgroups/cpu", cgroupMaker("cgroups/cpu")},
+	{"cgroups/cpuset", cgroupMaker("cgroups/cpuset")},
+	{"cgroups/devices", cgroupMaker("cgroups/devices")},
+	{"cgroups/hugetlb", cgroupMaker("cgroups/hugetlb")},
+	{"cgroups/mem", cgroupMaker("cgroups/mem")},
+	{"cgroups/net_cls", cgroupMaker("cgroups/net_cls")},
+	{"cgroups/net_prio", cgroupMaker("cgroups/net_prio")},
+	{"cgroups/perf_event", cgroupMaker("cgroups/perf_event")},
+	{"cgroups/pids", cgroupMaker("cgroups/pids")},
 	{"linux/devices", func(b *builder) (isolation.Isolator, error) { return security.NewDevices(b.Security) }},
 	{"linux/capabilities", (*builder).makeCapabilities},
 	{"linux/nnp", func(*builder) (isolation.Isolator, error) { return security.NoNewPrivileges{}, nil }},
@@ -62,8 +74,36 @@ type builder struct {
 	users *namespaces.User
 
 	posixCPU, posixMem isolation.Isolator
+	// cgroups makes the isolators of cgroups; nil until the first is made.
+	cgroups *cgroup.Set
 	// capabilities is nil when --isolation does not name linux/capabilities.
 	capabilities *security.Capabilities
+}
+
+// allCgroups stands for all isolators of cgroups that the machine has.
+const allCgroups = "cgroups/all"
+
+func cgroupMaker(name string) func(*builder) (isolation.Isolator, error) {
+	return func(b *builder) (isolation.Isolator, error) {
+		if err := b.makeCgroups(); err != nil {
+			return nil, err
+		}
+		return b.cgroups.Isolator(name)
+	}
+}
+
+// makeCgroups makes the set of all isolators of cgroups, which also puts the agent itself
+// into cgroups of its own.
+func (b *builder) makeCgroups() error {
+	if b.cgroups != nil {
+		return nil
+	}
+	if b.Tree == nil {
+		return cgroups.ErrUnavailable
+	}
+	set, err := cgroup.New(b.Tree, b.Cgroups, b.log)
+	b.cgroups = set
+	return err
 }
 
 func (b *builder) makeCapabilities() (isolation.Isolator, error) {
@@ -84,6 +124,11 @@ func Isolators(o Options) ([]isolation.Isolator, error) {
 	}
 	b := &builder{Options: o, wanted: wanted}
 	b.posixCPU, b.posixMem = posix.NewUsage()
+	if len(o.Cgroups.AgentSubsystems) > 0 {
+		if err := b.makeCgroups(); err != nil {
+			return nil, fmt.Errorf("--agent_subsystems: %w", err)
+		}
+	}
 	var isolators []isolation.Isolator
 	for _, m := range makers {
 		if !wanted[m.name] {
@@ -104,7 +149,10 @@ func (o *Options) wanted() (map[string]bool, error) {
 	for name := range strings.SplitSeq(o.Isolation, ",") {
 		name = strings.TrimSpace(name)
 		names, ok := groups[name]
-		if !ok {
+		switch {
+		case name == allCgroups && o.Tree != nil:
+			names = cgroup.Available(o.Tree)
+		case !ok:
 			names = []string{name}
 		}
 		for _, n := range names {

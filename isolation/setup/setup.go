@@ -10,11 +10,13 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
+	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/security"
@@ -32,6 +34,10 @@ type Options struct {
 	// Tree are the cgroups of containers, for the linux launcher and the isolators of
 	// cgroups alike. New opens it, if it is nil, when something needs it.
 	Tree *cgroups.Tree
+	// Cgroups are for the isolators of cgroups, CgroupsDestroyTimeout
+	// (--cgroups_destroy_timeout) for whoever kills through them; 0 means the default.
+	Cgroups               cgroup.Options
+	CgroupsDestroyTimeout time.Duration
 	// Security is for the isolators that take rights away.
 	Security security.Options
 	// Filesystem is for filesystem/linux and volumes, IPC for namespaces/ipc, Users for
@@ -43,6 +49,8 @@ type Options struct {
 	Provisioner isolation.Provisioner
 	// DisallowSharingPID is --disallow_sharing_agent_pid_namespace.
 	DisallowSharingPID bool
+
+	log zerolog.Logger
 }
 
 // DefaultIsolation is what --isolation is when it is not given.
@@ -56,7 +64,7 @@ const (
 
 // openTree opens the cgroups if somebody needs them and nobody did before.
 func (o *Options) openTree(log zerolog.Logger) error {
-	isolators := strings.Contains(o.Isolation, "cgroups")
+	isolators := strings.Contains(o.Isolation, "cgroups") || len(o.Cgroups.AgentSubsystems) > 0
 	if o.Tree != nil || o.Launcher != "linux" && !isolators {
 		return nil
 	}
@@ -75,12 +83,16 @@ func (o *Options) openTree(log zerolog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("open cgroups: %w", err)
 	}
+	if o.CgroupsDestroyTimeout > 0 {
+		tree.SetDestroyTimeout(o.CgroupsDestroyTimeout)
+	}
 	o.Tree = tree
 	return nil
 }
 
 // New makes the containerizer.
 func New(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Containerizer, error) {
+	o.log = log
 	if err := o.openTree(log); err != nil {
 		return nil, err
 	}

@@ -85,6 +85,18 @@ func Names() []string {
 	return all
 }
 
+// Available lists the isolators that cgroups/all stands for: those whose subsystems the
+// machine has.
+func Available(tree *cgroups.Tree) []string {
+	var all []string
+	for _, n := range names {
+		if len(tree.Available(n.subsystems...)) == len(n.subsystems) {
+			all = append(all, n.name)
+		}
+	}
+	return all
+}
+
 // Set makes the isolators of one agent.
 type Set struct {
 	tree    *cgroups.Tree
@@ -103,18 +115,6 @@ func New(tree *cgroups.Tree, options Options, log zerolog.Logger) (*Set, error) 
 		return nil, err
 	}
 	return &Set{tree: tree, options: options, log: log, made: make(map[string]*isolator)}, nil
-}
-
-// All lists the isolators that cgroups/all stands for: those whose subsystems the machine
-// has.
-func (s *Set) All() []string {
-	var all []string
-	for _, n := range names {
-		if len(s.tree.Available(n.subsystems...)) == len(n.subsystems) {
-			all = append(all, n.name)
-		}
-	}
-	return all
 }
 
 // Isolator makes an isolator, or returns the one that was made before.
