@@ -24,7 +24,7 @@ type goPackage struct {
 // build makes the disks and the initial RAM disk in m.Dir.
 func (m *Machine) build(ctx context.Context) (*plan.Plan, error) {
 	t := &tree{dir: filepath.Join(m.Dir, "root")}
-	if err := t.base(m.file("busybox")); err != nil {
+	if err := t.base(ctx, m.file("busybox")); err != nil {
 		return nil, err
 	}
 	if err := t.hostPrograms(ctx); err != nil {

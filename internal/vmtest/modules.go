@@ -60,7 +60,7 @@ func readModule(path string) (module, error) {
 	if err != nil {
 		return module{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	section := f.Section(".modinfo")
 	if section == nil {
 		return module{}, errors.New("no .modinfo")

@@ -21,7 +21,7 @@ type tree struct {
 func (t *tree) path(name string) string { return filepath.Join(t.dir, name) }
 
 // base makes what every Linux has.
-func (t *tree) base(busybox string) error {
+func (t *tree) base(ctx context.Context, busybox string) error {
 	for dir, mode := range map[string]fs.FileMode{
 		"dev": 0o755, "proc": 0o755, "sys": 0o755, "run": 0o755, "mnt": 0o755, "root": 0o700, "tmp": 0o777 | fs.ModeSticky,
 		"etc": 0o755, "var/lib": 0o755, "var/tmp": 0o777 | fs.ModeSticky, "home": 0o755,
@@ -54,7 +54,7 @@ func (t *tree) base(busybox string) error {
 	if err := copyFile(busybox, t.path("usr/bin/busybox"), 0o755); err != nil {
 		return err
 	}
-	out, err := exec.Command(busybox, "--list").Output()
+	out, err := exec.CommandContext(ctx, busybox, "--list").Output()
 	if err != nil {
 		return fmt.Errorf("busybox --list: %w", err)
 	}
@@ -113,7 +113,7 @@ func (t *tree) copyHostFile(ctx context.Context, path string, mode fs.FileMode) 
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(to); err != nil && !os.IsNotExist(err) { // what busybox has, may be
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) { // what busybox has, may be
 		return err
 	}
 	if err := copyFile(path, to, mode); err != nil {

@@ -17,8 +17,10 @@ import (
 // packages are tested in the machine, in this order.
 var packages = []vmtest.Package{
 	{Path: "./internal/vmtest/selftest"},
-	{Path: "./isolation/proctree"},
+	{Path: "./isolation/isolators/disk", Timeout: 2 * time.Minute},
 	{Path: "./isolation", Timeout: 2 * time.Minute},
+	{Path: "./isolation/cgroups", Timeout: 2 * time.Minute},
+	{Path: "./isolation/isolators/cgroup", Timeout: 3 * time.Minute},
 }
 
 var (

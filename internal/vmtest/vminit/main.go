@@ -21,11 +21,11 @@ import (
 
 func main() {
 	if filepath.Base(os.Args[0]) == "modprobe" {
-		os.Exit(modprobe(os.Args[1:]))
+		os.Exit(modprobe(os.Args[1:])) //nolint:forbidigo // this is main
 	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "vminit: only for the machine of internal/vmtest")
-		os.Exit(2)
+		os.Exit(2) //nolint:forbidigo // this is main
 	}
 	if err := run(); err != nil {
 		fmt.Fprintf(os.Stderr, "vminit: %v\n", err)

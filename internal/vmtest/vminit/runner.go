@@ -97,7 +97,7 @@ func wait(pid int, limit time.Duration) (code int, timedOut bool) {
 	for {
 		var ws syscall.WaitStatus
 		got, err := syscall.Wait4(-1, &ws, 0, nil)
-		if err != nil || got != pid || !(ws.Exited() || ws.Signaled()) {
+		if err != nil || got != pid || !ws.Exited() && !ws.Signaled() {
 			continue
 		}
 		select {

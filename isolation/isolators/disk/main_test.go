@@ -109,7 +109,7 @@ func launch(t *testing.T, isolator isolation.Isolator, sandbox, script string, r
 
 func tempDir(t *testing.T, parent string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(parent, "clusterd-disk-")
+	dir, err := os.MkdirTemp(parent, "clusterd-disk-") //nolint:usetesting // on another file system
 	if err != nil {
 		t.Fatal(err)
 	}
