@@ -207,7 +207,9 @@ func (a *Agent) open() error {
 		return err
 	}
 	a.files = files.New()
-	a.fetch = a.newFetcher()
+	if a.fetch, err = a.newFetcher(); err != nil {
+		return err
+	}
 	a.gc = newCollector(a)
 	a.boot = bootID
 	return nil

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -64,6 +66,9 @@ func containerConfig(e *core.LaunchContainer) *isolation.ContainerConfig {
 	}
 	if e.CommandExecutor {
 		c.Builtin = isolation.CommandExecutorFor(e.Task)
+	}
+	if e.DefaultExecutor {
+		c.Builtin = isolation.BuiltinDefaultExecutor
 	}
 	return c
 }
@@ -283,9 +288,21 @@ func (a *Agent) remove(id *mesos.ContainerID) {
 }
 
 // newFetcher makes what brings in the files of a command.
-func (a *Agent) newFetcher() fetchFunc {
-	f := fetcher.New(fetcher.Options{FrameworksHome: a.opts.FrameworksHome, StallTimeout: a.opts.FetcherStallTimeout})
+func (a *Agent) newFetcher() (fetchFunc, error) {
+	o := fetcher.Options{FrameworksHome: a.opts.FrameworksHome, StallTimeout: a.opts.FetcherStallTimeout, HadoopHome: a.opts.HadoopHome}
+	if a.opts.FetcherCacheSize > 0 {
+		// Several agents on a machine may be given the same directory.
+		own := sha256.Sum256([]byte(a.opts.WorkDir))
+		var err error
+		o.Cache, err = fetcher.NewCache(filepath.Join(a.opts.FetcherCacheDir, "agent-"+hex.EncodeToString(own[:6])), a.opts.FetcherCacheSize)
+		if err != nil {
+			return nil, err
+		}
+		a.metrics.GaugeFunc("containerizer/fetcher/cache_size_total_bytes", func() float64 { capacity, _ := o.Cache.Size(); return float64(capacity) })
+		a.metrics.GaugeFunc("containerizer/fetcher/cache_size_used_bytes", func() float64 { _, used := o.Cache.Size(); return float64(used) })
+	}
+	f := fetcher.New(o)
 	return func(ctx context.Context, sandbox, user string, uris []*mesos.CommandInfo_URI) error {
 		return f.Fetch(ctx, fetcher.Request{URIs: uris, Sandbox: sandbox, User: user})
-	}
+	}, nil
 }

@@ -30,7 +30,6 @@ var counted = []string{
 // zero are gauges of what this agent does not have.
 var zero = []string{
 	"resource_provider_manager/subscribed",
-	"containerizer/fetcher/cache_size_total_bytes", "containerizer/fetcher/cache_size_used_bytes",
 }
 
 // metricsTimeout is how long a look at the metrics waits for the core.
@@ -42,6 +41,10 @@ func (a *Agent) registerMetrics() {
 	}
 	for _, n := range zero {
 		a.metrics.Gauge(n)
+	}
+	if a.opts.FetcherCacheSize <= 0 {
+		a.metrics.Gauge("containerizer/fetcher/cache_size_total_bytes")
+		a.metrics.Gauge("containerizer/fetcher/cache_size_used_bytes")
 	}
 	a.metrics.CollectSystem()
 	a.metrics.GaugeFunc("slave/uptime_secs", func() float64 { return time.Since(a.started).Seconds() })

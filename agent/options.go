@@ -97,7 +97,11 @@ type Options struct {
 	HTTPHeartbeatInterval time.Duration
 
 	FrameworksHome      string
+	HadoopHome          string
 	FetcherStallTimeout time.Duration
+	// FetcherCacheDir holds up to FetcherCacheSize bytes of what was fetched; zero: nothing.
+	FetcherCacheDir  string
+	FetcherCacheSize int64
 
 	GCDelay           time.Duration
 	GCDiskHeadroom    float64
@@ -191,6 +195,8 @@ func (o *Options) validate() error {
 			o.domainSocket(), maxSocketPath)
 	case o.DomainSocket != "" && !filepath.IsAbs(o.DomainSocket):
 		return bad("domain_socket_location %q is not an absolute path", o.DomainSocket)
+	case o.FetcherCacheSize > 0 && !filepath.IsAbs(o.FetcherCacheDir):
+		return bad("fetcher_cache_dir %q is not an absolute path", o.FetcherCacheDir)
 	case o.MaxLaunches <= 0:
 		return bad("at least one container must be allowed to launch at a time")
 	case o.RegistrationBackoffFactor <= 0 || o.ExecutorRegistrationTimeout <= 0:

@@ -39,19 +39,14 @@ func archiveKind(name string) string {
 	return ""
 }
 
-// extract unpacks the file name of the sandbox into the sandbox, if its name
-// says that it is an archive. The archive stays.
-func (j *job) extract(ctx context.Context, name string) error {
+// extract unpacks a file into the sandbox, if its name says that it is an archive, and
+// says whether it was one. The archive stays.
+func (j *job) extract(ctx context.Context, in *os.File, name string) (archive bool, err error) {
 	kind := archiveKind(name)
 	if kind == "" {
 		j.logf("'%s' is copied, not extracted: its name is not that of an archive", name)
-		return nil
+		return false, nil
 	}
-	in, err := j.root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
 	x := extractor{j: j, ctx: ctx, left: j.f.opts.MaxBytes, entries: j.f.opts.MaxEntries}
 	r := io.Reader(contextReader{ctx, in})
 	switch kind {
@@ -72,10 +67,10 @@ func (j *job) extract(ctx context.Context, name string) error {
 		err = x.gunzip(r, strings.TrimSuffix(filepath.Base(name), ".gz"))
 	}
 	if err != nil {
-		return fmt.Errorf("extract '%s': %w", name, err)
+		return true, fmt.Errorf("extract '%s': %w", name, err)
 	}
 	j.logf("extracted '%s'", name)
-	return nil
+	return true, nil
 }
 
 // extractor unpacks one archive.

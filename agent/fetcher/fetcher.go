@@ -1,6 +1,10 @@
 // Package fetcher brings the URIs of a task's CommandInfo into its sandbox
-// (Mesos's src/launcher/fetcher.cpp, without the cache): local files, http and
-// https; archives are unpacked unless the URI says otherwise.
+// (Mesos's src/launcher/fetcher.cpp and src/slave/containerizer/fetcher.cpp): local
+// files, http and https, and by the hadoop program what only that knows; archives are
+// unpacked unless the URI says otherwise. A URI that ends in #sha256=DIGEST must have
+// that content.
+//
+// What a URI with cache asks for comes from the [Cache], which fetches it once.
 //
 // The main type is [Fetcher]; it is safe for concurrent use, each fetch runs on
 // a thread of its own. Imported by agent only.
@@ -19,6 +23,8 @@ package fetcher
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -41,6 +47,8 @@ var (
 	ErrStalled = errors.New("download stalled")
 	// ErrTooLarge is wrapped when a limit on size or number is exceeded.
 	ErrTooLarge = errors.New("too large")
+	// ErrDigest is wrapped when the content is not what #sha256= says.
+	ErrDigest = errors.New("wrong digest")
 	// ErrUnsafeArchive is wrapped when an archive holds what must not be unpacked.
 	ErrUnsafeArchive = errors.New("unsafe archive")
 )
@@ -59,6 +67,11 @@ type Options struct {
 	MaxBytes int64
 	// MaxEntries bounds the entries of one archive.
 	MaxEntries int
+	// Cache keeps what is fetched; nil: nothing is kept.
+	Cache *Cache
+	// HadoopHome is where Hadoop is installed (`--hadoop_home`); empty: the environment
+	// variable HADOOP_HOME says it, or PATH.
+	HadoopHome string
 	// Transport makes HTTP requests; nil is one that honours the proxy
 	// environment variables.
 	Transport http.RoundTripper
@@ -143,7 +156,7 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) error {
 	}
 	return who.do(func() error {
 		for _, uri := range req.URIs {
-			job := job{f: f, root: root, uri: uri, log: req.Log}
+			job := job{f: f, root: root, sandbox: req.Sandbox, who: who, uri: uri, log: req.Log}
 			if err := job.run(ctx); err != nil {
 				return fmt.Errorf("fetch '%s': %w", uri.GetValue(), err)
 			}
@@ -155,7 +168,11 @@ func (f *Fetcher) Fetch(ctx context.Context, req Request) error {
 // Validate checks a URI the way Mesos does before a task is launched
 // (src/slave/containerizer/fetcher.cpp, validateUri and validateOutputFile).
 func Validate(uri *mesos.CommandInfo_URI) error {
-	if _, err := basename(uri.GetValue()); err != nil {
+	source, _, err := cutDigest(uri.GetValue())
+	if err != nil {
+		return err
+	}
+	if _, err := basename(source); err != nil {
 		return err
 	}
 	if uri.OutputFile == nil {
@@ -219,10 +236,17 @@ func (f *Fetcher) localPath(uri string) (local string, ok bool, err error) {
 
 // job is the fetch of one URI.
 type job struct {
-	f    *Fetcher
-	root *os.Root
-	uri  *mesos.CommandInfo_URI
-	log  io.Writer
+	f       *Fetcher
+	root    *os.Root
+	sandbox string
+	who     identity
+	uri     *mesos.CommandInfo_URI
+	log     io.Writer
+	// source is the URI without its digest, which is digest; empty: any content will do.
+	source, digest string
+	// name is where it goes in the sandbox.
+	name string
+	mode os.FileMode
 }
 
 func (j *job) logf(format string, args ...any) {
@@ -232,46 +256,83 @@ func (j *job) logf(format string, args ...any) {
 }
 
 func (j *job) run(ctx context.Context) error {
-	source := strings.TrimLeft(j.uri.GetValue(), " \t\r\n")
-	name, err := basename(source)
-	if err != nil {
+	if err := j.prepare(); err != nil {
 		return err
 	}
-	if j.uri.OutputFile != nil {
-		name = filepath.Clean(j.uri.GetOutputFile())
-		if dir := filepath.Dir(name); dir != "." {
-			if err := j.root.MkdirAll(dir, 0o755); err != nil {
-				return fmt.Errorf("create directory for '%s': %w", name, err)
-			}
+	j.logf("fetching '%s' into the sandbox", j.source)
+	if j.uri.GetCache() && j.f.opts.Cache != nil {
+		if done, err := j.runCached(ctx); done || err != nil {
+			return err
 		}
 	}
-	j.logf("fetching '%s' into the sandbox", source)
-	mode := os.FileMode(0o644)
-	if j.uri.GetExecutable() {
-		mode = 0o755
-	}
-	local, isLocal, err := j.f.localPath(source)
-	switch {
-	case err != nil:
-		return err
-	case isLocal:
-		err = j.copyFile(ctx, local, name, mode)
-	case strings.HasPrefix(source, "http://") || strings.HasPrefix(source, "https://"):
-		err = j.download(ctx, source, name, mode)
-	default:
-		scheme, _, _ := strings.Cut(source, "://")
-		err = fmt.Errorf("%w: scheme '%s' is not supported", ErrInvalidURI, scheme)
-	}
+	c, err := j.open(ctx, "")
 	if err != nil {
 		return err
+	}
+	return j.take(ctx, c)
+}
+
+// take brings content into the sandbox that does not come from the cache.
+func (j *job) take(ctx context.Context, c *content) error {
+	defer c.Close()
+	if err := j.write(j.name, j.mode, c); err != nil {
+		return causeOf(c.ctx, err)
 	}
 	if j.uri.GetExecutable() || !j.uri.GetExtract() {
 		return nil
 	}
-	return j.extract(ctx, name)
+	in, err := j.root.Open(j.name)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	_, err = j.extract(ctx, in, j.name)
+	return err
 }
 
-// write creates name anew and fills it from r.
+// prepare reads the URI.
+func (j *job) prepare() error {
+	var err error
+	if j.source, j.digest, err = cutDigest(strings.TrimLeft(j.uri.GetValue(), " \t\r\n")); err != nil {
+		return err
+	}
+	if j.name, err = basename(j.source); err != nil {
+		return err
+	}
+	j.mode = 0o644
+	if j.uri.GetExecutable() {
+		j.mode = 0o755
+	}
+	if j.uri.OutputFile == nil {
+		return nil
+	}
+	j.name = filepath.Clean(j.uri.GetOutputFile())
+	if dir := filepath.Dir(j.name); dir != "." {
+		if err := j.root.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create directory for '%s': %w", j.name, err)
+		}
+	}
+	return nil
+}
+
+// digestMark separates a URI from the digest of its content.
+const digestMark = "#sha256="
+
+// cutDigest takes the digest off a URI. Any other fragment belongs to it.
+func cutDigest(uri string) (source, digest string, err error) {
+	source, digest, ok := strings.Cut(uri, digestMark)
+	if !ok {
+		return uri, "", nil
+	}
+	digest = strings.ToLower(digest)
+	if b, err := hex.DecodeString(digest); err != nil || len(b) != sha256.Size {
+		return "", "", fmt.Errorf("%w: what follows %s is no SHA-256 in hexadecimal digits", ErrInvalidURI, digestMark)
+	}
+	return source, digest, nil
+}
+
+// write creates name anew and fills it from r. The digest is checked on the way; the
+// file is removed when it is another.
 func (j *job) write(name string, mode os.FileMode, r io.Reader) error {
 	// Whatever has the name (a link unpacked from an earlier archive, say) is
 	// replaced, not written through.
@@ -282,33 +343,44 @@ func (j *job) write(name string, mode os.FileMode, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(file, io.LimitReader(r, j.f.opts.MaxBytes+1))
-	if err == nil && n > j.f.opts.MaxBytes {
-		err = fmt.Errorf("%w: more than %d bytes", ErrTooLarge, j.f.opts.MaxBytes)
-	}
+	err = j.fill(file, r)
 	if err == nil {
 		// The mode at creation is subject to the umask.
 		err = file.Chmod(mode)
 	}
-	return errors.Join(err, file.Close())
+	err = errors.Join(err, file.Close())
+	if errors.Is(err, ErrDigest) {
+		err = errors.Join(err, j.root.Remove(name))
+	}
+	return err
 }
 
-func (j *job) copyFile(ctx context.Context, source, name string, mode os.FileMode) error {
-	// What /proc shows depends on who asks; the agent's memory and environment
-	// are nobody's business.
-	resolved, err := filepath.EvalSymlinks(source)
-	if err != nil {
-		return err
+// fill writes what r has, within the limit, and checks its digest.
+func (j *job) fill(file *os.File, r io.Reader) error {
+	limited := &io.LimitedReader{R: r, N: j.f.opts.MaxBytes + 1}
+	var err error
+	if j.digest == "" {
+		_, err = file.ReadFrom(limited) // the kernel may copy
+	} else {
+		_, _, err = j.copySummed(file, limited)
 	}
-	if resolved == "/proc" || strings.HasPrefix(resolved, "/proc/") {
-		return fmt.Errorf("%w: files of /proc cannot be fetched", ErrInvalidURI)
+	if err == nil && limited.N == 0 {
+		return fmt.Errorf("%w: more than %d bytes", ErrTooLarge, j.f.opts.MaxBytes)
 	}
-	in, err := openRegular(resolved)
-	if err != nil {
-		return err
+	return err
+}
+
+// copySummed copies and checks the digest.
+func (j *job) copySummed(w io.Writer, r io.Reader) (n int64, digest string, err error) {
+	sum := sha256.New()
+	if n, err = io.Copy(io.MultiWriter(w, sum), r); err != nil {
+		return n, "", err
 	}
-	defer in.Close()
-	return j.write(name, mode, contextReader{ctx, in})
+	digest = hex.EncodeToString(sum.Sum(nil))
+	if j.digest != "" && digest != j.digest {
+		err = fmt.Errorf("%w: the SHA-256 is %s, not %s", ErrDigest, digest, j.digest)
+	}
+	return n, digest, err
 }
 
 // contextReader ends reading when its context ends.
@@ -324,49 +396,10 @@ func (c contextReader) Read(p []byte) (int, error) {
 	return c.r.Read(p)
 }
 
-func (j *job) download(ctx context.Context, source, name string, mode os.FileMode) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timeout := j.f.opts.StallTimeout
-	stall := time.AfterFunc(timeout, func() { cancel(fmt.Errorf("%w: nothing came for %s", ErrStalled, timeout)) })
-	defer stall.Stop()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, source, http.NoBody)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrInvalidURI, err)
-	}
-	resp, err := j.f.client.Do(req)
-	if err != nil {
-		return causeOf(ctx, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("error downloading resource, received HTTP return code %d", resp.StatusCode)
-	}
-	if resp.ContentLength > j.f.opts.MaxBytes {
-		return fmt.Errorf("%w: %d bytes", ErrTooLarge, resp.ContentLength)
-	}
-	return causeOf(ctx, j.write(name, mode, progressReader{resp.Body, stall, timeout}))
-}
-
 // causeOf names the reason when err came of the end of the context.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
 		return fmt.Errorf("%w (%w)", cause, err)
 	}
 	return err
-}
-
-// progressReader puts the stall timer off whenever data comes.
-type progressReader struct {
-	r       io.Reader
-	stall   *time.Timer
-	timeout time.Duration
-}
-
-func (p progressReader) Read(b []byte) (int, error) {
-	n, err := p.r.Read(b)
-	if n > 0 {
-		p.stall.Reset(p.timeout)
-	}
-	return n, err
 }

@@ -16,6 +16,8 @@ import (
 
 // identity is the user whose rights count for the file system.
 type identity struct {
+	// name is as the task gives it.
+	name     string
 	change   bool // false: act as the agent
 	uid, gid int
 	groups   []uint32
@@ -37,12 +39,12 @@ func lookupIdentity(name string) (identity, error) {
 		return identity{}, fmt.Errorf("fetch as user '%s': %w", name, err)
 	}
 	if uid == os.Geteuid() {
-		return identity{}, nil
+		return identity{name: name}, nil
 	}
 	if os.Geteuid() != 0 {
 		return identity{}, fmt.Errorf("fetch as user '%s': %w: the agent does not run as root", name, os.ErrPermission)
 	}
-	who := identity{change: true, uid: uid, gid: gid}
+	who := identity{name: name, change: true, uid: uid, gid: gid}
 	ids, err := u.GroupIds()
 	if err != nil {
 		return identity{}, fmt.Errorf("fetch as user '%s': groups: %w", name, err)
