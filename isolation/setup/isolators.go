@@ -9,6 +9,7 @@ import (
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
 	"clusterd/isolation/isolators/cgroup"
+	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/security"
@@ -32,6 +33,8 @@ var makers = []maker{
 	{"filesystem/shared", (*builder).makeSharedFilesystem},
 	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
 	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
+	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
+	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
 	{"posix/rlimits", func(*builder) (isolation.Isolator, error) { return security.Rlimits{}, nil }},
 	{"cgroups/blkio", cgroupMaker("cgroups/blkio")},
 	{"cgroups/cpu", cgroupMaker("cgroups/cpu")},
@@ -104,6 +107,19 @@ func (b *builder) makeCgroups() error {
 	set, err := cgroup.New(b.Tree, b.Cgroups, b.log)
 	b.cgroups = set
 	return err
+}
+
+// diskDU and diskXFS fill in what is not of the flags about disks.
+func (b *builder) diskDU() disk.DUOptions {
+	o := b.DiskDU
+	o.WorkDir, o.Log = b.WorkDir, b.log
+	return o
+}
+
+func (b *builder) diskXFS() disk.XFSOptions {
+	o := b.DiskXFS
+	o.WorkDir, o.Log = b.WorkDir, b.log
+	return o
 }
 
 func (b *builder) makeCapabilities() (isolation.Isolator, error) {

@@ -17,6 +17,7 @@ import (
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
 	"clusterd/isolation/isolators/cgroup"
+	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/security"
@@ -38,6 +39,9 @@ type Options struct {
 	// (--cgroups_destroy_timeout) for whoever kills through them; 0 means the default.
 	Cgroups               cgroup.Options
 	CgroupsDestroyTimeout time.Duration
+	// DiskDU is for disk/du, DiskXFS for disk/xfs: what the flags say about them.
+	DiskDU  disk.DUOptions
+	DiskXFS disk.XFSOptions
 	// Security is for the isolators that take rights away.
 	Security security.Options
 	// Filesystem is for filesystem/linux and volumes, IPC for namespaces/ipc, Users for
