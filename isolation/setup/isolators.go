@@ -33,8 +33,6 @@ var makers = []maker{
 	{"filesystem/shared", (*builder).makeSharedFilesystem},
 	{"posix/cpu", func(b *builder) (isolation.Isolator, error) { return b.posixCPU, nil }},
 	{"posix/mem", func(b *builder) (isolation.Isolator, error) { return b.posixMem, nil }},
-	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
-	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
 	{"posix/rlimits", func(*builder) (isolation.Isolator, error) { return security.Rlimits{}, nil }},
 	{"cgroups/blkio", cgroupMaker("cgroups/blkio")},
 	{"cgroups/cpu", cgroupMaker("cgroups/cpu")},
@@ -55,6 +53,8 @@ var makers = []maker{
 	{"volume/host_path", (*builder).makeHostPath},
 	{"volume/image", (*builder).makeImage},
 	{"volume/secret", (*builder).makeSecret},
+	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
+	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
 	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
 	{"environment_secret", (*builder).makeEnvironmentSecret},
 }
