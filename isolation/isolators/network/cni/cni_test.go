@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
@@ -236,23 +235,17 @@ func TestConnected(t *testing.T) {
 		t.Errorf("files in /etc (-want +got):\n%s", diff)
 	}
 
-	var listener net.Listener
-	nettest.In(t, nettest.Netns(serverPID), func() (err error) {
-		listener, err = listen(":80")
-		return err
-	})
-	go serve(listener, "hello")
-	defer listener.Close()
+	nettest.Serve(t, nettest.Netns(serverPID), ":80", []byte("hello"))
 	// From the machine, through the bridge and through the mapped port.
 	addAddress(t, "10.99.0.1/32")
 	for _, c := range []struct{ what, netns, address string }{
-		{"the machine", "/proc/self/ns/net", "10.88.1.2:80"},
+		{"the machine", nettest.Machine, "10.88.1.2:80"},
 		{"another container", nettest.Netns(clientPID), "10.88.1.2:80"},
-		{"the machine by the mapped port", "/proc/self/ns/net", "10.99.0.1:18080"},
+		{"the machine by the mapped port", nettest.Machine, "10.99.0.1:18080"},
 		{"another container by the mapped port", nettest.Netns(clientPID), "10.88.1.1:18080"},
 		{"itself by loopback", nettest.Netns(serverPID), "127.0.0.1:80"},
 	} {
-		if got, err := fetch(c.netns, c.address); got != "hello" {
+		if got, err := nettest.Fetch(c.netns, c.address); got != "hello" {
 			t.Errorf("from %s: got %q (%v)", c.what, got, err)
 		}
 	}
@@ -269,7 +262,7 @@ func TestConnected(t *testing.T) {
 		}
 	}
 	w.clean(c, "net")
-	if got, err := fetch("/proc/self/ns/net", "10.99.0.1:18080"); err == nil {
+	if got, err := nettest.Fetch(nettest.Machine, "10.99.0.1:18080"); err == nil {
 		t.Errorf("mapped port after the end: got %q", got)
 	}
 }
@@ -326,15 +319,9 @@ func TestPortMapper(t *testing.T) {
 		HostPort: new(uint32(18081)), ContainerPort: new(uint32(81)), Protocol: new("TCP"),
 	}))
 	pid, _ := w.mustLaunch(c, config)
-	var listener net.Listener
-	nettest.In(t, nettest.Netns(pid), func() (err error) {
-		listener, err = listen(":81")
-		return err
-	})
-	go serve(listener, "mapped")
-	defer listener.Close()
+	nettest.Serve(t, nettest.Netns(pid), ":81", []byte("mapped"))
 	addAddress(t, "10.99.0.2/32")
-	if got, err := fetch("/proc/self/ns/net", "10.99.0.2:18081"); got != "mapped" {
+	if got, err := nettest.Fetch(nettest.Machine, "10.99.0.2:18081"); got != "mapped" {
 		t.Errorf("mapped port: got %q (%v)", got, err)
 	}
 	if err := c.Cleanup(t.Context(), config.ID); err != nil {
@@ -627,7 +614,9 @@ func TestImages(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for _, o := range []cni.Options{
-		{ConfigDir: "/etc"}, {PluginDirs: []string{"/"}}, {ConfigDir: "/nonesuch", PluginDirs: []string{"/"}},
+		{ConfigDir: "/etc"},
+		{PluginDirs: []string{"/"}},
+		{ConfigDir: "/nonesuch", PluginDirs: []string{"/"}},
 		{ConfigDir: "/etc/passwd", PluginDirs: []string{"/"}},
 	} {
 		if _, err := cni.New(o); err == nil {
@@ -696,50 +685,4 @@ func addAddress(t *testing.T, address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = netlink.AddrDel(lo, a) })
-}
-
-// listen listens in the network namespace of the calling thread.
-func listen(address string) (net.Listener, error) { return net.Listen("tcp4", address) }
-
-func serve(l net.Listener, text string) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		_, _ = conn.Write([]byte(text))
-		_ = conn.Close()
-	}
-}
-
-// fetch reads what a server in a network says.
-func fetch(path, address string) (string, error) {
-	buf := make([]byte, 64)
-	n := 0
-	err := netns.Do(path, func() error {
-		// A plain socket: net.Dial may hop to another thread.
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		limit := unix.NsecToTimeval((2 * time.Second).Nanoseconds())
-		for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
-			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit); err != nil {
-				return err
-			}
-		}
-		a, err := net.ResolveTCPAddr("tcp4", address)
-		if err != nil {
-			return err
-		}
-		to := &unix.SockaddrInet4{Port: a.Port}
-		copy(to.Addr[:], a.IP.To4())
-		if err := unix.Connect(fd, to); err != nil {
-			return err
-		}
-		n, err = unix.Read(fd, buf)
-		return err
-	})
-	return string(buf[:max(n, 0)]), err
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"clusterd/api/mesosjson"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesosjson"
 )
 
 // Errors that callers tell apart with errors.Is.

@@ -13,8 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"google.golang.org/protobuf/proto"
 
-	"clusterd/api/mesosjson"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesosjson"
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/network/netns"
 )

@@ -9,14 +9,20 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
@@ -103,19 +109,151 @@ func In(tb testing.TB, path string, f func() error) {
 	}
 }
 
-// Command runs a program in a network namespace and returns its output.
-func Command(tb testing.TB, path, name string, args ...string) string {
+// Machine is the network namespace that the tests take for the machine's.
+const Machine = "/proc/self/ns/net"
+
+// Serve answers every TCP connection to an address in a network namespace with a
+// text, until the test ends.
+func Serve(tb testing.TB, path, address string, text []byte) net.Listener {
 	tb.Helper()
-	var out []byte
-	err := netns.Do(path, func() error {
-		var err error
-		out, err = exec.CommandContext(tb.Context(), name, args...).CombinedOutput()
+	var l net.Listener
+	In(tb, path, func() (err error) {
+		l, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp4", address)
 		return err
 	})
-	if err != nil {
-		tb.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+				_, _ = conn.Write(text)
+				_ = conn.Close()
+			})
+		}
+	})
+	tb.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+	})
+	return l
+}
+
+// Fetch reads all that a server says, from a network namespace.
+func Fetch(path, address string) (string, error) { return FetchFrom(path, 0, address) }
+
+// FetchFrom does it from a port.
+func FetchFrom(path string, port int, address string) (string, error) {
+	var text []byte
+	err := netns.Do(path, func() (err error) {
+		// A plain socket: package net may look on another thread.
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		limit := unix.NsecToTimeval((2 * time.Second).Nanoseconds())
+		for _, option := range []int{unix.SO_SNDTIMEO, unix.SO_RCVTIMEO} {
+			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, option, &limit); err != nil {
+				return err
+			}
+		}
+		if port != 0 {
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+				return err
+			}
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Port: port}); err != nil {
+				return err
+			}
+		}
+		a, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		err = again(func() error { return unix.Connect(fd, &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}) })
+		if err != nil && !errors.Is(err, unix.EISCONN) {
+			return fmt.Errorf("connect: %w", err)
+		}
+		buf := make([]byte, 64<<10)
+		for {
+			var n int
+			err := again(func() (err error) {
+				n, err = unix.Read(fd, buf)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("read: %w", err)
+			}
+			if n <= 0 {
+				return nil
+			}
+			text = append(text, buf[:n]...)
+		}
+	})
+	return string(text), err
+}
+
+// again repeats a system call that the runtime's own signals interrupt.
+func again(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
 	}
-	return string(out)
+}
+
+// Ping pings an address twice, from a network namespace, and says how many answers
+// came until the second had one.
+func Ping(path, address string) (int, error) {
+	answers := 0
+	err := netns.Do(path, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		limit := unix.NsecToTimeval((5 * time.Second).Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+			return err
+		}
+		a, err := netip.ParseAddr(address)
+		if err != nil {
+			return err
+		}
+		id := []byte(rand.Text()[:2])
+		for sequence := byte(1); sequence <= 2; sequence++ {
+			request := []byte{8, 0, 0, 0, id[0], id[1], 0, sequence}
+			sum := ^(8<<8 + uint32(id[0])<<8 + uint32(id[1]) + uint32(sequence))
+			sum = ^((^sum & 0xffff) + (^sum >> 16))
+			request[2], request[3] = byte(sum>>8), byte(sum)
+			if err := unix.Sendto(fd, request, 0, &unix.SockaddrInet4{Addr: a.As4()}); err != nil {
+				return err
+			}
+			for {
+				packet := make([]byte, 1500)
+				var n int
+				err := again(func() (err error) {
+					n, err = unix.Read(fd, packet)
+					return err
+				})
+				if err != nil {
+					return fmt.Errorf("answer to ping %d: %w", sequence, err)
+				}
+				if n < 28 || packet[20] != 0 || packet[24] != id[0] || packet[25] != id[1] {
+					continue
+				}
+				answers++
+				if packet[27] == sequence {
+					break
+				}
+			}
+		}
+		return nil
+	})
+	return answers, err
 }
 
 // Eventually polls until done says yes.
