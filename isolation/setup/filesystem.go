@@ -57,7 +57,7 @@ func (b *builder) files() filesystem.Options {
 	o := b.Filesystem
 	o.WorkDir = b.WorkDir
 	o.IPC, o.Secrets = b.wanted["namespaces/ipc"], b.wanted["volume/secret"]
-	o.Provisioner = b.Provisioner
+	o.Provisioner, o.GIDs = b.Provisioner, b.gids
 	if b.users != nil {
 		users := b.users
 		o.Users = func(id *mesos.ContainerID) (filesystem.UserMap, error) {
@@ -66,6 +66,14 @@ func (b *builder) files() filesystem.Options {
 		}
 	}
 	return o
+}
+
+// makeGIDs makes what gives volumes groups, if the operator has groups for that.
+func (b *builder) makeGIDs() (err error) {
+	if len(b.VolumeGIDRange) > 0 {
+		b.gids, err = filesystem.NewVolumeGIDs(b.WorkDir, b.VolumeGIDRange)
+	}
+	return err
 }
 
 func (b *builder) makeUsers() (isolation.Isolator, error) {

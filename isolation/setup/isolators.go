@@ -10,6 +10,7 @@ import (
 	"clusterd/isolation/cgroups"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
+	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/security"
@@ -75,6 +76,8 @@ type builder struct {
 	wanted map[string]bool
 	// users is nil when --isolation does not name namespaces/user.
 	users *namespaces.User
+	// gids is nil without --volume_gid_range.
+	gids *filesystem.VolumeGIDs
 
 	posixCPU, posixMem isolation.Isolator
 	// cgroups makes the isolators of cgroups; nil until the first is made.
@@ -139,6 +142,9 @@ func Isolators(o Options) ([]isolation.Isolator, error) {
 		return nil, err
 	}
 	b := &builder{Options: o, wanted: wanted}
+	if err := b.makeGIDs(); err != nil {
+		return nil, fmt.Errorf("--volume_gid_range: %w", err)
+	}
 	b.posixCPU, b.posixMem = posix.NewUsage()
 	if len(o.Cgroups.AgentSubsystems) > 0 {
 		if err := b.makeCgroups(); err != nil {

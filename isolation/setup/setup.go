@@ -51,6 +51,8 @@ type Options struct {
 	Users      namespaces.UserOptions
 	// Provisioner makes root file systems of images; nil: there are none.
 	Provisioner isolation.Provisioner
+	// VolumeGIDRange is --volume_gid_range.
+	VolumeGIDRange []filesystem.GIDRange
 	// DisallowSharingPID is --disallow_sharing_agent_pid_namespace.
 	DisallowSharingPID bool
 

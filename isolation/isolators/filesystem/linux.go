@@ -344,7 +344,12 @@ func (l *Linux) own(f *files, source string, volume *mesos.Resource) error {
 		return err
 	}
 	if l.o.GIDs != nil && volume.GetProviderId() == nil {
-		group, err := l.o.GIDs.Allocate(source, false)
+		dir, err := os.Open(source)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		group, err := l.o.GIDs.Allocate(dir, source, false)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -38,12 +37,26 @@ func (s *SandboxPath) Name() string { return "volume/sandbox_path" }
 
 // Recover remembers the sandboxes.
 func (s *SandboxPath) Recover(_ context.Context, states []isolation.ContainerState, _ []*mesos.ContainerID) error {
+	sandboxes := make([]string, 0, len(states))
 	for _, state := range states {
 		if err := s.Add(state.Config.ID, state.Config.Sandbox); err != nil {
 			return err
 		}
+		sandboxes = append(sandboxes, state.Config.Sandbox)
+	}
+	if s.o.GIDs != nil {
+		return s.o.GIDs.Keep(sandboxes)
 	}
 	return nil
+}
+
+// Cleanup takes the groups of the sandbox's volumes away.
+func (s *SandboxPath) Cleanup(_ context.Context, id *mesos.ContainerID) error {
+	sandbox, ok := s.Forget(id)
+	if !ok || s.o.GIDs == nil {
+		return nil
+	}
+	return s.o.GIDs.Release(sandbox)
 }
 
 // Prepare asks for the mounts, or makes the links.
@@ -107,7 +120,7 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 			m.IDMap = users.Namespace
 		}
 	}
-	if err := s.group(p, config, source); err != nil {
+	if err := s.group(p, config, source, m.Source); err != nil {
 		return err
 	}
 	s.o.add(p, config, v, m)
@@ -205,7 +218,7 @@ func sameMount(dir string, f *os.File) (bool, error) {
 
 // group gives a volume of the parent's a group, when somebody else than its owner is
 // going to use it (--volume_gid_range).
-func (s *SandboxPath) group(p *isolation.Preparation, config *isolation.ContainerConfig, source *os.File) error {
+func (s *SandboxPath) group(p *isolation.Preparation, config *isolation.ContainerConfig, source *os.File, path string) error {
 	if s.o.GIDs == nil || config.ID.GetParent() == nil || config.User == "" || config.User == "root" {
 		return nil
 	}
@@ -213,11 +226,11 @@ func (s *SandboxPath) group(p *isolation.Preparation, config *isolation.Containe
 	if err != nil {
 		return err
 	}
-	path := "/proc/self/fd/" + strconv.Itoa(int(source.Fd()))
-	if holder, _, err := owner(path); err != nil || holder == uid {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(source.Fd()), &st); err != nil || int(st.Uid) == uid {
 		return err
 	}
-	gid, err := s.o.GIDs.Allocate(path, true)
+	gid, err := s.o.GIDs.Allocate(source, path, true)
 	if err != nil {
 		return err
 	}
