@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +21,9 @@ import (
 type Mesos struct {
 	launcher  Launcher
 	isolators []Isolator
-	log       zerolog.Logger
+	// provisioner makes root file systems of images; nil: there are none.
+	provisioner Provisioner
+	log         zerolog.Logger
 	// base ends with Close: what the containerizer does on its own runs under
 	// it.
 	base   context.Context //nolint:containedctx // the lifecycle owner
@@ -41,6 +41,11 @@ var _ Containerizer = (*Mesos)(nil)
 // container is one container from Launch or Recover until Remove.
 type container struct {
 	id *mesos.ContainerID
+	// isolators are those that are called for it.
+	isolators []Isolator
+	// dying says that no container can be nested in it any more. It is guarded by
+	// Mesos.mu.
+	dying bool
 	// launched is closed when Launch has succeeded or failed.
 	launched chan struct{}
 	// abort cancels a launch under way.
@@ -55,6 +60,10 @@ type container struct {
 	config      *ContainerConfig
 	destroyed   bool
 	limitations []Limitation
+	// env and dir are the environment and the working directory of its command; env is
+	// nil when the container was recovered.
+	env []string
+	dir string
 }
 
 // NewMesos composes a containerizer. Isolators prepare in the given order and
@@ -67,185 +76,29 @@ func NewMesos(launcher Launcher, isolators []Isolator, log zerolog.Logger) *Meso
 	}
 }
 
-func newContainer(config *ContainerConfig, abort context.CancelFunc) *container {
+// SetProvisioner makes containers with images possible. Call it before Recover.
+func (m *Mesos) SetProvisioner(p Provisioner) { m.provisioner = p }
+
+// newContainer makes what is remembered of a container. Standalone says whether no
+// framework owns it, or the one it is nested in.
+func (m *Mesos) newContainer(config *ContainerConfig, standalone bool, abort context.CancelFunc) *container {
 	return &container{
-		id: config.ID, config: config, abort: abort,
+		id: config.ID, config: config, abort: abort, isolators: m.isolatorsFor(config.ID, standalone),
 		launched: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
 
-// Recover implements Containerizer.
-func (m *Mesos) Recover(ctx context.Context, known []ContainerConfig) ([]*mesos.ContainerID, error) {
-	found, err := m.launcher.Recover(ctx)
-	if err != nil {
-		return nil, err
-	}
-	running := make(map[string]bool, len(found))
-	for _, id := range found {
-		running[Key(id)] = true
-	}
-	var states []ContainerState
-	var alive, lost []*container
-	for i := range known {
-		config := &known[i]
-		if err := ValidateID(config.ID); err != nil {
-			return nil, err
-		}
-		c := newContainer(config, func() {})
-		close(c.launched)
-		if !running[Key(config.ID)] {
-			lost = append(lost, c)
-			continue
-		}
-		delete(running, Key(config.ID))
-		alive = append(alive, c)
-		status, err := m.launcher.Status(config.ID)
-		if err != nil {
-			return nil, err
-		}
-		states = append(states, ContainerState{Config: config, PID: status.Supervisor})
-	}
-	found = slices.DeleteFunc(found, func(id *mesos.ContainerID) bool { return !running[Key(id)] })
-	for _, isolator := range m.isolators {
-		if err := isolator.Recover(ctx, states, found); err != nil {
-			return nil, fmt.Errorf("recover isolator %s: %w", isolator.Name(), err)
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, c := range lost {
-		c.termination = Termination{Message: "no trace of the container was found"}
-		m.cleanup(ctx, c.id)
-		close(c.ended)
-		m.containers[Key(c.id)] = c
-	}
-	for _, c := range alive {
-		m.containers[Key(c.id)] = c
-		if err := m.watch(c); err != nil {
-			return nil, err
-		}
-	}
-	return found, m.destroyOrphans(ctx, found)
-}
-
-func (m *Mesos) destroyOrphans(ctx context.Context, orphans []*mesos.ContainerID) error {
-	errs := make([]error, len(orphans))
-	var wg sync.WaitGroup
-	for i, id := range orphans {
-		wg.Go(func() {
-			m.log.Info().Str("container_id", Key(id)).Msg("destroy orphan container")
-			if err := m.launcher.Destroy(ctx, id); err != nil {
-				errs[i] = fmt.Errorf("destroy orphan container %s: %w", Key(id), err)
-				return
-			}
-			m.cleanup(ctx, id)
-			errs[i] = m.launcher.Remove(id)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
-}
-
-// Launch implements Containerizer.
-func (m *Mesos) Launch(ctx context.Context, config *ContainerConfig) error {
-	if err := validateConfig(config); err != nil {
-		return err
-	}
-	ctx, abort := context.WithCancel(ctx)
-	defer abort()
-	c := newContainer(config, abort)
-	defer close(c.launched)
-	m.mu.Lock()
-	switch _, exists := m.containers[Key(c.id)]; {
-	case m.closed:
-		m.mu.Unlock()
-		return ErrClosed
-	case exists:
-		m.mu.Unlock()
-		return fmt.Errorf("container %s: %w", Key(c.id), ErrContainerExists)
-	}
-	m.containers[Key(c.id)] = c
-	m.mu.Unlock()
-
-	err := m.launch(ctx, c)
-	if err == nil {
-		err = m.watch(c)
-	}
-	if err == nil {
-		return nil
-	}
-	c.mu.Lock()
-	destroyed := c.destroyed
-	c.mu.Unlock()
-	if destroyed {
-		err = fmt.Errorf("container %s: %w", Key(c.id), ErrDestroyed)
-	}
-	m.undo(c, err, destroyed)
-	return err
-}
-
-// launch takes the steps of a launch.
-func (m *Mesos) launch(ctx context.Context, c *container) error {
-	env := make(map[string]string, len(c.config.Env)+8)
-	maps.Copy(env, c.config.Env)
-	var flags uintptr
-	for _, isolator := range m.isolators {
-		p, err := isolator.Prepare(ctx, c.config)
-		if err != nil {
-			return fmt.Errorf("prepare isolator %s: %w", isolator.Name(), err)
-		}
-		if p == nil {
-			continue
-		}
-		maps.Copy(env, p.Env)
-		flags |= p.CloneFlags
-	}
-	info, err := launchInfo(c.config, env)
-	if err != nil {
-		return err
-	}
-	info.CloneFlags = flags
-	pid, err := m.launcher.Fork(ctx, c.id, &ForkInfo{Builtin: c.config.Builtin, CloneFlags: flags})
-	if err != nil {
-		return err
-	}
-	for _, isolator := range m.isolators {
-		if err := isolator.Isolate(ctx, c.id, pid); err != nil {
-			return fmt.Errorf("isolator %s: %w", isolator.Name(), err)
-		}
-	}
-	return m.launcher.Start(ctx, c.id, info)
-}
-
-// undo leaves nothing of a failed launch. It works even when the caller has
-// gone: the context of the launch may be over.
-func (m *Mesos) undo(c *container, cause error, destroyed bool) {
-	if !errors.Is(cause, ErrContainerExists) {
-		ctx, cancel := context.WithTimeout(m.base, time.Minute)
-		defer cancel()
-		err := m.launcher.Destroy(ctx, c.id)
-		if err == nil {
-			m.cleanup(ctx, c.id)
-			err = m.launcher.Remove(c.id)
-		} else if errors.Is(err, ErrUnknownContainer) { // Fork was not reached
-			m.cleanup(ctx, c.id)
-			err = nil
-		}
-		if err != nil {
-			m.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("undo a failed launch")
-		}
-	}
-	m.mu.Lock()
-	delete(m.containers, Key(c.id))
-	m.mu.Unlock()
-	c.termination = Termination{Destroyed: destroyed, Message: cause.Error()}
-	close(c.ended)
+// isolatorsFor are the isolators that are called for a container.
+func (m *Mesos) isolatorsFor(id *mesos.ContainerID, standalone bool) []Isolator {
+	return slices.DeleteFunc(slices.Clone(m.isolators), func(i Isolator) bool {
+		return id.GetParent() != nil && !i.SupportsNesting() || standalone && !i.SupportsStandalone()
+	})
 }
 
 // watch follows a container that runs, or has run.
 func (m *Mesos) watch(c *container) error {
 	watched, stop := context.WithCancel(m.base)
-	for _, isolator := range m.isolators {
+	for _, isolator := range c.isolators {
 		limits, err := isolator.Watch(c.id)
 		if err != nil {
 			stop()
@@ -271,8 +124,9 @@ func (m *Mesos) watch(c *container) error {
 			}
 			return
 		}
+		m.endNested(m.base, c)
 		m.postMortem(c)
-		m.cleanup(m.base, c.id)
+		m.cleanup(m.base, c.id, c.isolators)
 		c.mu.Lock()
 		c.termination = terminationOf(status, c.destroyed, c.limitations)
 		c.mu.Unlock()
@@ -288,15 +142,44 @@ func (m *Mesos) limited(c *container, limitation Limitation) {
 	c.limitations = append(c.limitations, limitation)
 	c.destroyed = true
 	c.mu.Unlock()
+	m.endNested(m.base, c)
 	if err := m.launcher.Destroy(m.base, c.id); err != nil && m.base.Err() == nil {
 		m.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("destroy container")
 	}
 }
 
+// endNested destroys the containers nested in one that ends, and lets none come after
+// them. They have been cleaned up when it returns, unless ctx is over before.
+func (m *Mesos) endNested(ctx context.Context, c *container) {
+	var wg sync.WaitGroup
+	for _, child := range m.children(c) {
+		wg.Go(func() {
+			if err := m.Destroy(ctx, child.id); err != nil && ctx.Err() == nil && !errors.Is(err, ErrUnknownContainer) {
+				m.log.Error().Err(err).Str("container_id", Key(child.id)).Msg("destroy nested container")
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// children closes a container to new children and lists those that it has.
+func (m *Mesos) children(c *container) []*container {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.dying = true
+	var children []*container
+	for _, other := range m.containers {
+		if parent := other.id.GetParent(); parent != nil && Key(parent) == Key(c.id) {
+			children = append(children, other)
+		}
+	}
+	return children
+}
+
 // postMortem asks which limit has ended a container: its processes may be gone before
 // the report of that comes.
 func (m *Mesos) postMortem(c *container) {
-	for _, isolator := range m.isolators {
+	for _, isolator := range c.isolators {
 		i, ok := isolator.(PostMortem)
 		if !ok {
 			continue
@@ -311,12 +194,22 @@ func (m *Mesos) postMortem(c *container) {
 	}
 }
 
-// cleanup lets the isolators forget a container, last one first.
-func (m *Mesos) cleanup(ctx context.Context, id *mesos.ContainerID) {
-	for _, isolator := range slices.Backward(m.isolators) {
+// cleanup lets the isolators forget a container, last one first, and takes away what is
+// left of it but for its exit status.
+func (m *Mesos) cleanup(ctx context.Context, id *mesos.ContainerID, isolators []Isolator) {
+	for _, isolator := range slices.Backward(isolators) {
 		if err := isolator.Cleanup(ctx, id); err != nil {
 			m.log.Error().Err(err).Str("container_id", Key(id)).Str("isolator", isolator.Name()).Msg("clean up container")
 		}
+	}
+	if err := m.launcher.Cleanup(ctx, id); err != nil {
+		m.log.Error().Err(err).Str("container_id", Key(id)).Msg("clean up container")
+	}
+	if m.provisioner == nil {
+		return
+	}
+	if err := m.provisioner.Destroy(ctx, id); err != nil {
+		m.log.Error().Err(err).Str("container_id", Key(id)).Msg("destroy root file system")
 	}
 }
 
@@ -331,7 +224,7 @@ func (m *Mesos) Update(ctx context.Context, id *mesos.ContainerID, resources []*
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	for _, isolator := range m.isolators {
+	for _, isolator := range c.isolators {
 		if err := isolator.Update(ctx, id, resources, limits); err != nil {
 			return fmt.Errorf("update isolator %s: %w", isolator.Name(), err)
 		}
@@ -351,7 +244,7 @@ func (m *Mesos) Usage(ctx context.Context, id *mesos.ContainerID) (*mesos.Resour
 		return nil, err
 	}
 	stats := &mesos.ResourceStatistics{Timestamp: new(float64(time.Now().UnixMicro()) / 1e6)}
-	for _, isolator := range m.isolators {
+	for _, isolator := range c.isolators {
 		if err := isolator.Usage(ctx, id, stats); err != nil {
 			return nil, fmt.Errorf("usage by isolator %s: %w", isolator.Name(), err)
 		}
@@ -364,14 +257,15 @@ func (m *Mesos) Usage(ctx context.Context, id *mesos.ContainerID) (*mesos.Resour
 
 // Status implements Containerizer.
 func (m *Mesos) Status(ctx context.Context, id *mesos.ContainerID) (*mesos.ContainerStatus, error) {
-	if _, err := m.get(id); err != nil {
+	c, err := m.get(id)
+	if err != nil {
 		return nil, err
 	}
 	status := &mesos.ContainerStatus{ContainerId: id}
 	if s, err := m.launcher.Status(id); err == nil && s.PID != 0 {
 		status.ExecutorPid = new(uint32(s.PID))
 	}
-	for _, isolator := range m.isolators {
+	for _, isolator := range c.isolators {
 		if err := isolator.Status(ctx, id, status); err != nil {
 			return nil, fmt.Errorf("status by isolator %s: %w", isolator.Name(), err)
 		}
@@ -415,6 +309,7 @@ func (m *Mesos) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	m.endNested(ctx, c)
 	if err := m.launcher.Destroy(ctx, id); err != nil && !errors.Is(err, ErrUnknownContainer) {
 		return err
 	}
@@ -429,26 +324,38 @@ func (m *Mesos) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 }
 
 // Attach implements Containerizer.
-func (m *Mesos) Attach(_ context.Context, id *mesos.ContainerID) (Attachment, error) {
-	if _, err := m.get(id); err != nil {
-		return nil, err
-	}
-	return nil, ErrNotAttachable
+func (m *Mesos) Attach(ctx context.Context, id *mesos.ContainerID) (Attachment, error) {
+	return m.attach(ctx, id)
 }
 
 // Kill implements Containerizer.
-func (m *Mesos) Kill(_ context.Context, id *mesos.ContainerID, _ syscall.Signal) error {
-	if _, err := m.get(id); err != nil {
+func (m *Mesos) Kill(ctx context.Context, id *mesos.ContainerID, signal syscall.Signal) error {
+	c, err := m.get(id)
+	if err != nil {
 		return err
 	}
-	return ErrNotSupported
+	select {
+	case <-c.launched:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err = m.launcher.Kill(id, signal)
+	if errors.Is(err, ErrUnknownContainer) { // its launch has failed meanwhile
+		return nil
+	}
+	return err
 }
 
 // PruneImages implements Containerizer.
-func (m *Mesos) PruneImages(context.Context, []*mesos.Image) error { return ErrNotSupported }
+func (m *Mesos) PruneImages(ctx context.Context, excluded []*mesos.Image) error {
+	if m.provisioner == nil {
+		return fmt.Errorf("prune images: %w without --image_providers", ErrNotSupported)
+	}
+	return m.provisioner.Prune(ctx, excluded)
+}
 
 // Remove implements Containerizer.
-func (m *Mesos) Remove(_ context.Context, id *mesos.ContainerID) error {
+func (m *Mesos) Remove(ctx context.Context, id *mesos.ContainerID) error {
 	c, err := m.get(id)
 	if err != nil {
 		return nil
@@ -457,6 +364,11 @@ func (m *Mesos) Remove(_ context.Context, id *mesos.ContainerID) error {
 	case <-c.ended:
 	default:
 		return fmt.Errorf("remove container %s: still running", Key(id))
+	}
+	for _, child := range m.children(c) {
+		if err := m.Remove(ctx, child.id); err != nil {
+			return err
+		}
 	}
 	if err := m.launcher.Remove(id); err != nil && !errors.Is(err, ErrUnknownContainer) {
 		return err
@@ -503,110 +415,4 @@ func (m *Mesos) get(id *mesos.ContainerID) (*container, error) {
 		return nil, fmt.Errorf("container %s: %w", Key(id), ErrUnknownContainer)
 	}
 	return c, nil
-}
-
-func validateConfig(config *ContainerConfig) error {
-	if err := ValidateID(config.ID); err != nil {
-		return err
-	}
-	if config.ID.GetParent() != nil {
-		return fmt.Errorf("nested container %s: %w", Key(config.ID), ErrNotSupported)
-	}
-	if !filepath.IsAbs(config.Sandbox) {
-		return fmt.Errorf("container %s: sandbox %q is not an absolute path", Key(config.ID), config.Sandbox)
-	}
-	if image := config.ContainerInfo.GetMesos().GetImage(); image != nil {
-		return fmt.Errorf("container image: %w", ErrNotSupported)
-	}
-	// As filesystem/posix does (src/slave/containerizer/mesos/isolators/filesystem/
-	// posix.cpp): better no container than one without its data.
-	if len(config.ContainerInfo.GetVolumes()) > 0 {
-		return fmt.Errorf("volumes in ContainerInfo: %w without filesystem/linux", ErrNotSupported)
-	}
-	// A missing ContainerInfo has the first type of the enumeration: DOCKER.
-	if config.ContainerInfo != nil && config.ContainerInfo.GetType() == mesos.ContainerInfo_DOCKER {
-		return fmt.Errorf("container of type DOCKER: %w", ErrNotSupported)
-	}
-	return nil
-}
-
-// launchInfo says what to execute. The environment is, lowest first: what the
-// agent gives, what isolators add, what the command asks for.
-func launchInfo(config *ContainerConfig, env map[string]string) (*LaunchInfo, error) {
-	for _, v := range config.Command.GetEnvironment().GetVariables() {
-		if v.GetType() == mesos.Environment_Variable_SECRET {
-			return nil, fmt.Errorf("environment variable %q of type SECRET: %w", v.GetName(), ErrNotSupported)
-		}
-		env[v.GetName()] = v.GetValue()
-	}
-	info := &LaunchInfo{
-		Builtin: config.Builtin,
-		Env:     make([]string, 0, len(env)),
-		Dir:     config.Sandbox,
-		Stdout:  config.Stdout,
-		Stderr:  config.Stderr,
-		User:    config.User,
-	}
-	config.setStreams(info)
-	for k, v := range env {
-		info.Env = append(info.Env, k+"="+v)
-	}
-	slices.Sort(info.Env)
-	if info.Stdout == "" {
-		info.Stdout = filepath.Join(config.Sandbox, "stdout")
-	}
-	if info.Stderr == "" {
-		info.Stderr = filepath.Join(config.Sandbox, "stderr")
-	}
-	if config.Builtin != BuiltinNone {
-		return info, nil
-	}
-	command := config.Command
-	if command.GetValue() == "" {
-		return nil, &LaunchError{Err: syscall.EINVAL, Message: "the command has no value"}
-	}
-	if command.GetShell() {
-		info.Path, info.Argv = "/bin/sh", []string{"sh", "-c", command.GetValue()}
-		return info, nil
-	}
-	info.Path, info.Argv = command.GetValue(), command.GetArguments()
-	if len(info.Argv) == 0 { // Linux itself puts an empty argv[0] here
-		info.Argv = []string{command.GetValue()}
-	}
-	return info, nil
-}
-
-// terminationOf puts together how a container ended.
-func terminationOf(status ExitStatus, destroyed bool, limitations []Limitation) Termination {
-	t := Termination{StatusKnown: status.Known, Status: status.Status, Destroyed: destroyed, Limitations: limitations}
-	switch {
-	case len(limitations) > 0:
-		t.Reason = limitations[0].Reason.Enum()
-		messages := make([]string, 0, len(limitations))
-		for _, l := range limitations {
-			messages = append(messages, l.Message)
-		}
-		t.Message = strings.Join(messages, "; ")
-	case destroyed:
-		t.Message = "Container was destroyed"
-	case !status.Known:
-		t.Message = "Exit status is unknown: what watches over the container was killed with it"
-	default:
-		t.Message = describeStatus(syscall.WaitStatus(status.Status))
-	}
-	return t
-}
-
-func describeStatus(ws syscall.WaitStatus) string {
-	switch {
-	case ws.Exited():
-		return fmt.Sprintf("Exited with status %d", ws.ExitStatus())
-	case ws.Signaled():
-		core := ""
-		if ws.CoreDump() {
-			core = " (core dumped)"
-		}
-		return fmt.Sprintf("Terminated with signal %v%s", ws.Signal(), core)
-	}
-	return fmt.Sprintf("Ended with wait status %d", int(ws))
 }

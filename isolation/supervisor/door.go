@@ -11,8 +11,8 @@ import (
 // length (big endian) and so much.
 //
 // Who comes says first which he is: one that reads along (FrameReader), who hears
-// where in the files of output what comes next lies, and then what is printed; or one
-// that types (FrameWriter), who hears what there is to type into.
+// where in the files of output what comes next lies, and later what is printed; or one
+// that types (FrameWriter). Either hears what there is to type into.
 //
 // A reader that does not keep up is sent away: what it has missed is in the files, at
 // the place after what it got, and it may come again.
@@ -26,7 +26,7 @@ const (
 	FrameInputEnd = 'x'
 	FrameSize     = 's'
 
-	// FrameInputs answers a writer: one byte of HasStdin and HasTerminal.
+	// FrameInputs ends the answer to who has come: one byte of HasStdin and HasTerminal.
 	FrameInputs = 'h'
 	// FrameStdout and FrameStderr are output.
 	FrameStdout = 'o'
@@ -283,15 +283,13 @@ func (d *door) obey(v *visitor) bool {
 func (d *door) frameOf(v *visitor, kind byte, payload []byte) bool {
 	p := d.pump
 	switch {
-	case v.kind == 0 && kind == FrameReader:
+	case v.kind == 0 && (kind == FrameReader || kind == FrameWriter):
 		v.kind = kind
 		for i := range p.sources {
-			if log := p.sources[i].log; log != nil {
+			if log := p.sources[i].log; log != nil && kind == FrameReader {
 				d.send(v, d.place(i, log))
 			}
 		}
-	case v.kind == 0 && kind == FrameWriter:
-		v.kind = kind
 		var has byte
 		if p.input >= 0 {
 			has |= HasStdin

@@ -1,0 +1,197 @@
+package isolation
+
+import (
+	"os"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// follower reads a file that a container's output is appended to, from a place on, over
+// rotations. The container may do with the file what it likes: only a regular file is
+// read that has no other name, and no symbolic link is followed.
+type follower struct {
+	path string
+	// rotates says that the file is followed by others of its name.
+	rotates bool
+	// none says that there is nothing to follow.
+	none bool
+	// known says that inode and offset say where the reader is.
+	known  bool
+	inode  uint64
+	offset int64
+	file   *os.File // of that inode; nil when it is not open
+}
+
+// openRegular opens a file that a container can replace.
+func openRegular(path string) (*os.File, uint64, int64) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, 0, 0
+	}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		unix.Close(fd)
+		return nil, 0, 0
+	}
+	return os.NewFile(uintptr(fd), path), st.Ino, st.Size
+}
+
+func (f *follower) set(file *os.File, inode uint64, offset int64) {
+	if f.file != nil {
+		f.file.Close()
+	}
+	f.file, f.inode, f.offset, f.known = file, inode, offset, true
+}
+
+// toEnd goes to the end of the file that is there.
+func (f *follower) toEnd() {
+	if file, inode, size := openRegular(f.path); file != nil {
+		f.set(file, inode, size)
+	}
+}
+
+// jump goes to a place. The file is opened right away, so that it stays what it is,
+// whatever happens to its name.
+func (f *follower) jump(p place) {
+	if f.known && f.file != nil && f.inode == p.inode {
+		f.offset = p.offset
+		return
+	}
+	for i := 0; i < 3; i++ { // it may be older by now
+		if file, inode, _ := openRegular(f.name(i)); inode == p.inode && file != nil {
+			f.set(file, inode, p.offset)
+			return
+		} else if file != nil {
+			file.Close()
+		}
+		if !f.rotates {
+			break
+		}
+	}
+	f.set(nil, p.inode, p.offset)
+}
+
+// name is that of the i-th older file.
+func (f *follower) name(i int) string {
+	if i == 0 {
+		return f.path
+	}
+	return f.path + "." + strconv.Itoa(i)
+}
+
+// read reads what there is; 0 means nothing for now.
+func (f *follower) read(b []byte) int {
+	if f.none {
+		return 0
+	}
+	if f.file == nil {
+		file, inode, _ := openRegular(f.path)
+		if file == nil {
+			return 0
+		}
+		f.set(file, inode, 0)
+	}
+	for {
+		if n := f.readHere(b); n > 0 {
+			return n
+		}
+		if !f.rotates || !f.passed() {
+			return 0
+		}
+		// Nothing is written to it any more, but something may have been just before.
+		if n := f.readHere(b); n > 0 {
+			return n
+		}
+		if !f.next() {
+			return 0
+		}
+	}
+}
+
+func (f *follower) readHere(b []byte) int {
+	n, _ := f.file.ReadAt(b, f.offset)
+	if n == 0 {
+		// Somebody has truncated it, and what comes is written at its new end.
+		if fi, err := f.file.Stat(); err == nil && fi.Size() < f.offset {
+			f.offset = fi.Size()
+		}
+	}
+	f.offset += int64(n)
+	return n
+}
+
+// passed says that another file has the name now.
+func (f *follower) passed() bool {
+	inode := inodeOf(f.path)
+	return inode != 0 && inode != f.inode
+}
+
+func inodeOf(path string) uint64 {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return 0
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0
+	}
+	return st.Ino
+}
+
+// next goes on to the file that came after this one. When this one is gone already (or
+// compressed) that is the newest: what was in between is lost to this reader.
+func (f *follower) next() bool {
+	for range 100 { // files may move on meanwhile
+		at, after := 0, f.path
+		for i := 1; inodeOf(f.name(i)) != 0; i++ {
+			if inodeOf(f.name(i)) == f.inode {
+				at, after = i, f.name(i-1)
+				break
+			}
+		}
+		file, inode, _ := openRegular(after)
+		if file == nil {
+			return false
+		}
+		if inode != f.inode && (at == 0 || inodeOf(f.name(at)) == f.inode) {
+			f.set(file, inode, 0)
+			return true
+		}
+		file.Close()
+	}
+	return false
+}
+
+// readTo reads what lies before a place. 0 means that the place is reached, or that
+// what is before it is gone.
+func (f *follower) readTo(b []byte, p place) int {
+	for f.file != nil {
+		if f.inode == p.inode {
+			left := p.offset - f.offset
+			if left <= 0 {
+				break
+			}
+			if n := f.readHere(b[:min(int64(len(b)), left)]); n > 0 {
+				return n
+			}
+			break
+		}
+		if n := f.readHere(b); n > 0 {
+			return n
+		}
+		if !f.rotates || !f.next() {
+			break
+		}
+	}
+	f.jump(p)
+	return 0
+}
+
+func (f *follower) close() {
+	if f.file != nil {
+		f.file.Close()
+		f.file = nil
+	}
+}
