@@ -1,6 +1,7 @@
 package cgroups
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -58,7 +59,7 @@ func usable(id *mesos.ContainerID) bool {
 // nested in one.
 func containersIn(dir string, parent *mesos.ContainerID, found map[string]*mesos.ContainerID) error {
 	entries, err := os.ReadDir(dir)
-	if os.IsNotExist(err) {
+	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
