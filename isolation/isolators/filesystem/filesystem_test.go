@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
@@ -93,15 +92,15 @@ func TestConformance(t *testing.T) {
 func place(t *testing.T, workDir string, values ...string) *isolation.ContainerConfig {
 	t.Helper()
 	dir := filepath.Join(workDir, "slaves", "A", "frameworks", "F", "executors", "E", "runs", values[0])
-	id := &mesos.ContainerID{Value: proto.String(values[0])}
+	id := &mesos.ContainerID{Value: new(values[0])}
 	for _, v := range values[1:] {
-		id, dir = &mesos.ContainerID{Value: proto.String(v), Parent: id}, filepath.Join(dir, "containers", v)
+		id, dir = &mesos.ContainerID{Value: new(v), Parent: id}, filepath.Join(dir, "containers", v)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return &isolation.ContainerConfig{
-		ID: id, Sandbox: dir, FrameworkID: &mesos.FrameworkID{Value: proto.String("F")},
+		ID: id, Sandbox: dir, FrameworkID: &mesos.FrameworkID{Value: new("F")},
 		ContainerInfo: &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum()},
 	}
 }
@@ -186,11 +185,11 @@ func TestHostPath(t *testing.T) {
 			v.HostPath = &source
 			return v
 		}(), want: "one of host_path, image and source"},
-		{name: "relative", rootfs: "/r", volume: &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: proto.String("/b"), Source: &mesos.Volume_Source{
-			Type: mesos.Volume_Source_HOST_PATH.Enum(), HostPath: &mesos.Volume_Source_HostPath{Path: proto.String("a")},
+		{name: "relative", rootfs: "/r", volume: &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: new("/b"), Source: &mesos.Volume_Source{
+			Type: mesos.Volume_Source_HOST_PATH.Enum(), HostPath: &mesos.Volume_Source_HostPath{Path: new("a")},
 		}}, want: "not absolute"},
-		{name: "not shared", rootfs: "/r", volume: &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: proto.String("/b"), Source: &mesos.Volume_Source{
-			Type: mesos.Volume_Source_HOST_PATH.Enum(), HostPath: &mesos.Volume_Source_HostPath{Path: proto.String("/proc/sys"), MountPropagation: &mesos.MountPropagation{Mode: mesos.MountPropagation_BIDIRECTIONAL.Enum()}},
+		{name: "not shared", rootfs: "/r", volume: &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: new("/b"), Source: &mesos.Volume_Source{
+			Type: mesos.Volume_Source_HOST_PATH.Enum(), HostPath: &mesos.Volume_Source_HostPath{Path: new("/proc/sys"), MountPropagation: &mesos.MountPropagation{Mode: mesos.MountPropagation_BIDIRECTIONAL.Enum()}},
 		}}, want: "not below a shared mount"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -305,10 +304,10 @@ func TestSandboxPath(t *testing.T) {
 func TestRefusedVolumes(t *testing.T) {
 	work := t.TempDir()
 	l := newLinux(t, filesystem.Options{WorkDir: work})
-	docker := &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: proto.String("v"), Source: &mesos.Volume_Source{
-		Type: mesos.Volume_Source_DOCKER_VOLUME.Enum(), DockerVolume: &mesos.Volume_Source_DockerVolume{Name: proto.String("n")},
+	docker := &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: new("v"), Source: &mesos.Volume_Source{
+		Type: mesos.Volume_Source_DOCKER_VOLUME.Enum(), DockerVolume: &mesos.Volume_Source_DockerVolume{Name: new("n")},
 	}}
-	image := &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: proto.String("v"), Image: &mesos.Image{Type: mesos.Image_DOCKER.Enum()}}
+	image := &mesos.Volume{Mode: mesos.Volume_RW.Enum(), ContainerPath: new("v"), Image: &mesos.Image{Type: mesos.Image_DOCKER.Enum()}}
 	for name, v := range map[string]*mesos.Volume{"docker": docker, "image": image, "secret": secretVolume("s", "v")} {
 		config := place(t, work, "c-"+name)
 		config.ContainerInfo.Volumes = []*mesos.Volume{v}
@@ -332,7 +331,7 @@ func TestRefusedVolumes(t *testing.T) {
 
 func persistentVolume(id, role, path string, mode mesos.Volume_Mode) *mesos.Resource {
 	return &mesos.Resource{
-		Name: proto.String("disk"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: proto.Float64(1)},
+		Name: new("disk"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: new(1.0)},
 		Reservations: []*mesos.Resource_ReservationInfo{{Role: &role}},
 		Disk: &mesos.Resource_DiskInfo{
 			Persistence: &mesos.Resource_DiskInfo_Persistence{Id: &id},
@@ -510,13 +509,13 @@ func TestEnvironmentSecret(t *testing.T) {
 	value := func(text string) *mesos.Secret {
 		return &mesos.Secret{Type: mesos.Secret_VALUE.Enum(), Value: &mesos.Secret_Value{Data: []byte(text)}}
 	}
-	reference := &mesos.Secret{Type: mesos.Secret_REFERENCE.Enum(), Reference: &mesos.Secret_Reference{Name: proto.String("vault")}}
+	reference := &mesos.Secret{Type: mesos.Secret_REFERENCE.Enum(), Reference: &mesos.Secret_Reference{Name: new("vault")}}
 	e := secret.NewEnvironment()
 	config := place(t, t.TempDir(), "c")
 	command := func(variables ...*mesos.Environment_Variable) *mesos.CommandInfo {
 		return &mesos.CommandInfo{Environment: &mesos.Environment{Variables: variables}}
 	}
-	config.Command = command(variable("A", value("a")), &mesos.Environment_Variable{Name: proto.String("PLAIN"), Value: proto.String("p")})
+	config.Command = command(variable("A", value("a")), &mesos.Environment_Variable{Name: new("PLAIN"), Value: new("p")})
 	config.TaskCommand = command(variable("B", value("b")))
 	p, err := e.Prepare(t.Context(), config)
 	if err != nil {

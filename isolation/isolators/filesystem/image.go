@@ -2,21 +2,18 @@ package filesystem
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
-	"clusterd/isolation/isolators/known"
 )
 
 // Image is volume/image: the file system of an image as a volume
 // (src/slave/containerizer/mesos/isolators/volume/image.cpp).
 type Image struct {
-	// The value says whether the container has such volumes, or may have.
-	known.Containers[bool]
+	prepared
 	o Options
 }
 
@@ -30,30 +27,17 @@ func (i *Image) Name() string { return "volume/image" }
 
 // Recover remembers the containers.
 func (i *Image) Recover(_ context.Context, states []isolation.ContainerState, _ []*mesos.ContainerID) error {
-	for _, s := range states {
-		if err := i.Add(s.Config.ID, hasImages(s.Config)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return recoverAll(&i.prepared, states)
 }
 
-func hasImages(config *isolation.ContainerConfig) bool {
-	for _, v := range config.ContainerInfo.GetVolumes() {
-		if v.Image != nil {
-			return true
-		}
-	}
-	return false
-}
-
-// Prepare provisions the images and asks for the mounts.
+// Prepare provisions the images and asks for the mounts. They end as the container's own
+// image does.
 func (i *Image) Prepare(ctx context.Context, config *isolation.ContainerConfig) (*isolation.Preparation, error) {
 	volumes, err := volumesOf(config)
 	if err != nil {
 		return nil, err
 	}
-	if err := i.Add(config.ID, hasImages(config)); err != nil {
+	if err := i.Add(config.ID, struct{}{}); err != nil {
 		return nil, err
 	}
 	p := &isolation.Preparation{}
@@ -63,8 +47,8 @@ func (i *Image) Prepare(ctx context.Context, config *isolation.ContainerConfig) 
 			continue
 		}
 		if err := i.prepare(ctx, p, config, v); err != nil {
-			err = fmt.Errorf("volume at %q: %w", v.GetContainerPath(), err)
-			return nil, errors.Join(err, i.Cleanup(context.WithoutCancel(ctx), config.ID))
+			i.Forget(config.ID)
+			return nil, fmt.Errorf("volume at %q: %w", v.GetContainerPath(), err)
 		}
 	}
 	return p, nil
@@ -98,17 +82,5 @@ func (i *Image) prepare(ctx context.Context, p *isolation.Preparation, config *i
 		m.IDMap = users.Namespace
 	}
 	i.o.add(p, config, v, m)
-	return nil
-}
-
-// Cleanup destroys what was provisioned.
-func (i *Image) Cleanup(ctx context.Context, id *mesos.ContainerID) error {
-	has, _ := i.Get(id)
-	if has && i.o.Provisioner != nil {
-		if err := i.o.Provisioner.Destroy(ctx, id); err != nil {
-			return err
-		}
-	}
-	i.Forget(id)
 	return nil
 }

@@ -151,6 +151,7 @@ func (s *SandboxPath) holder(config *isolation.ContainerConfig, v *volume) (stri
 			return "", fmt.Errorf("%w: type PARENT of a container that has no parent", ErrInvalidVolume)
 		}
 		return s.Get(config.ID.GetParent())
+	case mesos.Volume_Source_SandboxPath_UNKNOWN:
 	}
 	return "", fmt.Errorf("%w: type of SANDBOX_PATH is unknown", ErrInvalidVolume)
 }

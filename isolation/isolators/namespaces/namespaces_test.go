@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
@@ -93,7 +92,7 @@ func TestConformance(t *testing.T) {
 func id(values ...string) *mesos.ContainerID {
 	var id *mesos.ContainerID
 	for _, v := range values {
-		id = &mesos.ContainerID{Value: proto.String(v), Parent: id}
+		id = &mesos.ContainerID{Value: new(v), Parent: id}
 	}
 	return id
 }
@@ -103,7 +102,7 @@ func config(id *mesos.ContainerID, info *mesos.LinuxInfo) *isolation.ContainerCo
 }
 
 func TestPID(t *testing.T) {
-	shares := &mesos.LinuxInfo{SharePidNamespace: proto.Bool(true)}
+	shares := &mesos.LinuxInfo{SharePidNamespace: new(true)}
 	proc := []isolation.Mount{{Source: "proc", Type: "proc", Target: "/proc", Flags: unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC}}
 	for _, c := range []struct {
 		name         string
@@ -179,7 +178,7 @@ func TestIPC(t *testing.T) {
 		{name: "debug", nested: true, parent: private, class: isolation.ClassDebug, enter: ipc},
 		{name: "debug of what is not set, image", nested: true, parentRootfs: "/r", class: isolation.ClassDebug, info: share, enter: ipc},
 		{name: "debug private", nested: true, class: isolation.ClassDebug, info: private, want: "DEBUG"},
-		{name: "size without private", info: &mesos.LinuxInfo{ShmSize: proto.Uint32(1)}, want: "PRIVATE"},
+		{name: "size without private", info: &mesos.LinuxInfo{ShmSize: new(uint32(1))}, want: "PRIVATE"},
 		{name: "unknown", info: mode(mesos.LinuxInfo_UNKNOWN), want: "unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -241,7 +240,7 @@ func TestIPCMemory(t *testing.T) {
 	for name, want := range map[string]uint64{"own": 3 << 20, "flag": 1 << 20} {
 		info := &mesos.LinuxInfo{IpcMode: mesos.LinuxInfo_PRIVATE.Enum()}
 		if name == "own" {
-			info.ShmSize = proto.Uint32(3)
+			info.ShmSize = new(uint32(3))
 		}
 		p, err := i.Prepare(t.Context(), config(id(name), info))
 		if err != nil {
@@ -334,7 +333,7 @@ func TestUser(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(dir, "isolators/namespaces/user")); err != nil || len(left) > 0 {
 		t.Errorf("files: got %v, %v", left, err)
 	}
-	if _, err := u.Prepare(t.Context(), config(id("e"), &mesos.LinuxInfo{SharePidNamespace: proto.Bool(true)})); !errors.Is(err, namespaces.ErrNoUserNamespace) {
+	if _, err := u.Prepare(t.Context(), config(id("e"), &mesos.LinuxInfo{SharePidNamespace: new(true)})); !errors.Is(err, namespaces.ErrNoUserNamespace) {
 		t.Errorf("with the machine's processes: got %v", err)
 	}
 }
