@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"context"
+	"syscall"
 
 	mesos "clusterd/api/mesos/v1"
 )
@@ -92,6 +93,9 @@ type Launcher interface {
 	// Destroy kills all processes of the container, and of those nested in it, and
 	// waits until none is left. It may be called at any time after Fork, any number of times.
 	Destroy(ctx context.Context, id *mesos.ContainerID) error
+
+	// Kill sends a signal to the container's command. It is no error when that has ended.
+	Kill(id *mesos.ContainerID, signal syscall.Signal) error
 
 	// Status describes the container's processes.
 	Status(id *mesos.ContainerID) (LauncherStatus, error)

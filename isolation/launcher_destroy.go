@@ -3,6 +3,7 @@ package isolation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -78,6 +79,43 @@ func (l *launcher) destroyNested(ctx context.Context, id *mesos.ContainerID) err
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// Kill implements Launcher.
+func (l *launcher) Kill(id *mesos.ContainerID, signal syscall.Signal) error {
+	c, err := l.get(id)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	pid := c.pid
+	c.mu.Unlock()
+	select {
+	case <-c.ended:
+		return nil
+	default:
+	}
+	if pid == 0 {
+		return fmt.Errorf("signal container %s: its command has not been started", Key(id))
+	}
+	// The supervisor reaps its command, so the number may be another's when it is used:
+	// a descriptor is looked at once it is held.
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("signal container %s: %w", Key(id), err)
+	}
+	defer unix.Close(fd)
+	if p, ok := proctree.Read(pid); pid != c.supervisor && (!ok || p.Parent != c.supervisor) {
+		return nil
+	}
+	err = unix.PidfdSendSignal(fd, signal, nil, 0)
+	if err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal container %s: %w", Key(id), err)
+	}
+	return nil
 }
 
 func signalPidfd(c *launched, sig unix.Signal) {

@@ -34,7 +34,7 @@ func Containerizer(t *testing.T, newContainerizer NewContainerizer) {
 		t.Run(name, func(t *testing.T) {
 			ct := &containerizerTest{new: newContainerizer, workDir: t.TempDir(), stateDir: t.TempDir()}
 			ct.Containerizer = ct.new(t, ct.workDir, ct.stateDir)
-			t.Cleanup(func() { _ = ct.Close() })
+			t.Cleanup(func() { ct.clear(t) })
 			if orphans, err := ct.Recover(testContext(t), nil); err != nil || len(orphans) != 0 {
 				t.Fatalf("recover of nothing: got %v, %v", orphans, err)
 			}
@@ -59,10 +59,29 @@ func Containerizer(t *testing.T, newContainerizer NewContainerizer) {
 	run("Closed", testClosed)
 }
 
+// clear removes what the test has left.
+func (ct *containerizerTest) clear(t *testing.T) {
+	t.Helper()
+	_ = ct.Close()
+	c := ct.new(t, ct.workDir, ct.stateDir)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if _, err := c.Recover(ctx, nil); err != nil {
+		t.Error(err)
+	}
+	for _, id := range c.Containers() { // standalone ones
+		if err := errors.Join(c.Destroy(ctx, id), c.Remove(ctx, id)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func (ct *containerizerTest) config(t *testing.T, script string) *isolation.ContainerConfig {
 	t.Helper()
 	return &isolation.ContainerConfig{
 		ID: newID(), Sandbox: sandbox(t),
+		FrameworkID: &mesos.FrameworkID{Value: new("f")}, ExecutorID: &mesos.ExecutorID{Value: new("e")},
 		Command:   &mesos.CommandInfo{Value: &script},
 		Env:       map[string]string{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
 		Resources: []*mesos.Resource{Scalar("cpus", 0.1), Scalar("cpus", 0.2), Scalar("mem", 32)},
