@@ -127,15 +127,17 @@ func (s *streams) output(i int, path string, rotation Rotation, piped bool) (int
 	return p[1], nil
 }
 
-// enter opens the terminal, once the root has been changed: the container's own, where
-// it has a devpts, so that the terminal has a name in it.
+// enter opens the terminal, once the root has been changed: one of the container's own
+// devpts, where it has one, so that the terminal has a name there.
 func (s *streams) enter() error {
 	if !s.spec.TTY {
 		return nil
 	}
-	t, err := openMaster("/dev/pts/ptmx")
-	if err != nil {
-		t, err = openMaster("/dev/ptmx")
+	t, err := terminal{-1, -1}, error(syscall.ENODEV)
+	if s.spec.EnterFlags&syscall.CLONE_NEWNS != 0 {
+		t, err = openParentsMaster(s.spec)
+	} else if s.spec.Namespaces&syscall.CLONE_NEWNS != 0 || s.tty == nil {
+		t, err = openOwnMaster()
 	}
 	switch {
 	case err == nil:

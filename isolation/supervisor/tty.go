@@ -1,8 +1,11 @@
 package supervisor
 
 import (
+	"strconv"
 	"syscall"
 	"unsafe"
+
+	"clusterd/isolation/proctree"
 )
 
 // terminal is a pseudo terminal: the command has the slave, we the master.
@@ -27,6 +30,67 @@ func openMaster(path string) (terminal, error) {
 		t.close()
 	}
 	return t, err
+}
+
+// ptmx is where a container has its multiplexer of terminals, if it has one.
+var ptmx = [...]string{"/dev/pts/ptmx", "/dev/ptmx"}
+
+// openOwnMaster opens a terminal in the devpts of the root that is ours by now. What an
+// image may have put there instead is not opened.
+func openOwnMaster() (t terminal, err error) {
+	for _, path := range ptmx {
+		var st syscall.Stat_t
+		if err = syscall.Stat(path, &st); err == nil {
+			err = checkPtmx(&st)
+		}
+		if err == nil {
+			t, err = openMaster(path)
+		}
+		if err == nil {
+			return t, nil
+		}
+	}
+	return terminal{-1, -1}, err
+}
+
+// openParentsMaster opens a terminal in the devpts of the container that the command
+// enters, which runs and may change its files at any time.
+func openParentsMaster(spec *Spec) (terminal, error) {
+	t := terminal{-1, -1}
+	root, err := syscall.Open("/proc/"+strconv.Itoa(int(spec.EnterPID))+"/root", oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return t, err
+	}
+	defer syscall.Close(root)
+	if p, ok := proctree.Read(int(spec.EnterPID)); !ok || p.Start != spec.EnterStart {
+		return t, syscall.ESRCH
+	}
+	for _, path := range ptmx {
+		var fd int
+		if fd, err = openIn(root, path, false, MakeNothing); err != nil {
+			continue
+		}
+		var st syscall.Stat_t
+		if err = syscall.Fstat(fd, &st); err == nil {
+			err = checkPtmx(&st)
+		}
+		if err == nil {
+			t, err = openMaster("/proc/self/fd/" + strconv.Itoa(fd))
+		}
+		syscall.Close(fd)
+		if err == nil {
+			break
+		}
+	}
+	return t, err
+}
+
+// checkPtmx says whether that is the device that makes terminals.
+func checkPtmx(st *syscall.Stat_t) error {
+	if st.Mode&syscall.S_IFMT != syscall.S_IFCHR || st.Rdev != 5<<8|2 {
+		return syscall.ENODEV
+	}
+	return nil
 }
 
 // openSlave uses TIOCGPTPEER (Linux 4.13).
