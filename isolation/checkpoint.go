@@ -13,7 +13,7 @@ import (
 )
 
 // configFile, in a container's runtime directory, holds what a containerizer that comes
-// back has to know of it. It is for root only: a ContainerInfo may hold secrets.
+// back has to know of it. Secrets are not in it.
 const configFile = "config"
 
 // checkpointVersion is the format of configFile; one of another is not read. A runtime
@@ -97,7 +97,7 @@ func encodeCheckpoint(config *ContainerConfig, dir string) ([]byte, error) {
 		w.Limits[name] = marshal(limit)
 	}
 	if config.ContainerInfo != nil {
-		w.ContainerInfo = marshal(config.ContainerInfo)
+		w.ContainerInfo = marshal(withoutSecrets(config.ContainerInfo))
 	}
 	if config.FrameworkID != nil {
 		w.FrameworkID = marshal(config.FrameworkID)

@@ -110,6 +110,7 @@ func (m *Mesos) launch(ctx context.Context, c, parent *container) error {
 			return fmt.Errorf("prepare isolator %s: %w", isolator.Name(), err)
 		}
 	}
+	mapImage(all.Mounts[:len(mounts)], all.UserNamespace)
 	debug := config.Class == ClassDebug
 	if config.RootFS != "" && all.RootFS == "" && !debug {
 		return fmt.Errorf("container image: %w without filesystem/linux", ErrNotSupported)

@@ -361,6 +361,12 @@ func writeAll(fd int, text string) error {
 // must be on one mount, so it is the directory above that is covered.
 func (w *world) mapLayers(m *Mount) error {
 	done := make(map[string]bool)
+	for i := range w.spec.Mounts {
+		// A layer that is an overlay itself has had its own layers mapped.
+		if o := &w.spec.Mounts[i]; o.Type == "overlay" && o.Host {
+			done[o.Target] = true
+		}
+	}
 	for option := range eachPart(m.Data, ',') {
 		name, value := option, ""
 		for i := range len(option) {
