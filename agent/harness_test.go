@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"clusterd/agent/commandexecutor"
+	"clusterd/agent/defaultexecutor"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/link"
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 			os.Exit(supervisor.Main(os.Args[1:]))
 		case "command-executor", "command-executor-tls":
 			os.Exit(commandexecutor.Main(commandexecutor.Options{}))
+		case "default-executor":
+			os.Exit(defaultexecutor.Main(defaultexecutor.Options{}))
 		}
 	}
 	// A probe of gossip outlives its end by a moment, see registry/gossip.

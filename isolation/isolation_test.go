@@ -90,7 +90,7 @@ func TestStalePrograms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := p.Describe(); strings.Count(d, "as a mode of this binary") != 3 || strings.Count(d, "from memory (") != 0 {
+	if d := p.Describe(); strings.Count(d, "as a mode of this binary") != 4 || strings.Count(d, "from memory (") != 0 {
 		t.Errorf("programs: got %s", d)
 	}
 	launcher, err := isolation.NewPosixLauncher(t.TempDir(), p, zerolog.Nop())

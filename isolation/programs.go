@@ -22,6 +22,9 @@ const BuiltinCommandExecutorTLS Builtin = "command-executor-tls"
 // builtinSupervisor is the process above each container.
 const builtinSupervisor Builtin = "supervisor"
 
+// builtins are all of them.
+var builtins = []Builtin{builtinSupervisor, BuiltinCommandExecutor, BuiltinCommandExecutorTLS, BuiltinDefaultExecutor}
+
 // CommandExecutorFor chooses the command executor for a task: the one with TLS
 // takes half a millisecond longer to start, so only tasks with an HTTP check
 // or health check get it (a redirect may lead to https at any time).
@@ -77,7 +80,7 @@ func LoadProgramsFrom(files fs.FS) (*Programs, error) {
 		return nil, err
 	}
 	p := &Programs{programs: make(map[Builtin]program)}
-	for _, b := range []Builtin{builtinSupervisor, BuiltinCommandExecutor, BuiltinCommandExecutorTLS} {
+	for _, b := range builtins {
 		file, err := fromMemory(files, b)
 		if err == nil {
 			p.programs[b] = program{file: file, argv: []string{"clusterd-" + string(b)}, embedded: true}
@@ -167,7 +170,7 @@ func probe(file *os.File) error {
 // Describe says in one line which programs are used, for the log.
 func (p *Programs) Describe() string {
 	var b strings.Builder
-	for _, name := range []Builtin{builtinSupervisor, BuiltinCommandExecutor, BuiltinCommandExecutorTLS} {
+	for _, name := range builtins {
 		if b.Len() > 0 {
 			b.WriteString(", ")
 		}

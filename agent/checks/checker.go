@@ -212,6 +212,23 @@ func (c *Checker) halt() {
 	c.stopProbe()
 }
 
+// Changes is the Options.Result of a general check: it reports what is not as it was before.
+func Changes(check *wire.Check, log func(string), report func(wire.CheckStatus)) func(value int32, err error) {
+	previous := wire.CheckStatus{Type: check.Type}
+	return func(value int32, err error) {
+		status := wire.CheckStatus{Type: check.Type, Has: err == nil, Value: value}
+		if err != nil {
+			status.Value = 0
+			log("check failed: " + err.Error())
+		}
+		if status == previous {
+			return
+		}
+		previous = status
+		report(status)
+	}
+}
+
 // Health judges the results of a health check (src/checks/health_checker.cpp).
 type Health struct {
 	Check *wire.Check

@@ -60,7 +60,7 @@ func containerizerOn(tb testing.TB, runtimeDir string) isolation.Containerizer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if d := programs.Describe(); strings.Count(d, "from memory") != 3 {
+	if d := programs.Describe(); strings.Count(d, "from memory") != 4 {
 		tb.Fatalf("programs: got %s", d)
 	}
 	launcher, err := isolation.NewPosixLauncher(runtimeDir, programs, zerolog.Nop())

@@ -292,24 +292,14 @@ func (e *executor) newTaskCheck(check *wire.Check) *checks.Checker {
 		e.Log("the task's check has an unknown type")
 		return nil
 	}
-	previous := wire.CheckStatus{Type: check.Type}
-	return e.newChecker(check, func(value int32, err error) {
-		status := wire.CheckStatus{Type: check.Type, Has: err == nil, Value: value}
-		if err != nil {
-			status.Value = 0
-			e.Log("check failed: " + err.Error())
-		}
-		if status == previous {
-			return
-		}
-		previous = status
+	return e.newChecker(check, checks.Changes(check, e.Log, func(status wire.CheckStatus) {
 		if e.killed || e.terminated {
 			return
 		}
 		s := e.last
 		s.Reason, s.Check = wire.ReasonTaskCheckUpdated, &status
 		e.forward(&s)
-	})
+	}))
 }
 
 func (e *executor) newHealthCheck(check *wire.Check) *checks.Checker {

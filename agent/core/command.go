@@ -68,6 +68,9 @@ func commandExecutor(framework *mesos.FrameworkInfo, t *mesos.TaskInfo) *mesos.E
 	return e
 }
 
+// isDefault says whether an executor is the built-in one of task groups.
+func isDefault(e *mesos.ExecutorInfo) bool { return e.GetType() == mesos.ExecutorInfo_DEFAULT }
+
 // commandName shows the task and the beginning of its command; tools display
 // it, so its form is Mesos's to the letter.
 func commandName(t *mesos.TaskInfo) string {

@@ -219,6 +219,8 @@ type LaunchContainer struct {
 	// CommandExecutor says to run the built-in one instead of Command, of which
 	// then only the URIs and the environment count.
 	CommandExecutor bool
+	// DefaultExecutor says to run the built-in one; there is no Command then.
+	DefaultExecutor bool
 	// Task is what the command executor will run.
 	Task      *mesos.TaskInfo
 	Command   *mesos.CommandInfo

@@ -178,7 +178,7 @@ func (c *Core) Containers() []LaunchContainer {
 			}
 			out = append(out, LaunchContainer{
 				ContainerID: e.containerID, FrameworkID: fw.info.GetId(), ExecutorID: e.info.GetExecutorId(),
-				CommandExecutor: e.commandTask, Command: e.info.GetCommand(), Container: e.info.GetContainer(),
+				CommandExecutor: e.commandTask, DefaultExecutor: isDefault(e.info), Command: e.info.GetCommand(), Container: e.info.GetContainer(),
 				Directory: e.directory, Owner: Owner(fw.info, e.info), User: e.user, Environment: c.environment(e),
 				Resources: e.given.Proto(), Limits: c.limits(e),
 			})

@@ -183,13 +183,7 @@ func (l *launch) start() {
 		l.exited()
 		return
 	}
-	if l.info.GetType() == mesos.ExecutorInfo_DEFAULT {
-		l.end(mesos.TaskState_TASK_FAILED, mesos.TaskStatus_REASON_CONTAINER_LAUNCH_FAILED,
-			"The default executor is not supported by this agent yet")
-		l.exited()
-		return
-	}
-	if l.info.GetCommand() == nil {
+	if l.info.GetCommand() == nil && !isDefault(l.info) {
 		l.drop(mesos.TaskStatus_REASON_TASK_INVALID, "Executor "+execID+" has no command")
 		l.exited()
 		return
@@ -316,7 +310,7 @@ func (c *Core) launchContainer(e *executorRun) {
 	}
 	c.emit(LaunchContainer{
 		Task: task, ContainerID: e.containerID, FrameworkID: e.fw.info.GetId(), ExecutorID: info.GetExecutorId(),
-		CommandExecutor: e.commandTask, Command: info.GetCommand(), Container: container,
+		CommandExecutor: e.commandTask, DefaultExecutor: isDefault(info), Command: info.GetCommand(), Container: container,
 		Directory: e.directory, Virtual: c.virtualPaths(e), Owner: Owner(e.fw.info, e.info), User: e.user, Environment: c.environment(e),
 		Resources: given.Proto(), Limits: c.limits(e),
 	})

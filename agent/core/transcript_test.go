@@ -172,7 +172,11 @@ func (w *world) print(e core.Effect) string {
 	case core.CloseStream:
 		return fmt.Sprintf("close stream %d", e.Stream)
 	case core.LaunchContainer:
-		return fmt.Sprintf("launch %s for %s user=%s %s%s", cid(e.ContainerID), e.ExecutorID.GetValue(), e.User,
+		builtin := ""
+		if e.DefaultExecutor {
+			builtin = " (the default executor)"
+		}
+		return fmt.Sprintf("launch %s for %s%s user=%s %s%s", cid(e.ContainerID), e.ExecutorID.GetValue(), builtin, e.User,
 			amounts(e.Resources), limits(e.Limits))
 	case core.UpdateContainer:
 		return fmt.Sprintf("resize %s #%d %s%s", cid(e.ContainerID), e.Token, amounts(e.Resources), limits(e.Limits))

@@ -106,3 +106,16 @@ func NewUUID() []byte {
 	b[8] = b[8]&0x3f | 0x80
 	return b
 }
+
+// UUIDText is how a UUID is written.
+func UUIDText(b []byte) string {
+	const digits = "0123456789abcdef"
+	out := make([]byte, 0, 36)
+	for i, c := range b {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			out = append(out, '-')
+		}
+		out = append(out, digits[c>>4], digits[c&0xf])
+	}
+	return string(out)
+}

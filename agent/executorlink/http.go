@@ -256,6 +256,8 @@ type Caller struct {
 	Agent Address
 	// Path is that of the API.
 	Path string
+	// Patient says that an answer may take any time.
+	Patient bool
 
 	conn net.Conn
 	r    *bufio.Reader
@@ -284,7 +286,9 @@ func (c *Caller) try(body []byte, want int) ([]byte, error) {
 		}
 		c.conn, c.r = conn, bufio.NewReaderSize(conn, 1024)
 	}
-	_ = c.conn.SetDeadline(time.Now().Add(callTimeout))
+	if !c.Patient {
+		_ = c.conn.SetDeadline(time.Now().Add(callTimeout))
+	}
 	resp, err := c.exchange(body)
 	if err != nil || resp.Close {
 		c.Close()

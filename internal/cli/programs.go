@@ -5,6 +5,7 @@ import (
 
 	"clusterd/agent/commandexecutor"
 	"clusterd/agent/commandexecutor/tlsprobe"
+	"clusterd/agent/defaultexecutor"
 	"clusterd/isolation"
 	"clusterd/isolation/supervisor"
 )
@@ -19,5 +20,8 @@ var programs = map[string]func(args []string) int{
 	},
 	string(isolation.BuiltinCommandExecutorTLS): func([]string) int {
 		return commandexecutor.Main(commandexecutor.Options{TLS: tlsprobe.Client})
+	},
+	string(isolation.BuiltinDefaultExecutor): func([]string) int {
+		return defaultexecutor.Main(defaultexecutor.Options{TLS: tlsprobe.Client})
 	},
 }
