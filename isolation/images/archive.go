@@ -117,8 +117,8 @@ func (r reference) matches(name string) bool {
 	return other.familiar() == r.familiar() && other.version() == r.version()
 }
 
-// layout is a source of an OCI image layout.
-type layout struct {
+// layoutSource is the source of an OCI image layout.
+type layoutSource struct {
 	files files
 	index []byte
 }
@@ -138,7 +138,7 @@ func openLayout(ctx context.Context, o *Options, f files, ref reference) (*image
 			return nil, nil, err
 		}
 	}
-	img, err := resolve(ctx, o, &layout{files: f, index: raw}, version)
+	img, err := resolve(ctx, o, &layoutSource{files: f, index: raw}, version)
 	if err != nil {
 		return nil, nil, fmt.Errorf("layout: %w", err)
 	}
@@ -168,7 +168,7 @@ func layoutVersion(index *v1.IndexManifest, ref reference) (string, error) {
 // layoutRoot is the version that index.json itself has.
 const layoutRoot = "index.json"
 
-func (l *layout) manifest(_ context.Context, version string) ([]byte, string, error) {
+func (l *layoutSource) manifest(_ context.Context, version string) ([]byte, string, error) {
 	if version == layoutRoot {
 		return l.index, "application/vnd.oci.image.index.v1+json", nil
 	}
@@ -176,11 +176,11 @@ func (l *layout) manifest(_ context.Context, version string) ([]byte, string, er
 	return b, "", err
 }
 
-func (l *layout) config(_ context.Context, digest string) ([]byte, error) {
+func (l *layoutSource) config(_ context.Context, digest string) ([]byte, error) {
 	return readWhole(l.files, blobPath(digest), maxConfig)
 }
 
-func (l *layout) blob(_ context.Context, digest string, _ int64) (io.ReadCloser, error) {
+func (l *layoutSource) blob(_ context.Context, digest string, _ int64) (io.ReadCloser, error) {
 	r, _, err := l.files.open(blobPath(digest))
 	return r, err
 }

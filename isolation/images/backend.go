@@ -99,11 +99,6 @@ func (b overlayBackend) provision(s *Store, layers []string, r rootfs) ([]isolat
 	if b.volatile {
 		options += ",volatile"
 	}
-	for _, p := range append(lower, upper, base) {
-		if strings.ContainsAny(p, ",:\\") {
-			return nil, nil, fmt.Errorf("overlay with the path %q, which has one of \",:\\\": %w", p, ErrUnsupported)
-		}
-	}
 	mounts, err := stack(lower, options, base)
 	if err != nil {
 		return nil, nil, err
@@ -169,6 +164,9 @@ func lowerdir(lower []string) string {
 // probeOverlay mounts a small overlay, without a place in the tree of mounts, and
 // hides a file in it.
 func probeOverlay(root, store string) (overlayBackend, error) {
+	if strings.ContainsAny(root+store, ",:\\") { // they separate and escape options
+		return overlayBackend{}, fmt.Errorf("comma, colon or backslash in %s or %s: %w", root, store, ErrUnsupported)
+	}
 	lower, err := os.MkdirTemp(store, "probe-")
 	if err != nil {
 		return overlayBackend{}, err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,7 +42,7 @@ func lookInOne(layer, name string) (fd int, deeper bool, err error) {
 	if err != nil {
 		return -1, false, err
 	}
-	deeper = true
+	deeper = !isOpaque(fd)
 	for part := range strings.SplitSeq(name, "/") {
 		next, err := unix.Openat(fd, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err == unix.ENOTDIR { //nolint:errorlint // openat returns it bare
@@ -70,20 +71,63 @@ func isOpaque(fd int) bool {
 	return err == nil && n == 1 && v[0] == 'y'
 }
 
-// completeImplied gives directories that a layer uses without describing them the
-// owner and mode that they have below: overlayfs shows those of the uppermost.
-func completeImplied(dir string, lower, implied []string) error {
+// adjust makes a layer fit on those below. Directories that it uses without describing
+// them get the owner and mode that they have there: overlayfs shows those of the
+// uppermost. Whiteouts that hide nothing go: in a directory that is in one layer alone
+// overlayfs would list them.
+func (d *dependence) adjust(dir string, lower []string) error {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(root) }()
-	for _, name := range implied {
+	for _, name := range d.implied {
+		if !seesBelow(dir, name) {
+			continue
+		}
 		if err := completeOne(root, lower, name); err != nil {
 			return fmt.Errorf("directory %q: %w", name, err)
 		}
 	}
+	for _, name := range d.whiteouts {
+		if err := checkWhiteout(root, dir, lower, name); err != nil {
+			return fmt.Errorf("whiteout %q: %w", name, err)
+		}
+	}
 	return nil
+}
+
+// seesBelow says whether what is below of a path can be seen through a layer: no
+// directory above it is opaque there.
+func seesBelow(layer, name string) bool {
+	fd, deeper, err := lookInOne(layer, path.Dir(name))
+	if err != nil {
+		return false
+	}
+	_ = unix.Close(fd)
+	return deeper
+}
+
+// checkWhiteout removes a whiteout that hides nothing.
+func checkWhiteout(root int, layer string, lower []string, name string) error {
+	up, base := path.Split(name)
+	if seesBelow(layer, name) {
+		below, err := lookIn(lower, name)
+		if err == nil {
+			_ = unix.Close(below)
+			return nil
+		}
+	}
+	dir, err := openIn(root, strings.TrimSuffix(up, "/"), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	if err != nil {
+		return nil //nolint:nilerr // replaced by a later entry
+	}
+	defer func() { _ = unix.Close(dir) }()
+	var st unix.Stat_t
+	if unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) != nil || !isWhiteout(&st) {
+		return nil
+	}
+	return unix.Unlinkat(dir, base, 0)
 }
 
 func completeOne(root int, lower []string, name string) error {

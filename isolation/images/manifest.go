@@ -130,11 +130,11 @@ func fits(have, want Platform) int {
 	}
 	switch {
 	case have.Variant == want.Variant:
-		return 10
+		return 100
 	case have.Variant == "" || want.Variant == "":
-		return 8
-	case len(have.Variant) == 2 && len(want.Variant) == 2 && have.Variant[0] == 'v' && have.Variant < want.Variant:
-		return 2 + int(have.Variant[1]-'0')%6 // an older one, the youngest of them
+		return 99
+	case len(have.Variant) == 2 && len(want.Variant) == 2 && have.Variant[0] == 'v' && want.Variant[0] == 'v' && have.Variant[1] <= '9' && have.Variant < want.Variant:
+		return 2 + int(have.Variant[1]) // an older one, the youngest of them
 	}
 	return 0
 }

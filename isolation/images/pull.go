@@ -197,7 +197,7 @@ func (s *Store) pull(ctx context.Context, ref reference, auth authn.Authenticato
 	if err != nil {
 		return nil, pinned, err
 	}
-	r = &Record{Name: ref.key(), Digest: img.configDigest, Layers: uppermost(names), Pulled: time.Now().UTC()}
+	r = &Record{Name: ref.key(), Digest: img.configDigest, Layers: s.visible(uppermost(names)), Pulled: time.Now().UTC()}
 	c := &img.config.Config
 	r.Config = isolation.ImageConfig{
 		Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, WorkingDir: c.WorkingDir, User: c.User, Labels: c.Labels,
@@ -220,6 +220,23 @@ func uppermost(names []string) []string {
 		}
 	}
 	return kept
+}
+
+// visible leaves out the layers below one that hides all of them: overlayfs shows
+// what is in the root directories of all layers.
+func (s *Store) visible(names []string) []string {
+	for i := len(names) - 1; i > 0; i-- {
+		fd, err := unix.Open(s.layerDir(names[i]), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // the mount will say so
+		}
+		opaque := isOpaque(fd)
+		_ = unix.Close(fd)
+		if opaque {
+			return names[i:]
+		}
+	}
+	return names
 }
 
 // find finds out what an image consists of.
@@ -298,10 +315,10 @@ func hexOf(digest string) string {
 
 // layer makes sure that a layer is in the store, and pins it.
 func (f *fetch) layer(ctx context.Context, i int) error {
-	s, diffID := f.s, f.img.layers[i].diffID
+	s, diffID, chain := f.s, f.img.layers[i].diffID, f.chains[i]
 	for {
 		s.mu.Lock()
-		for _, name := range []string{hexOf(diffID), chained(f.chains[i])} {
+		for _, name := range []string{hexOf(diffID), chained(chain)} {
 			if s.has(name) {
 				s.pinLocked(name)
 				s.mu.Unlock()
@@ -309,17 +326,19 @@ func (f *fetch) layer(ctx context.Context, i int) error {
 				return nil
 			}
 		}
-		busy, ok := s.unpacking[diffID]
+		// By the chain: a layer may have to wait for those below it, and in this order
+		// nobody waits in a circle.
+		busy, ok := s.unpacking[chain]
 		if !ok {
 			busy = make(chan struct{})
-			s.unpacking[diffID] = busy
+			s.unpacking[chain] = busy
 			s.mu.Unlock()
-			return f.bring(ctx, i, sync.OnceFunc(func() {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				delete(s.unpacking, diffID)
-				close(busy)
-			}))
+			err := f.bring(ctx, i)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.unpacking, chain)
+			close(busy)
+			return err
 		}
 		s.mu.Unlock()
 		select { // another image has it as well
@@ -332,20 +351,15 @@ func (f *fetch) layer(ctx context.Context, i int) error {
 
 func chained(chain string) string { return "chain-" + hexOf(chain) }
 
-// bring downloads, unpacks and installs a layer. Done lets others go on who wait for
-// the same one.
-func (f *fetch) bring(ctx context.Context, i int, done func()) error {
-	defer done()
+// bring downloads, unpacks and installs a layer.
+func (f *fetch) bring(ctx context.Context, i int) error {
 	staged := filepath.Join(f.staging, fmt.Sprint(i))
-	implied, err := f.unpack(ctx, i, staged)
+	depends, err := f.unpack(ctx, i, staged)
 	if err != nil {
 		return err
 	}
 	name := hexOf(f.img.layers[i].diffID)
-	if len(implied) > 0 {
-		// It depends on those below. Nobody may wait for this one while we do: they
-		// may be waiting for us.
-		done()
+	if depends.any() {
 		for _, ready := range f.ready[:i] {
 			select {
 			case <-ready:
@@ -353,7 +367,7 @@ func (f *fetch) bring(ctx context.Context, i int, done func()) error {
 				return context.Cause(ctx)
 			}
 		}
-		if err := completeImplied(filepath.Join(staged, rootfsName), f.s.layerDirs(f.names[:i]), implied); err != nil {
+		if err := depends.adjust(filepath.Join(staged, rootfsName), f.s.layerDirs(f.names[:i])); err != nil {
 			return err
 		}
 		name = chained(f.chains[i])
@@ -367,7 +381,7 @@ func (f *fetch) bring(ctx context.Context, i int, done func()) error {
 
 // unpack downloads a layer and unpacks it meanwhile. When what comes is broken it
 // tries once more from the beginning.
-func (f *fetch) unpack(ctx context.Context, i int, staged string) ([]string, error) {
+func (f *fetch) unpack(ctx context.Context, i int, staged string) (*dependence, error) {
 	select {
 	case f.s.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -382,9 +396,9 @@ func (f *fetch) unpack(ctx context.Context, i int, staged string) ([]string, err
 		if err := os.Chmod(rootfs, 0o755); err != nil { // whatever the umask
 			return nil, err
 		}
-		implied, err := f.stream(ctx, &f.img.layers[i], rootfs)
+		depends, err := f.stream(ctx, &f.img.layers[i], rootfs)
 		if err == nil || attempt == 2 || ctx.Err() != nil || !broken(err) {
-			return implied, err
+			return depends, err
 		}
 		f.s.log.Warn().Err(err).Str("layer", f.img.layers[i].diffID).Msg("fetch a layer again")
 		if err := removeAll(staged); err != nil {
@@ -400,7 +414,7 @@ func broken(err error) bool {
 }
 
 // stream unpacks a layer while it comes, and checks both of its digests.
-func (f *fetch) stream(ctx context.Context, l *layer, rootfs string) (implied []string, err error) {
+func (f *fetch) stream(ctx context.Context, l *layer, rootfs string) (*dependence, error) {
 	blob, err := l.open(ctx)
 	if err != nil {
 		return nil, err
@@ -417,7 +431,8 @@ func (f *fetch) stream(ctx context.Context, l *layer, rootfs string) (implied []
 	plain := newDigester(content)
 	ready := readAhead(plain)
 	defer func() { _ = blob.Close(); _ = ready.Close() }()
-	if implied, err = unpack(ready, rootfs, f.budget); err != nil {
+	depends, err := unpack(ready, rootfs, f.budget)
+	if err != nil {
 		return nil, err
 	}
 	// Digests are of all there is, also of what follows the end of the archive.
@@ -432,7 +447,7 @@ func (f *fetch) stream(ctx context.Context, l *layer, rootfs string) (implied []
 			return nil, err
 		}
 	}
-	return implied, plain.check(l.diffID)
+	return depends, plain.check(l.diffID)
 }
 
 // drain reads the rest, as far as the budget goes.

@@ -350,9 +350,16 @@ func (d *download) connect() error {
 	defer d.stall.Stop()
 	var header http.Header
 	if d.at > 0 {
-		header = http.Header{"Range": {"bytes=" + strconv.FormatInt(d.at, 10) + "-"}}
+		until := ""
+		if d.size > 0 {
+			until = strconv.FormatInt(d.size-1, 10)
+		}
+		header = http.Header{"Range": {"bytes=" + strconv.FormatInt(d.at, 10) + "-" + until}}
 	}
 	resp, err := d.r.get(ctx, d.path, header)
+	if status, ok := errors.AsType[*statusError](err); ok && status.status == http.StatusRequestedRangeNotSatisfiable {
+		resp, err = d.r.get(ctx, d.path, nil)
+	}
 	if err != nil {
 		return cause(ctx, err)
 	}

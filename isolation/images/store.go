@@ -33,8 +33,8 @@ import (
 //	staging/, gc/          what comes, what goes
 //
 // A layer's name is the digest of its content; or "chain-" and a digest of it and of
-// all below it, when it has directories without entries of their own, which take
-// owner and mode from below.
+// all below it, when it depends on those: when it hides something there, or has
+// directories without entries of their own, which take owner and mode from below.
 const (
 	layersDir  = "layers"
 	linksDir   = "l"
@@ -60,7 +60,8 @@ type Store struct {
 
 	mu sync.Mutex
 	// images are by reference.key(), pulls by that and whom they are pulled for,
-	// unpacking by digest of the layer; pins count who needs a layer (by name) or
+	// unpacking by the digest of a layer
+	// and all below it; pins count who needs a layer (by name) or
 	// an image (by the digest of its configuration). All guarded by mu.
 	images    map[string]*Record
 	pulls     map[string]*pull

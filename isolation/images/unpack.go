@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -59,8 +60,14 @@ type unpacker struct {
 	// its descriptor is -1 when there is none.
 	parent   string
 	parentFD int
-	// implied are directories that have no entry of their own.
-	implied map[string]bool
+	// implied are directories that have no entry of their own, whiteouts what is to be
+	// hidden.
+	implied   map[string]bool
+	whiteouts []string
+	// replaced are directories of which the one below is gone, if there was one.
+	replaced map[string]bool
+	// hides says that a directory was made opaque.
+	hides bool
 	// times are set when everything else is done: writing into a directory changes
 	// its own.
 	times []dirTime
@@ -73,14 +80,23 @@ type dirTime struct {
 	time time.Time
 }
 
-// unpack writes the layer that r reads (an uncompressed tar stream) into dir, and
-// returns the directories that the layer uses but does not describe.
-func unpack(r io.Reader, dir string, b *budget) (implied []string, err error) {
+// dependence is what of a layer depends on those below.
+type dependence struct {
+	// implied are directories that the layer uses but does not describe, whiteouts
+	// what it hides; opaque says that it hides what is in some directories.
+	implied, whiteouts []string
+	opaque             bool
+}
+
+func (d *dependence) any() bool { return d.opaque || len(d.implied)+len(d.whiteouts) > 0 }
+
+// unpack writes the layer that r reads (an uncompressed tar stream) into dir.
+func unpack(r io.Reader, dir string, b *budget) (*dependence, error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: dir, Err: err}
 	}
-	u := &unpacker{root: root, budget: b, buf: make([]byte, copySize), parentFD: -1, implied: make(map[string]bool)}
+	u := &unpacker{root: root, budget: b, buf: make([]byte, copySize), parentFD: -1, implied: make(map[string]bool), replaced: make(map[string]bool)}
 	defer func() {
 		u.forget()
 		_ = unix.Close(root)
@@ -106,10 +122,14 @@ func unpack(r io.Reader, dir string, b *budget) (implied []string, err error) {
 			return nil, fmt.Errorf("layer entry %q: %w", u.times[i].name, err)
 		}
 	}
+	d := &dependence{whiteouts: u.whiteouts, opaque: u.hides}
 	for name := range u.implied {
-		implied = append(implied, name)
+		if !u.replaced[name] {
+			d.implied = append(d.implied, name)
+		}
 	}
-	return implied, nil
+	slices.Sort(d.implied) // directories before what is in them
+	return d, nil
 }
 
 // entryName makes a relative, clean path of the name of an entry.
@@ -238,6 +258,7 @@ func (u *unpacker) imply(dir string) (int, error) {
 	}
 	u.implied[dir] = true
 	if masked {
+		u.replaced[dir] = true
 		if err := u.opaque(parent, base); err != nil {
 			return -1, err
 		}
@@ -302,10 +323,12 @@ func (u *unpacker) whiteout(fd int, base string) error {
 	err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
 	case err == unix.ENOENT: //nolint:errorlint // fstatat returns it bare
+		u.whiteouts = append(u.whiteouts, path.Join(u.parent, base))
 		return unix.Mknodat(fd, base, unix.S_IFCHR, 0)
 	case err != nil:
 		return err
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+		u.replaced[path.Join(u.parent, base)] = true
 		return u.opaque(fd, base)
 	}
 	return nil
@@ -313,6 +336,7 @@ func (u *unpacker) whiteout(fd int, base string) error {
 
 // opaque marks a directory, of which nothing below is to be seen.
 func (u *unpacker) opaque(fd int, base string) error {
+	u.hides = true
 	return setXattr(fd, base, opaqueAttribute, []byte("y"))
 }
 
