@@ -110,7 +110,11 @@ func New(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation
 	if err != nil {
 		return nil, err
 	}
-	return isolation.NewMesos(launcher, isolators, log), nil
+	m := isolation.NewMesos(launcher, isolators, log)
+	if o.Provisioner != nil {
+		m.SetProvisioner(o.Provisioner)
+	}
+	return m, nil
 }
 
 // Launcher makes the launcher that o.Launcher names; empty means the default one.
