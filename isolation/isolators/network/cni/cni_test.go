@@ -131,7 +131,11 @@ func (w *world) mustLaunch(c *cni.CNI, config *isolation.ContainerConfig) (int, 
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { _ = c.Cleanup(context.Background(), config.ID) })
+	w.t.Cleanup(func() {
+		if err := c.Cleanup(context.Background(), config.ID); err != nil {
+			w.t.Error(err)
+		}
+	})
 	return pid, p
 }
 

@@ -86,7 +86,7 @@ func ID() *mesos.ContainerID {
 // Process starts a process in new namespaces, which does nothing until the test ends.
 func Process(tb testing.TB, flags uintptr) int {
 	tb.Helper()
-	cmd := exec.CommandContext(tb.Context(), "sleep", "1000")
+	cmd := exec.CommandContext(context.Background(), "sleep", "1000") // the test's context ends before its cleanups
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)

@@ -160,12 +160,12 @@ func addFilters(link netlink.Link, filters ...filter) error {
 	return nil
 }
 
-// removeFilters removes all filters of a priority, if there are any.
+// removeFilters removes all filters of a priority, if there are any (and the link is).
 func removeFilters(link netlink.Link, parent uint32, priority, protocol uint16) error {
 	f := filter{parent: parent, priority: priority, protocol: protocol}
 	u := f.u32(link)
 	err := netlink.FilterDel(u)
-	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL) {
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENODEV) {
 		return fmt.Errorf("remove the filters of priority %d from %s: %w", priority, link.Attrs().Name, err)
 	}
 	return nil
