@@ -62,9 +62,9 @@ func (f *fake) mount(t *testing.T, point, root, fstype, options string) {
 	f.write(t, "mountinfo", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"+f.mounts.String())
 }
 
-func (f *fake) open(t *testing.T, hierarchy string) *Tree {
+func (f *fake) open(t *testing.T) *Tree {
 	t.Helper()
-	tree, err := open(f.system, filepath.Join(f.dir, hierarchy), "mesos")
+	tree, err := open(f.system, filepath.Join(f.dir, "cg"), "mesos")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestHierarchies(t *testing.T) {
 		f.mount(t, "cg/with space", "/", "cgroup", "rw,freezer")
 		f.mount(t, "elsewhere/pids", "/docker/abc", "cgroup", "rw,pids")
 		f.write(t, "cg/memory/mesos/memory.use_hierarchy", "0\n")
-		tree := f.open(t, "cg")
+		tree := f.open(t)
 		for s, want := range map[string]string{
 			"cpu": "/cg/cpu,cpuacct/mesos", "cpuacct": "/cg/cpu,cpuacct/mesos", "memory": "/cg/memory/mesos", "freezer": "/cg/with space/mesos",
 			"pids": "/elsewhere/pids/mesos", "net_cls": "/cg/net_cls/mesos", "rdma": "cgroup subsystem is not available: rdma (cgroup v1)",
@@ -126,7 +126,7 @@ func TestHierarchies(t *testing.T) {
 		f.write(t, "cg/cgroup.subtree_control", "memory\n")
 		f.write(t, "cg/mesos/cgroup.subtree_control", "\n")
 		f.write(t, "cg/mesos/cgroup.type", "domain\n")
-		tree := f.open(t, "cg")
+		tree := f.open(t)
 		for s, want := range map[string]string{
 			"cpu": "/cg/mesos", "cpuacct": "/cg/mesos", "blkio": "/cg/mesos", "freezer": "/cg/mesos", "devices": "/cg/mesos",
 			"hugetlb": "cgroup subsystem is not available: hugetlb (cgroup v2 at " + f.dir + "/cg)",
@@ -149,7 +149,7 @@ func TestHierarchies(t *testing.T) {
 		f.write(t, "cg/unified/cgroup.controllers", "hugetlb memory\n")
 		f.write(t, "cg/unified/cgroup.subtree_control", "")
 		f.write(t, "cg/unified/mesos/cgroup.subtree_control", "")
-		tree := f.open(t, "cg")
+		tree := f.open(t)
 		for s, want := range map[string]string{
 			"memory": "/cg/memory/mesos", "freezer": "/cg/freezer/mesos", "hugetlb": "/cg/unified/mesos", "perf_event": "/cg/unified/mesos",
 		} {
@@ -170,7 +170,7 @@ func TestHierarchies(t *testing.T) {
 		f := newFake(t)
 		f.mount(t, "cg", "/", "cgroup2", "rw")
 		f.write(t, "cg/mesos/cgroup.type", "domain invalid\n")
-		if got := f.where(f.open(t, "cg"), Core); !strings.Contains(got, "threaded") {
+		if got := f.where(f.open(t), Core); !strings.Contains(got, "threaded") {
 			t.Errorf("got %s", got)
 		}
 	})
@@ -229,7 +229,7 @@ func TestContainersInFolders(t *testing.T) {
 		}
 	}
 	f.write(t, "cg/freezer/mesos/tasks", "")
-	tree := f.open(t, "cg")
+	tree := f.open(t)
 	if err := tree.Use(Core); err != nil {
 		t.Fatal(err)
 	}

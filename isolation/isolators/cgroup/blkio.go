@@ -1,8 +1,6 @@
 package cgroup
 
 import (
-	"errors"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,15 +12,48 @@ import (
 )
 
 // blkio is cgroups/blkio (src/slave/containerizer/mesos/isolators/cgroups/subsystems/
-// blkio.cpp): statistics by device, and on v2 limits (io.max) if the options have any.
+// blkio.cpp): statistics by device, and on v2 limits (io.max) if the options have any. On
+// v1 kernels since 6.10 count for a device from the first limit on that is set on it.
 type blkio struct {
 	nothing
 	options *Options
 	version int
+	// throttle, scheduler and schedulerRecursive are the files of v1 that the kernel has.
+	throttle, scheduler, schedulerRecursive []ioFile
 }
 
+// ioFile is a file of statistics of v1.
+type ioFile struct{ name, kind string }
+
 func newBlkio(s *Set) (controller, error) {
-	return &blkio{options: &s.options, version: s.tree.Version("blkio")}, nil
+	k := &blkio{options: &s.options, version: s.tree.Version("blkio")}
+	root, err := s.tree.Root("blkio")
+	if err != nil || k.version == 2 {
+		return k, err
+	}
+	there := func(name string) bool { return cgroups.Exists(filepath.Join(root, name)) }
+	for _, kind := range [...]string{"io_serviced", "io_service_bytes"} {
+		// The recursive ones count nested containers too; old kernels lack them.
+		name := "blkio.throttle." + kind
+		if there(name + "_recursive") {
+			name += "_recursive"
+		}
+		k.throttle = append(k.throttle, ioFile{name, kind})
+	}
+	// CFQ, which kernels have had until 5.0, or BFQ, which has taken its place.
+	prefix := "blkio."
+	if !there(prefix + "io_serviced") {
+		prefix = "blkio.bfq."
+	}
+	for _, kind := range [...]string{"time", "sectors", "io_service_bytes", "io_serviced", "io_service_time", "io_wait_time", "io_merged", "io_queued"} {
+		if there(prefix + kind) {
+			k.scheduler = append(k.scheduler, ioFile{prefix + kind, kind})
+		}
+		if there(prefix + kind + "_recursive") {
+			k.schedulerRecursive = append(k.schedulerRecursive, ioFile{prefix + kind + "_recursive", kind})
+		}
+	}
+	return k, nil
 }
 
 func (k *blkio) prepare(c *container, _ *isolation.ContainerConfig) (*isolation.Preparation, error) {
@@ -48,22 +79,19 @@ func (k *blkio) usage(c *container, stats *mesos.ResourceStatistics) error {
 		s.Throttling = throttling2(b)
 	} else {
 		var err error
-		if s.Throttling, err = throttling1(c.dirs[0]); err != nil {
+		if s.Throttling, err = throttling1(c.dirs[0], k.throttle); err != nil {
 			return err
 		}
-		if s.Cfq, err = cfq(c.dirs[0], ""); err != nil {
+		if s.Cfq, err = cfq(c.dirs[0], k.scheduler); err != nil {
 			return err
 		}
-		if s.CfqRecursive, err = cfq(c.dirs[0], "_recursive"); err != nil {
+		if s.CfqRecursive, err = cfq(c.dirs[0], k.schedulerRecursive); err != nil {
 			return err
 		}
 	}
-	// Mesos always has an entry for the whole at the end, be it empty.
-	if len(s.Cfq) == 0 {
-		s.Cfq = []*mesos.CgroupInfo_Blkio_CFQ_Statistics{{}}
-	}
-	if len(s.CfqRecursive) == 0 {
-		s.CfqRecursive = []*mesos.CgroupInfo_Blkio_CFQ_Statistics{{}}
+	if k.version == 2 {
+		// Mesos always has an entry for the whole, be it empty.
+		s.Cfq, s.CfqRecursive = []*mesos.CgroupInfo_Blkio_CFQ_Statistics{{}}, []*mesos.CgroupInfo_Blkio_CFQ_Statistics{{}}
 	}
 	return nil
 }
@@ -143,19 +171,15 @@ func (m byDevice[T]) list(number func(*T, *mesos.Device_Number)) []*T {
 	return append(all, whole)
 }
 
-func throttling1(dir string) ([]*mesos.CgroupInfo_Blkio_Throttling_Statistics, error) {
+func throttling1(dir string, files []ioFile) ([]*mesos.CgroupInfo_Blkio_Throttling_Statistics, error) {
 	all := byDevice[mesos.CgroupInfo_Blkio_Throttling_Statistics]{}
-	for _, file := range [...]string{"io_serviced", "io_service_bytes"} {
-		// The recursive ones count nested containers too; old kernels lack them.
-		b, err := cgroups.Read(filepath.Join(dir, "blkio.throttle."+file+"_recursive"))
-		if errors.Is(err, os.ErrNotExist) {
-			b, err = cgroups.Read(filepath.Join(dir, "blkio.throttle."+file))
-		}
+	for _, file := range files {
+		b, err := cgroups.Read(filepath.Join(dir, file.name))
 		if err != nil {
 			return nil, err
 		}
 		for _, v := range parseIO(b) {
-			if s := all.at(v.device); file == "io_serviced" {
+			if s := all.at(v.device); file.kind == "io_serviced" {
 				s.IoServiced = append(s.IoServiced, v.proto())
 			} else {
 				s.IoServiceBytes = append(s.IoServiceBytes, v.proto())
@@ -218,47 +242,38 @@ func throttling2(b []byte) []*mesos.CgroupInfo_Blkio_Throttling_Statistics {
 	return listThrottling(all)
 }
 
-// cfq reads the files of the CFQ scheduler, which kernels have had until 5.0, or of BFQ,
-// which has taken its place.
-func cfq(dir, suffix string) ([]*mesos.CgroupInfo_Blkio_CFQ_Statistics, error) {
-	prefix := "blkio."
-	if !cgroups.Exists(filepath.Join(dir, prefix+"io_serviced")) {
-		if prefix = "blkio.bfq."; !cgroups.Exists(filepath.Join(dir, prefix+"io_serviced")) {
-			return nil, nil
-		}
-	}
+// cfq reads the files of the scheduler.
+func cfq(dir string, files []ioFile) ([]*mesos.CgroupInfo_Blkio_CFQ_Statistics, error) {
 	all := byDevice[mesos.CgroupInfo_Blkio_CFQ_Statistics]{}
-	for _, file := range []struct {
-		name string
-		add  func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue)
-	}{
-		{"time", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) { s.Time = new(v.n) }},
-		{"sectors", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) { s.Sectors = new(v.n) }},
-		{"io_service_bytes", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) {
-			s.IoServiceBytes = append(s.IoServiceBytes, v.proto())
-		}},
-		{"io_serviced", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) {
-			s.IoServiced = append(s.IoServiced, v.proto())
-		}},
-		{"io_service_time", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) {
-			s.IoServiceTime = append(s.IoServiceTime, v.proto())
-		}},
-		{"io_wait_time", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) {
-			s.IoWaitTime = append(s.IoWaitTime, v.proto())
-		}},
-		{"io_merged", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) { s.IoMerged = append(s.IoMerged, v.proto()) }},
-		{"io_queued", func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, v ioValue) { s.IoQueued = append(s.IoQueued, v.proto()) }},
-	} {
-		b, err := cgroups.Read(filepath.Join(dir, prefix+file.name+suffix))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
+	for _, file := range files {
+		b, err := cgroups.Read(filepath.Join(dir, file.name))
 		if err != nil {
 			return nil, err
 		}
 		for _, v := range parseIO(b) {
-			file.add(all.at(v.device), v)
+			addCFQ(all.at(v.device), file.kind, v)
 		}
 	}
 	return all.list(func(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, d *mesos.Device_Number) { s.Device = d }), nil
+}
+
+func addCFQ(s *mesos.CgroupInfo_Blkio_CFQ_Statistics, kind string, v ioValue) {
+	switch kind {
+	case "time":
+		s.Time = new(v.n)
+	case "sectors":
+		s.Sectors = new(v.n)
+	case "io_service_bytes":
+		s.IoServiceBytes = append(s.IoServiceBytes, v.proto())
+	case "io_serviced":
+		s.IoServiced = append(s.IoServiced, v.proto())
+	case "io_service_time":
+		s.IoServiceTime = append(s.IoServiceTime, v.proto())
+	case "io_wait_time":
+		s.IoWaitTime = append(s.IoWaitTime, v.proto())
+	case "io_merged":
+		s.IoMerged = append(s.IoMerged, v.proto())
+	case "io_queued":
+		s.IoQueued = append(s.IoQueued, v.proto())
+	}
 }

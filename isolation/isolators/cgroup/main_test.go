@@ -40,6 +40,7 @@ func TestMain(m *testing.M) {
 		}
 	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		isolationtest.RemovePrograms()
 		// What was mounted for the tests goes, unless others use it by now.
 		for _, dir := range before {
 			if unix.Unmount(dir, 0) == nil {
@@ -137,7 +138,7 @@ type fixture struct {
 }
 
 // newSet makes a Set whose cgroups are gone after the test.
-func newSet(t *testing.T, o cgroup.Options) *fixture {
+func newSet(t testing.TB, o cgroup.Options) *fixture {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
@@ -166,7 +167,7 @@ func newSet(t *testing.T, o cgroup.Options) *fixture {
 var subsystemNames = []string{"freezer", "blkio", "cpu", "cpuacct", "cpuset", "devices", "hugetlb", "memory", "net_cls", "net_prio", "perf_event", "pids"}
 
 // open is what an agent does when it starts.
-func (f *fixture) open(t *testing.T, o cgroup.Options) {
+func (f *fixture) open(t testing.TB, o cgroup.Options) {
 	t.Helper()
 	tree, err := cgroups.Open("/sys/fs/cgroup", f.root)
 	if err == nil {
@@ -189,7 +190,7 @@ func (f *fixture) open(t *testing.T, o cgroup.Options) {
 }
 
 // isolator makes an isolator, or skips the test where the machine lacks its subsystem.
-func (f *fixture) isolator(t *testing.T, name string) isolation.Isolator {
+func (f *fixture) isolator(t testing.TB, name string) isolation.Isolator {
 	t.Helper()
 	i, err := f.Isolator(name)
 	if errors.Is(err, cgroups.ErrUnavailable) {
@@ -310,7 +311,7 @@ func (p *process) line(t *testing.T) string {
 	return strings.TrimSpace(s)
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if done() {
@@ -321,7 +322,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 }
 
 // file reads a file of a container's cgroup.
-func (f *fixture) file(t *testing.T, id *mesos.ContainerID, subsystem, name string) string {
+func (f *fixture) file(t testing.TB, id *mesos.ContainerID, subsystem, name string) string {
 	t.Helper()
 	dir, owner, ok := f.tree.Dir(id, subsystem)
 	if !ok || isolation.Key(owner) != isolation.Key(id) {
