@@ -70,7 +70,8 @@ type Preparation struct {
 	MaskedPaths, ReadonlyPaths []string
 	// Hostname of a UTS namespace of its own; one only.
 	Hostname string
-	// WorkingDirectory, as the container sees it, instead of the sandbox; one only.
+	// WorkingDirectory, as the container sees it, instead of the sandbox. The last one
+	// counts: what an image says goes over where the sandbox is.
 	WorkingDirectory string
 	// Command replaces the container's command; for a builtin executor, that of
 	// its task. One only.

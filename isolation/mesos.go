@@ -404,6 +404,9 @@ func (m *Mesos) Close() error {
 			errs = append(errs, c.Close())
 		}
 	}
+	if c, ok := m.provisioner.(io.Closer); ok {
+		errs = append(errs, c.Close())
+	}
 	return errors.Join(errs...)
 }
 

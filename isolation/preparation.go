@@ -1,6 +1,7 @@
 package isolation
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -33,6 +34,7 @@ func (m *merged) add(isolator string, p *Preparation) error {
 	m.Groups = slices.Concat(m.Groups, p.Groups)
 	m.Rlimits = slices.Concat(m.Rlimits, p.Rlimits)
 	m.NoNewPrivileges = m.NoNewPrivileges || p.NoNewPrivileges
+	m.WorkingDirectory = cmp.Or(p.WorkingDirectory, m.WorkingDirectory)
 	for _, err := range [...]error{
 		one(m, isolator, "user ids", &m.UIDMaps, p.UIDMaps),
 		one(m, isolator, "group ids", &m.GIDMaps, p.GIDMaps),
@@ -40,7 +42,6 @@ func (m *merged) add(isolator string, p *Preparation) error {
 		one(m, isolator, "cgroup", &m.Cgroup, p.Cgroup),
 		one(m, isolator, "root file system", &m.RootFS, p.RootFS),
 		one(m, isolator, "hostname", &m.Hostname, p.Hostname),
-		one(m, isolator, "working directory", &m.WorkingDirectory, p.WorkingDirectory),
 		one(m, isolator, "command", &m.Command, p.Command),
 		one(m, isolator, "credentials", &m.Credentials, p.Credentials),
 		one(m, isolator, "capabilities", &m.Capabilities, p.Capabilities),
