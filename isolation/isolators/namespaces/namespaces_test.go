@@ -115,10 +115,10 @@ func TestPID(t *testing.T) {
 		{name: "own", want: isolation.Preparation{CloneFlags: unix.CLONE_NEWPID, Mounts: proc}},
 		{name: "own with an image", rootfs: "/r", want: isolation.Preparation{CloneFlags: unix.CLONE_NEWPID}},
 		{name: "machine's", info: shares, want: isolation.Preparation{}},
-		{name: "nested own", nested: true, want: isolation.Preparation{EnterFlags: unix.CLONE_NEWPID, CloneFlags: unix.CLONE_NEWPID, Mounts: proc}},
+		{name: "nested own", nested: true, want: isolation.Preparation{CloneFlags: unix.CLONE_NEWPID, Mounts: proc}},
 		{name: "nested shares", nested: true, info: shares, want: isolation.Preparation{EnterFlags: unix.CLONE_NEWPID, Mounts: proc}},
 		{name: "nested shares the machine's", nested: true, parent: shares, info: shares, want: isolation.Preparation{EnterFlags: unix.CLONE_NEWPID}},
-		{name: "nested own below the machine's", nested: true, parent: shares, want: isolation.Preparation{EnterFlags: unix.CLONE_NEWPID, CloneFlags: unix.CLONE_NEWPID, Mounts: proc}},
+		{name: "nested own below the machine's", nested: true, parent: shares, want: isolation.Preparation{CloneFlags: unix.CLONE_NEWPID, Mounts: proc}},
 		{name: "debug", nested: true, class: isolation.ClassDebug, want: isolation.Preparation{EnterFlags: unix.CLONE_NEWPID}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

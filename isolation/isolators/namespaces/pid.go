@@ -14,6 +14,8 @@ import (
 
 // PID is namespaces/pid: containers see no processes but their own, and all of these
 // end with the first one (src/slave/containerizer/mesos/isolators/namespaces/pid.cpp).
+// A nested container that does not share its parent's has a namespace that the parent
+// cannot see into; in Mesos it can.
 type PID struct {
 	// The value says whether the container's process ids are the machine's.
 	known.Containers[bool]
@@ -70,14 +72,14 @@ func (p *PID) Prepare(_ context.Context, config *isolation.ContainerConfig) (*is
 		return nil, err
 	}
 	prep := &isolation.Preparation{}
-	if config.ID.GetParent() != nil {
+	switch {
+	case isDebug(config):
 		prep.EnterFlags = unix.CLONE_NEWPID
-	}
-	if isDebug(config) {
 		return prep, nil
-	}
-	if !share {
+	case !share:
 		prep.CloneFlags = unix.CLONE_NEWPID
+	case config.ID.GetParent() != nil:
+		prep.EnterFlags = unix.CLONE_NEWPID
 	}
 	// Mounting the machine's own once more on itself is refused (MESOS-9529).
 	if config.RootFS == "" && !machines {
