@@ -393,7 +393,9 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.AdvertiseIP, o.AdvertisePort = v.String("advertise_ip"), v.Int("advertise_port")
 	o.Hostname, o.HostnameLookup = v.String("hostname"), v.Bool("hostname_lookup")
 	o.Resources, o.DefaultRole, o.Attributes = v.String("resources"), v.String("default_role"), v.String("attributes")
-	o.Containers.Launcher, o.Containers.Isolation = v.String("launcher"), v.String("isolation")
+	if o.Containers, err = containerOptions(v); err != nil {
+		return o, err
+	}
 	o.RegistrationBackoffFactor = v.Duration("registration_backoff_factor")
 	o.ExecutorRegistrationTimeout = v.Duration("executor_registration_timeout")
 	o.ExecutorReregistrationTimeout = v.Duration("executor_reregistration_timeout")
@@ -406,7 +408,8 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 		return o, err
 	}
 	o.MaxConnections, o.ReadHeaderTimeout = v.Int("max_connections"), v.Duration("read_header_timeout")
-	o.FrameworksHome, o.FetcherStallTimeout = v.Path("frameworks_home"), v.Duration("fetcher_stall_timeout")
+	o.FrameworksHome, o.HadoopHome, o.FetcherStallTimeout = v.Path("frameworks_home"), v.Path("hadoop_home"), v.Duration("fetcher_stall_timeout")
+	o.FetcherCacheDir, o.FetcherCacheSize = v.Path("fetcher_cache_dir"), int64(min(v.Bytes("fetcher_cache_size"), math.MaxInt64))
 	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
 	o.Flags = v.All()
 	return o, nil

@@ -62,6 +62,15 @@ func TestFlagsReachOptions(t *testing.T) {
 		"max_completed_executors_per_framework": "151", "port": "99", "reconfiguration_policy": "additive", "recover": "cleanup",
 		"recovery_timeout": "16mins", "registration_backoff_factor": "2secs", "resources": "cpus:1", "runtime_dir": "/other", "strict": "false",
 		"switch_user": "false", "work_dir": "/other",
+		"hadoop_home": "/h", "fetcher_cache_size": "1GB", "fetcher_cache_dir": "/f", "sandbox_directory": "/s", "default_container_shm_size": "1MB",
+		"disallow_sharing_agent_ipc_namespace": "true", "disallow_sharing_agent_pid_namespace": "true", "host_path_volume_force_creation": "/a:/b",
+		"container_disk_watch_interval": "1mins", "enforce_container_disk_quota": "true", "xfs_project_range": "[1-2]", "xfs_kill_containers": "true",
+		"xfs_quota_headroom": "1MB", "seccomp_config_dir": "/s", "seccomp_profile_name": "p", "user_namespace_range": "[100000-300000]",
+		"effective_capabilities": `{"capabilities":["CHOWN"]}`, "bounding_capabilities": `{"capabilities":["CHOWN"]}`,
+		"cgroups_hierarchy": "/c", "cgroups_root": "c", "cgroups_destroy_timeout": "2mins", "cgroups_enable_cfs": "true", "cgroups_limit_swap": "true",
+		"cgroups_cpu_enable_pids_and_tids_count": "true", "cgroups_net_cls_primary_handle": "0x1", "cgroups_net_cls_secondary_handles": "0x1,0x2",
+		"allowed_devices": `{"allowed_devices":[{"device":{"path":"/dev/null"},"access":{}}]}`, "agent_subsystems": "cpu", "revocable_cpu_low_priority": "false",
+		"perf_events": "cycles", "perf_interval": "2mins", "perf_duration": "5secs",
 	}
 	for _, mode := range []struct {
 		set     *flags.Set

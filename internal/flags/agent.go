@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,9 +58,9 @@ func agentFlags() []Flag {
 		{Name: "http_heartbeat_interval", Type: Duration, Default: "30secs", Help: "Heartbeats of container sessions.", Check: positive, State: Accepted},
 		{Name: "max_completed_executors_per_framework", Type: Int, Default: "150", Help: "Ended executors to remember for each framework.", Check: atLeast(0)},
 		{Name: "frameworks_home", Type: Path, EmptyDefault: true, Help: "Directory that relative URIs of tasks are joined to."},
-		{Name: "hadoop_home", Type: Path, Help: "Hadoop installation for hdfs:// URIs.", State: Accepted},
-		{Name: "fetcher_cache_size", Type: Bytes, Default: "2GB", Help: "Size of the fetcher's cache.", State: Accepted},
-		{Name: "fetcher_cache_dir", Type: Path, Default: "/tmp/mesos/fetch", Help: "Directory of the fetcher's cache.", State: Accepted},
+		{Name: "hadoop_home", Type: Path, Help: "Hadoop installation for hdfs:// URIs."},
+		{Name: "fetcher_cache_size", Type: Bytes, Default: "2GB", Help: "Size of the fetcher's cache."},
+		{Name: "fetcher_cache_dir", Type: Path, Default: "/tmp/mesos/fetch", Help: "Directory of the fetcher's cache."},
 		{Name: "fetcher_stall_timeout", Type: Duration, Default: "1mins", Help: "Give a download up when nothing came for this long.", Check: positive},
 		{Name: "switch_user", Type: Bool, Default: "true", Help: "Run tasks as the user they ask for (needs root)."},
 		{Name: "gc_delay", Type: Duration, Default: "1weeks", Help: "Longest time a sandbox is kept after its executor ended."},
@@ -82,30 +84,30 @@ func agentContainerFlags() []Flag {
 		{Name: "isolation", Default: "posix/cpu,posix/mem", Help: "Isolators, comma list."},
 		{Name: "launcher", Default: "posix", Help: "Launcher of containers: linux or posix.", Check: oneOf("linux", "posix")},
 		{Name: "container_logger", Help: "Module that takes the output of tasks.", State: Replaced, Note: "stdout and stderr are files in the sandbox"},
-		{Name: "sandbox_directory", Type: Path, Default: "/mnt/mesos/sandbox", Aliases: []string{"docker_sandbox_directory"}, Help: "Where a container with its own root sees its sandbox.", State: Accepted},
+		{Name: "sandbox_directory", Type: Path, Default: "/mnt/mesos/sandbox", Aliases: []string{"docker_sandbox_directory"}, Help: "Where a container with its own root sees its sandbox."},
 		{Name: "default_container_info", Type: JSON, Help: "ContainerInfo of executors that have none."},
 		{Name: "default_container_dns", Type: JSON, Help: "DNS settings by network.", State: Accepted},
-		{Name: "default_container_shm_size", Type: Bytes, Help: "Size of /dev/shm of containers.", State: Accepted},
-		{Name: "disallow_sharing_agent_ipc_namespace", Type: Bool, Default: "false", Help: "Refuse containers that share the agent's IPC namespace.", State: Guarded},
-		{Name: "disallow_sharing_agent_pid_namespace", Type: Bool, Default: "false", Help: "Refuse containers that share the agent's PID namespace.", State: Guarded},
-		{Name: "host_path_volume_force_creation", Help: "Directories (colon list) in which missing HOST_PATH sources are created.", State: Accepted},
+		{Name: "default_container_shm_size", Type: Bytes, Help: "Size of /dev/shm of containers."},
+		{Name: "disallow_sharing_agent_ipc_namespace", Type: Bool, Default: "false", Help: "Refuse containers that share the agent's IPC namespace."},
+		{Name: "disallow_sharing_agent_pid_namespace", Type: Bool, Default: "false", Help: "Refuse containers that share the agent's PID namespace."},
+		{Name: "host_path_volume_force_creation", Help: "Directories (colon list) in which missing HOST_PATH sources are created."},
 		{Name: "volume_gid_range", Help: "Range of group ids for shared volumes, [10000-20000].", State: Accepted},
 		{Name: "image_providers", Help: "Image kinds: docker, appc.", State: Accepted},
 		{Name: "image_provisioner_backend", Help: "How root file systems are made: overlay, bind, copy.", State: Accepted},
 		{Name: "image_gc_config", Type: JSON, Help: "When unused image layers are removed.", State: Accepted},
 		{Name: "appc_simple_discovery_uri_prefix", Default: "http://", Help: "Prefix of appc discovery.", State: Accepted},
 		{Name: "appc_store_dir", Type: Path, Default: "/tmp/mesos/store/appc", Help: "Store of appc images.", State: Accepted},
-		{Name: "container_disk_watch_interval", Type: Duration, Default: "15secs", Help: "How often the disk usage of containers is measured.", Check: positive, State: Accepted},
-		{Name: "enforce_container_disk_quota", Type: Bool, Default: "false", Help: "Kill containers above their disk resource.", State: Guarded},
-		{Name: "xfs_project_range", Default: "[5000-10000]", Help: "XFS project ids to use.", State: Accepted},
-		{Name: "xfs_kill_containers", Type: Bool, Default: "false", Help: "Kill containers above their XFS quota.", State: Guarded},
-		{Name: "xfs_quota_headroom", Type: Bytes, Default: "10MB", Help: "Distance of the hard XFS quota from the soft one.", State: Accepted},
+		{Name: "container_disk_watch_interval", Type: Duration, Default: "15secs", Help: "How often the disk usage of containers is measured.", Check: positive},
+		{Name: "enforce_container_disk_quota", Type: Bool, Default: "false", Help: "Kill containers above their disk resource."},
+		{Name: "xfs_project_range", Default: "[5000-10000]", Help: "XFS project ids to use."},
+		{Name: "xfs_kill_containers", Type: Bool, Default: "false", Help: "Kill containers above their XFS quota."},
+		{Name: "xfs_quota_headroom", Type: Bytes, Default: "10MB", Help: "Distance of the hard XFS quota from the soft one."},
 		{Name: "nvidia_gpu_devices", Help: "GPUs to offer, by index.", State: Accepted},
 		{Name: "secret_resolver", Help: "Module that resolves secrets.", State: Replaced, Note: noteModules},
-		{Name: "seccomp_config_dir", Type: Path, Help: "Directory of seccomp profiles.", State: Guarded},
-		{Name: "seccomp_profile_name", Help: "Default seccomp profile.", State: Guarded},
-		{Name: "effective_capabilities", Type: JSON, Aliases: []string{"allowed_capabilities"}, Help: "Linux capabilities tasks get unless they ask otherwise.", State: Guarded},
-		{Name: "bounding_capabilities", Type: JSON, Help: "Linux capabilities tasks may get at most.", State: Guarded},
+		{Name: "seccomp_config_dir", Type: Path, Help: "Directory of seccomp profiles."},
+		{Name: "seccomp_profile_name", Help: "Default seccomp profile."},
+		{Name: "effective_capabilities", Type: JSON, Aliases: []string{"allowed_capabilities"}, Help: "Linux capabilities tasks get unless they ask otherwise."},
+		{Name: "bounding_capabilities", Type: JSON, Help: "Linux capabilities tasks may get at most."},
 		{Name: "systemd_enable_support", Type: Bool, Default: "true", Help: "Move executors out of the agent's systemd unit.", State: Accepted},
 		{Name: "systemd_runtime_directory", Type: Path, Default: "/run/systemd/system", Help: "Directory of systemd's run time units.", State: Accepted},
 	}
@@ -146,20 +148,20 @@ func agentSecurityFlags() []Flag {
 
 func agentCgroupFlags() []Flag {
 	return []Flag{
-		{Name: "cgroups_hierarchy", Type: Path, Default: "/sys/fs/cgroup", Help: "Where cgroups are mounted.", State: Accepted},
-		{Name: "cgroups_root", Default: "mesos", Help: "Name of the agent's root cgroup.", State: Accepted},
-		{Name: "cgroups_destroy_timeout", Type: Duration, Default: "1mins", Help: "How long destroying a cgroup may take.", Check: positive, State: Accepted},
-		{Name: "cgroups_enable_cfs", Type: Bool, Default: "false", Help: "Cap CPU time, not only share it.", State: Guarded},
-		{Name: "cgroups_limit_swap", Type: Bool, Default: "false", Help: "Limit memory and swap together.", State: Guarded},
-		{Name: "cgroups_cpu_enable_pids_and_tids_count", Type: Bool, Default: "false", Help: "Count processes and threads in statistics.", State: Accepted},
-		{Name: "cgroups_net_cls_primary_handle", Help: "Primary net_cls handle, 0xAAAA.", State: Accepted},
-		{Name: "cgroups_net_cls_secondary_handles", Help: "Range of secondary net_cls handles, 0xAAAA,0xBBBB.", State: Accepted},
-		{Name: "allowed_devices", Type: JSON, Help: "Devices containers may use beside the default ones.", State: Guarded},
-		{Name: "agent_subsystems", Aliases: []string{"slave_subsystems"}, Help: "Cgroup subsystems the agent itself runs in.", State: Accepted},
-		{Name: "revocable_cpu_low_priority", Type: Bool, Default: "true", Help: "Give revocable CPUs few shares.", State: Accepted},
-		{Name: "perf_events", Help: "perf events to sample.", State: Accepted},
-		{Name: "perf_interval", Type: Duration, Default: "1mins", Help: "Time between perf samples.", State: Accepted},
-		{Name: "perf_duration", Type: Duration, Default: "10secs", Help: "Length of a perf sample, at most --perf_interval.", State: Accepted},
+		{Name: "cgroups_hierarchy", Type: Path, Default: "/sys/fs/cgroup", Help: "Where cgroups are mounted."},
+		{Name: "cgroups_root", Default: "mesos", Help: "Name of the agent's root cgroup."},
+		{Name: "cgroups_destroy_timeout", Type: Duration, Default: "1mins", Help: "How long destroying a cgroup may take.", Check: positive},
+		{Name: "cgroups_enable_cfs", Type: Bool, Default: "false", Help: "Cap CPU time, not only share it."},
+		{Name: "cgroups_limit_swap", Type: Bool, Default: "false", Help: "Limit memory and swap together."},
+		{Name: "cgroups_cpu_enable_pids_and_tids_count", Type: Bool, Default: "false", Help: "Count processes and threads in statistics."},
+		{Name: "cgroups_net_cls_primary_handle", Help: "Primary net_cls handle, 0xAAAA."},
+		{Name: "cgroups_net_cls_secondary_handles", Help: "Range of secondary net_cls handles, 0xAAAA,0xBBBB."},
+		{Name: "allowed_devices", Type: JSON, Help: "Devices containers may use beside the default ones."},
+		{Name: "agent_subsystems", Aliases: []string{"slave_subsystems"}, Help: "Cgroup subsystems the agent itself runs in."},
+		{Name: "revocable_cpu_low_priority", Type: Bool, Default: "true", Help: "Give revocable CPUs few shares."},
+		{Name: "perf_events", Help: "perf events to sample."},
+		{Name: "perf_interval", Type: Duration, Default: "1mins", Help: "Time between perf samples."},
+		{Name: "perf_duration", Type: Duration, Default: "10secs", Help: "Length of a perf sample, at most --perf_interval."},
 	}
 }
 
@@ -213,6 +215,7 @@ func agentRemovedFlags() []Flag {
 func agentOwnFlags() []Flag {
 	return []Flag{
 		{Name: "join", List: true, Help: "Nodes that gossip, masters best (host, host:port; comma list, repeatable; port 5053 if not given): through any of them the agent finds the masters and follows who leads."},
+		{Name: "user_namespace_range", Help: "User ids that containers get with namespaces/user, [524288-1073741823]; each takes 65536 of them."},
 		{Name: "gossip_port", Type: Int, Default: "5054", Help: "Port of gossip, which only agents with --join listen on.", Check: validPort},
 	}
 }
@@ -241,7 +244,40 @@ func agentCheck(v *Values) error {
 	if v.Duration("perf_duration") > v.Duration("perf_interval") {
 		return fmt.Errorf("%w: --perf_duration is longer than --perf_interval", ErrInvalidValue)
 	}
+	warnUnprotected(v)
 	return nil
+}
+
+// protections are flags that ask for something that only certain isolators give.
+var protections = map[string][]string{
+	"cgroups_enable_cfs":           {"cgroups/cpu", "cgroups/all", "cgroups"},
+	"cgroups_limit_swap":           {"cgroups/mem", "cgroups/all", "cgroups"},
+	"allowed_devices":              {"cgroups/devices", "cgroups/all"},
+	"enforce_container_disk_quota": {"disk/du", "disk/xfs", "posix/disk"},
+	"xfs_kill_containers":          {"disk/xfs"},
+	"seccomp_profile_name":         {"linux/seccomp"},
+	"effective_capabilities":       {"linux/capabilities"},
+	"bounding_capabilities":        {"linux/capabilities"},
+	"user_namespace_range":         {"namespaces/user"},
+
+	"disallow_sharing_agent_ipc_namespace": {"namespaces/ipc"},
+	"disallow_sharing_agent_pid_namespace": {"namespaces/pid"},
+}
+
+// warnUnprotected warns of protections that --isolation leaves out. Mesos says nothing
+// of them; who runs its flags unchanged shall know, but go on.
+func warnUnprotected(v *Values) {
+	isolation := v.List("isolation")
+	names := slices.Sorted(maps.Keys(protections))
+	for _, name := range names {
+		given, ok := v.Get(name)
+		if !ok || !v.Given(name) || given.Text == "false" {
+			continue
+		}
+		if !slices.ContainsFunc(isolation, func(i string) bool { return slices.Contains(protections[name], i) }) {
+			v.warnings = append(v.warnings, fmt.Sprintf("--%s does nothing without %s in --isolation", name, strings.Join(protections[name], " or ")))
+		}
+	}
 }
 
 func validIP6(v Value) error {

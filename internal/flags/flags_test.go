@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -394,17 +395,40 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// TestGuardedFlags refuses to start without a protection that was asked for.
-func TestGuardedFlags(t *testing.T) {
+// TestProtections warns of a protection that was asked for when nothing gives it, and
+// refuses to start without one that is not built.
+func TestProtections(t *testing.T) {
 	base := []string{"--work_dir=/tmp/x", "--master=m:5050"}
-	for _, arg := range []string{"--enforce_container_disk_quota", "--allowed_devices={\"allowed_devices\":[]}", "--seccomp_profile_name=strict"} {
-		_, err := Agent().Parse(append(base, arg), nil)
-		if !errors.Is(err, ErrRejectedFlag) {
-			t.Errorf("%s: got %v, want ErrRejectedFlag", arg, err)
+	for _, c := range []struct {
+		args []string
+		warn bool
+	}{
+		{[]string{"--enforce_container_disk_quota"}, true},
+		{[]string{"--enforce_container_disk_quota", "--isolation=posix/cpu,disk/du"}, false},
+		{[]string{"--no-enforce_container_disk_quota"}, false},
+		{[]string{"--cgroups_enable_cfs", "--isolation=cgroups/mem"}, true},
+		{[]string{"--cgroups_enable_cfs", "--isolation=cgroups/all"}, false},
+		{[]string{"--cgroups_enable_cfs", "--isolation=cgroups"}, false},
+		{[]string{"--seccomp_profile_name=strict"}, true},
+		{[]string{"--seccomp_profile_name=strict", "--isolation=linux/seccomp"}, false},
+	} {
+		v, err := Agent().Parse(append(slices.Clone(base), c.args...), nil)
+		if err != nil {
+			t.Errorf("%q: %v", c.args, err)
+			continue
+		}
+		if warned := len(v.Warnings()) > 0; warned != c.warn {
+			t.Errorf("%q: got warnings %q", c.args, v.Warnings())
 		}
 	}
-	if _, err := Agent().Parse(append(base, "--no-enforce_container_disk_quota"), nil); err != nil {
-		t.Errorf("a protection switched off: %v", err)
+	for _, f := range Agent().Flags() {
+		if f.State != Guarded {
+			continue
+		}
+		value := map[Type]string{Bool: "true", Bytes: "1MB"}[f.Type]
+		if _, err := Agent().Parse(append(slices.Clone(base), "--"+f.Name+"="+value), nil); !errors.Is(err, ErrRejectedFlag) {
+			t.Errorf("--%s: got %v, want %v", f.Name, err, ErrRejectedFlag)
+		}
 	}
 }
 
