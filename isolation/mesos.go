@@ -76,7 +76,8 @@ func NewMesos(launcher Launcher, isolators []Isolator, log zerolog.Logger) *Meso
 	}
 }
 
-// SetProvisioner makes containers with images possible. Call it before Recover.
+// SetProvisioner makes containers with images possible. Call it before Recover. One
+// that is an io.Closer is closed with the containerizer.
 func (m *Mesos) SetProvisioner(p Provisioner) { m.provisioner = p }
 
 // newContainer makes what is remembered of a container. Standalone says whether no

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -27,7 +28,7 @@ var (
 	// ErrInvalidName says that the name of an image cannot be used.
 	ErrInvalidName = errors.New("invalid image name")
 	// ErrUnsupported says that an image, or a flag, asks for what there is not.
-	ErrUnsupported = errors.New("not supported")
+	ErrUnsupported = isolation.ErrNotSupported
 	// ErrStoreInUse says that another agent uses the store.
 	ErrStoreInUse = errors.New("the store of images is in use")
 )

@@ -12,12 +12,19 @@ import (
 	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
+	"clusterd/isolation/isolators/network/cni"
+	"clusterd/isolation/isolators/network/portmapping"
+	"clusterd/isolation/isolators/network/ports"
 	"clusterd/isolation/isolators/posix"
+	"clusterd/isolation/isolators/runtime"
 	"clusterd/isolation/isolators/security"
 )
 
 // ErrUnknownIsolator says that --isolation names something that is not there.
 var ErrUnknownIsolator = errors.New("unknown isolator")
+
+// ErrIsolatorsConflict says that --isolation names isolators that cannot be together.
+var ErrIsolatorsConflict = errors.New("isolators that exclude each other")
 
 // maker makes an isolator of what the flags say.
 type maker struct {
@@ -45,6 +52,7 @@ var makers = []maker{
 	{"cgroups/net_prio", cgroupMaker("cgroups/net_prio")},
 	{"cgroups/perf_event", cgroupMaker("cgroups/perf_event")},
 	{"cgroups/pids", cgroupMaker("cgroups/pids")},
+	{"docker/runtime", func(b *builder) (isolation.Isolator, error) { return runtime.New(b.Runtime), nil }},
 	{"linux/devices", func(b *builder) (isolation.Isolator, error) { return security.NewDevices(b.Security) }},
 	{"linux/capabilities", (*builder).makeCapabilities},
 	{"linux/nnp", func(*builder) (isolation.Isolator, error) { return security.NoNewPrivileges{}, nil }},
@@ -57,6 +65,9 @@ var makers = []maker{
 	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
 	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
 	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
+	{cni.Name, func(b *builder) (isolation.Isolator, error) { return cni.New(b.cni()) }},
+	{portmapping.Name, func(b *builder) (isolation.Isolator, error) { return portmapping.New(b.portMapping()) }},
+	{ports.Name, func(b *builder) (isolation.Isolator, error) { return ports.New(b.ports()), nil }},
 	{"environment_secret", (*builder).makeEnvironmentSecret},
 }
 
@@ -186,6 +197,12 @@ func (o *Options) wanted() (map[string]bool, error) {
 			}
 			wanted[n] = true
 		}
+	}
+	switch {
+	case wanted[cni.Name] && wanted[portmapping.Name]:
+		return nil, fmt.Errorf("%w: both %s and %s", ErrIsolatorsConflict, cni.Name, portmapping.Name)
+	case !wanted[portmapping.Name]:
+		wanted[cni.Name] = true // without networks it is for what containers with images have in /etc
 	}
 	return wanted, o.completeFilesystem(wanted)
 }

@@ -16,10 +16,12 @@ import (
 
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
+	"clusterd/isolation/images"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
+	"clusterd/isolation/isolators/runtime"
 	"clusterd/isolation/isolators/security"
 )
 
@@ -44,12 +46,19 @@ type Options struct {
 	DiskXFS disk.XFSOptions
 	// Security is for the isolators that take rights away.
 	Security security.Options
+	// Network is for the isolators of network/.
+	Network NetworkOptions
 	// Filesystem is for filesystem/linux and volumes, IPC for namespaces/ipc, Users for
 	// namespaces/user: what the flags say about them, and nothing else.
 	Filesystem filesystem.Options
 	IPC        namespaces.IPCOptions
 	Users      namespaces.UserOptions
-	// Provisioner makes root file systems of images; nil: there are none.
+	// Images, if set (--image_providers), are for the provisioner of images; Runtime is
+	// for docker/runtime.
+	Images  *images.Options
+	Runtime runtime.Options
+	// Provisioner makes root file systems of images; nil: there are none, or New makes
+	// it of Images.
 	Provisioner isolation.Provisioner
 	// VolumeGIDRange is --volume_gid_range.
 	VolumeGIDRange []filesystem.GIDRange
@@ -102,12 +111,18 @@ func New(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation
 	if err := o.openTree(log); err != nil {
 		return nil, err
 	}
+	closeImages, err := o.openImages(log)
+	if err != nil {
+		return nil, err
+	}
 	isolators, err := Isolators(o)
 	if err != nil {
+		closeImages()
 		return nil, err
 	}
 	launcher, err := Launcher(o, programs, log)
 	if err != nil {
+		closeImages()
 		return nil, err
 	}
 	m := isolation.NewMesos(launcher, isolators, log)
