@@ -100,7 +100,7 @@ func (m *Machine) buildTests(ctx context.Context, t *tree) (*plan.Plan, error) {
 	for i, pkg := range m.Packages {
 		listed := listed[i]
 		program := "/vm/tests/" + strings.ReplaceAll(listed.ImportPath, "/", ".")
-		if err := m.goCommand(ctx, "test", "-c", "-trimpath", "-ldflags=-s -w", "-o", t.path(program), listed.ImportPath); err != nil {
+		if err := m.goCommand(ctx, "test", "-c", "-vet=off", "-trimpath", "-ldflags=-s -w", "-o", t.path(program), listed.ImportPath); err != nil {
 			return nil, err
 		}
 		if _, err := os.Stat(t.path(program)); err != nil {

@@ -18,13 +18,14 @@ import (
 var packages = []vmtest.Package{
 	{Path: "./internal/vmtest/selftest"},
 	{Path: "./isolation/isolators/disk", Timeout: 2 * time.Minute},
-	{Path: "./isolation", Timeout: 2 * time.Minute},
+	{Path: "./isolation", Skip: "TestAttachments|TestPosixLauncher", Timeout: 4 * time.Minute}, // those know no kernel
 	{Path: "./isolation/cgroups", Timeout: 2 * time.Minute},
 	{Path: "./isolation/isolators/cgroup", Timeout: 3 * time.Minute},
 }
 
 var (
 	only = flag.String("vm.pkg", "", "run the tests of this package alone and show what they write")
+	live = flag.Bool("vm.live", false, "show what tests write as they write it")
 	run  = flag.String("vm.run", "", "with -vm.pkg: a pattern of tests")
 )
 
@@ -37,11 +38,13 @@ func TestVM(t *testing.T) {
 	m.Packages = packages
 	if *only != "" {
 		m.Packages = pick(t, *only)
+	}
+	if *only != "" || *live {
 		m.Live = os.Stderr
 	}
 	noteSources(t, m)
 	started := time.Now()
-	results, err := m.Run(t.Context())
+	results, err := m.Run(bounded(t))
 	t.Logf("built, booted and run in %s", time.Since(started).Round(time.Second/10))
 	vmtest.Report(t, results)
 	if err != nil {
@@ -49,6 +52,19 @@ func TestVM(t *testing.T) {
 	} else if t.Failed() || *only != "" {
 		t.Logf("the kernel's last words:\n%s", console(m))
 	}
+}
+
+// bounded ends a little before the test's time is up, so that what is known by then is
+// still reported.
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	deadline, ok := t.Deadline()
+	if !ok {
+		return t.Context()
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), deadline.Add(-10*time.Second))
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // machine makes a machine in a folder of its own, or skips.
@@ -129,9 +145,7 @@ func TestFailures(t *testing.T) {
 		{Path: "./internal/vmtest/selftest", Run: "TestBad", Env: []string{"SELFTEST_BAD=1"}, Timeout: 20 * time.Second},
 	}
 	noteSources(t, m)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Second)
-	defer cancel()
-	results, err := m.Run(ctx)
+	results, err := m.Run(bounded(t))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, console(m))
 	}

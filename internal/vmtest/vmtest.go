@@ -152,11 +152,8 @@ func (m *Machine) Run(ctx context.Context) ([]Result, error) {
 		return nil, err
 	}
 	defer listener.Close()
-	seconds := 60
-	for _, r := range p.Runs {
-		seconds += r.Seconds + 15
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(seconds)*time.Second)
+	outer := ctx
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() {
@@ -164,18 +161,13 @@ func (m *Machine) Run(ctx context.Context) ([]Result, error) {
 		listener.Close() // qemu may never have come to it
 		ended <- err
 	}()
-	results, done, err := m.collect(listener, p)
-	if done {
-		cancel() // there is nothing in it that must be shut down
-	}
+	results, done, err := m.collect(ctx, listener, p)
+	cancel() // there is nothing in it that must be shut down
 	qemuErr := <-ended
 	if done {
 		return results, nil
 	}
-	if ctx.Err() != nil {
-		return results, fmt.Errorf("%w: %w", ErrMachine, ctx.Err())
-	}
-	return results, fmt.Errorf("%w: %w", ErrMachine, errors.Join(err, qemuErr))
+	return results, fmt.Errorf("%w: %w", ErrMachine, errors.Join(outer.Err(), err, qemuErr))
 }
 
 // qemu runs until the machine switches itself off.
@@ -217,8 +209,12 @@ func (m *Machine) qemu(ctx context.Context, socket string) error {
 	return nil
 }
 
+// bootTime is how long the machine may be silent beside running tests. It boots in five
+// seconds when it has a processor for itself.
+const bootTime = time.Minute
+
 // collect reads what the machine tells until it is done or gone.
-func (m *Machine) collect(listener net.Listener, p *plan.Plan) (results []Result, done bool, err error) {
+func (m *Machine) collect(ctx context.Context, listener net.Listener, p *plan.Plan) (results []Result, done bool, err error) {
 	byName := make(map[string]*Result)
 	results = make([]Result, len(p.Runs))
 	for i, r := range p.Runs {
@@ -230,7 +226,17 @@ func (m *Machine) collect(listener net.Listener, p *plan.Plan) (results []Result
 		return results, false, fmt.Errorf("wait for qemu: %w", err)
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	left := p.Runs
 	for dec := json.NewDecoder(bufio.NewReaderSize(conn, 1<<16)); ; {
+		// The machine kills runs that take too long; when it does not, it hangs.
+		limit := bootTime
+		if len(left) > 0 {
+			limit += time.Duration(left[0].Seconds) * time.Second
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(limit)); err != nil {
+			return results, false, err
+		}
 		var rec plan.Record
 		if err := dec.Decode(&rec); err != nil {
 			return results, false, fmt.Errorf("read what the machine says: %w", err)
@@ -245,6 +251,7 @@ func (m *Machine) collect(listener net.Listener, p *plan.Plan) (results []Result
 		r.Output = append(r.Output, rec.Output...)
 		if rec.End != nil {
 			r.End = rec.End
+			left = left[1:]
 		}
 		if m.Live != nil {
 			if err := m.live(rec); err != nil {
