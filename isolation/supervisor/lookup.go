@@ -106,6 +106,30 @@ func (w *walker) up(n int) {
 
 // makeAt makes a directory or a file. That somebody else was faster does not matter.
 func makeAt(dir int, name string, file bool) error {
+	err := tryMakeAt(dir, name, file)
+	if err != syscall.EOVERFLOW {
+		return err
+	}
+	// In a mount whose ids are mapped the machine's root is nobody: whose the directory
+	// is makes it.
+	var st syscall.Stat_t
+	if err := syscall.Fstat(dir, &st); err != nil {
+		return err
+	}
+	defer func() {
+		_ = syscall.Setfsuid(0)
+		_ = syscall.Setfsgid(0)
+	}()
+	if err := syscall.Setfsgid(int(st.Gid)); err != nil {
+		return err
+	}
+	if err := syscall.Setfsuid(int(st.Uid)); err != nil {
+		return err
+	}
+	return tryMakeAt(dir, name, file)
+}
+
+func tryMakeAt(dir int, name string, file bool) error {
 	var err error
 	if file {
 		var fd int

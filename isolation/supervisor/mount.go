@@ -357,9 +357,12 @@ func writeAll(fd int, text string) error {
 }
 
 // mapLayers maps the ids of an overlay's layers: each is covered by a mapped mount of
-// itself, which the overlay then finds at its path. The directories that it writes to
-// must be on one mount, so it is the directory above that is covered.
+// itself, which the overlay then finds at its path. The upper one is not: the overlay
+// works in it as the machine's root, who is nobody in such a mount. So what is changed
+// is stored with the ids that it has outside, and the directory itself gets the owner
+// of the layer below it, as that looks from outside.
 func (w *world) mapLayers(m *Mount) error {
+	var upper, lower string
 	done := make(map[string]bool)
 	for i := range w.spec.Mounts {
 		// A layer that is an overlay itself has had its own layers mapped.
@@ -377,6 +380,8 @@ func (w *world) mapLayers(m *Mount) error {
 		}
 		var dirs []string
 		switch name {
+		case "upperdir":
+			upper = value
 		case "lowerdir":
 			for dir := range eachPart(value, ':') {
 				if dir != "" {
@@ -385,9 +390,6 @@ func (w *world) mapLayers(m *Mount) error {
 			}
 		case "lowerdir+":
 			dirs = []string{value}
-		case "upperdir", "workdir":
-			above, _ := splitLast(value)
-			dirs = []string{above}
 		}
 		for _, dir := range dirs {
 			if done[dir] {
@@ -404,8 +406,18 @@ func (w *world) mapLayers(m *Mount) error {
 				return err
 			}
 		}
+		if len(dirs) > 0 && lower == "" {
+			lower = dirs[0]
+		}
 	}
-	return nil
+	if upper == "" || lower == "" {
+		return nil
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(lower, &st); err != nil {
+		return err
+	}
+	return syscall.Chown(upper, int(st.Uid), int(st.Gid))
 }
 
 // eachPart yields the parts of a mount option, whose separators may be escaped by a
