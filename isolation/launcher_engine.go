@@ -97,13 +97,31 @@ func newLauncher(name, runtimeDir string, programs *Programs, log zerolog.Logger
 		return nil, err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err == nil {
+		err = keepFiles()
+	}
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, null.Close(), lock.Close())
 	}
 	return &launcher{
 		name: name, dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null,
 		containers: make(map[string]*launched),
 	}, nil
+}
+
+// keepFiles keeps from all that this process starts what it was started with itself.
+// Files that Go opens are kept anyway.
+func keepFiles() error {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("list the open files: %w", err)
+	}
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // Name implements Launcher.
@@ -315,7 +333,7 @@ func (l *launcher) supervisorOf(c *launched) (s start, err error) {
 		return s, err
 	}
 	p, err := l.programs.get(c.program)
-	s.executes = &p
+	s.executes, s.env = &p, append(s.env, supervisor.ProgramEnv)
 	return s, err
 }
 

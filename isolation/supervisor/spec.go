@@ -49,8 +49,13 @@ const statusSize = 16
 const ControlFD = 3
 
 // ProgramFD is a program that a supervisor is started with, and executes, when
-// Spec.ProgramFD says so.
-const ProgramFD = 4
+// Spec.ProgramFD says so. ProgramEnv is in its environment then.
+const (
+	ProgramFD  = 4
+	ProgramEnv = programVariable + "=4"
+
+	programVariable = "CLUSTERD_PROGRAM_FD"
+)
 
 // ErrMalformed says that a Spec could not be decoded.
 var ErrMalformed = errors.New("malformed launch specification")

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"os"
 	"syscall"
 	"unsafe"
 )
@@ -26,14 +27,11 @@ func becomeSubreaper() error {
 	return nil
 }
 
-// closeOnExec keeps every file above standard error from the command: our own
-// socket, and whatever the agent was started with and handed down. Linux before
-// 5.11 cannot do it at once; there the socket must do.
+// closeOnExec keeps from the command what this program was started with.
 func closeOnExec() {
-	const closeRange, cloexec = 436, 4
-	_, _, errno := syscall.RawSyscall(closeRange, 3, uintptr(^uint32(0)), cloexec)
-	if errno != 0 {
-		syscall.CloseOnExec(ControlFD)
+	syscall.CloseOnExec(ControlFD)
+	if os.Getenv(programVariable) != "" {
+		syscall.CloseOnExec(ProgramFD)
 	}
 }
 
