@@ -61,9 +61,17 @@ func (m *Mesos) attach(ctx context.Context, id *mesos.ContainerID) (Attachment, 
 	case <-m.base.Done():
 		return nil, ErrClosed
 	}
+	c.mu.Lock()
+	config := c.config
+	c.mu.Unlock()
+	// Who looks into a container by another that was made for it wants to see all of that, also
+	// when it is over by now.
+	whole := config.Class == ClassDebug
 	select {
 	case <-c.ended:
-		return nil, fmt.Errorf("container %s has ended: %w", Key(id), ErrNotAttachable)
+		if !whole {
+			return nil, fmt.Errorf("container %s has ended: %w", Key(id), ErrNotAttachable)
+		}
 	case <-m.base.Done():
 		return nil, ErrClosed
 	default:
@@ -72,17 +80,18 @@ func (m *Mesos) attach(ctx context.Context, id *mesos.ContainerID) (Attachment, 
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	config := c.config
-	c.mu.Unlock()
 	a := newAttachment(status.RuntimeDir, config, c.ended)
 	a.unbind = context.AfterFunc(m.base, func() { a.end(ErrClosed) })
 	if fileExists(filepath.Join(a.dir, doorFile)) {
 		a.hasDoor = true
-		a.enter()
+		if !whole {
+			a.enter()
+		}
 	}
-	if a.door == nil {
-		for _, f := range a.files {
+	for _, f := range a.files {
+		if whole {
+			f.toStart()
+		} else if a.door == nil {
 			f.toEnd()
 		}
 	}
@@ -133,10 +142,7 @@ func newAttachment(dir string, config *ContainerConfig, ended <-chan struct{}) *
 	stdout, stderr := config.outputs()
 	return &attachment{
 		dir: dir, ended: ended, closed: make(chan struct{}), wait: pollShortest,
-		files: [2]*follower{
-			{path: stdout, rotates: config.StdoutRotation.MaxSize > 0},
-			{path: stderr, rotates: config.StderrRotation.MaxSize > 0},
-		},
+		files: [2]*follower{newFollower(stdout, config.StdoutRotation), newFollower(stderr, config.StderrRotation)},
 	}
 }
 

@@ -13,7 +13,9 @@ import (
 // read that has no other name, and no symbolic link is followed.
 type follower struct {
 	path string
-	// rotates says that the file is followed by others of its name.
+	// rotated is how many older files of that name are kept; rotates says that there are
+	// any.
+	rotated int
 	rotates bool
 	// none says that there is nothing to follow.
 	none bool
@@ -22,6 +24,13 @@ type follower struct {
 	inode  uint64
 	offset int64
 	file   *os.File // of that inode; nil when it is not open
+}
+
+func newFollower(path string, r Rotation) *follower {
+	if r.MaxSize == 0 {
+		return &follower{path: path}
+	}
+	return &follower{path: path, rotates: true, rotated: int(min(r.MaxFiles, 10_000))}
 }
 
 // openRegular opens a file that a container can replace.
@@ -52,6 +61,13 @@ func (f *follower) toEnd() {
 	}
 }
 
+// toStart goes to the beginning of the file that is there.
+func (f *follower) toStart() {
+	if file, inode, _ := openRegular(f.path); file != nil {
+		f.set(file, inode, 0)
+	}
+}
+
 // jump goes to a place. The file is opened right away, so that it stays what it is,
 // whatever happens to its name.
 func (f *follower) jump(p place) {
@@ -59,15 +75,12 @@ func (f *follower) jump(p place) {
 		f.offset = p.offset
 		return
 	}
-	for i := 0; i < 3; i++ { // it may be older by now
+	for i := 0; i <= f.rotated; i++ { // it may be older by now
 		if file, inode, _ := openRegular(f.name(i)); inode == p.inode && file != nil {
 			f.set(file, inode, p.offset)
 			return
 		} else if file != nil {
 			file.Close()
-		}
-		if !f.rotates {
-			break
 		}
 	}
 	f.set(nil, p.inode, p.offset)
@@ -141,17 +154,23 @@ func inodeOf(path string) uint64 {
 }
 
 // next goes on to the file that came after this one. When this one is gone already (or
-// compressed) that is the newest: what was in between is lost to this reader.
+// compressed) that is the oldest that is younger: what was in between is lost to this
+// reader.
 func (f *follower) next() bool {
 	for range 100 { // files may move on meanwhile
-		at, after := 0, f.path
-		for i := 1; inodeOf(f.name(i)) != 0; i++ {
+		// A file only ever moves on, so none is missed that is looked for in this order;
+		// while they move there are gaps.
+		at, after := 0, 0
+		for i := 1; i <= f.rotated; i++ {
 			if inodeOf(f.name(i)) == f.inode {
-				at, after = i, f.name(i-1)
+				at, after = i, i-1
 				break
 			}
 		}
-		file, inode, _ := openRegular(after)
+		if at == 0 {
+			after = f.oldest()
+		}
+		file, inode, _ := openRegular(f.name(after))
 		if file == nil {
 			return false
 		}
@@ -162,6 +181,17 @@ func (f *follower) next() bool {
 		file.Close()
 	}
 	return false
+}
+
+// oldest is the oldest file that was written after this one.
+func (f *follower) oldest() int {
+	fi, err := f.file.Stat()
+	for i := f.rotated; err == nil && i > 0; i-- {
+		if older, err := os.Lstat(f.name(i)); err == nil && older.ModTime().After(fi.ModTime()) {
+			return i
+		}
+	}
+	return 0
 }
 
 // readTo reads what lies before a place. 0 means that the place is reached, or that

@@ -267,7 +267,7 @@ func (e *executor) launch(task *wire.Task) {
 		base = environment(base, e.environment)
 	}
 	env := environment(base, command, wire.Variable{Name: "MESOS_ALLOCATION_ROLE", Value: task.Role})
-	pid, err := startProcess(command, env, 0, 1, 2)
+	pid, err := startProcess(command, env, taskFiles())
 	e.launched = true
 	if err != nil {
 		// Mesos reports RUNNING here, and then a failure with exit status 1.
@@ -335,7 +335,7 @@ func (e *executor) startCheck(command *wire.Command, done func(int32, error) che
 	if command == nil {
 		command = &wire.Command{}
 	}
-	pid, err := startProcess(command, environment(e.base, command), 0, 2, 2)
+	pid, err := startProcess(command, environment(e.base, command), files{fds: [3]uintptr{0, 2, 2}})
 	if err != nil {
 		return nil, err
 	}

@@ -34,9 +34,25 @@ func environment(base []string, command *wire.Command, extra ...wire.Variable) [
 	return env
 }
 
+// files are the standard files of a process: input, output and error.
+type files struct {
+	fds [3]uintptr
+	// terminal says that they are one, which is to control the process's session.
+	terminal bool
+}
+
+// taskFiles are those of the task: its terminal, if it asked for one, or those that its
+// container was started with.
+func taskFiles() files {
+	if t, ok := supervisor.TaskTerminal(); ok {
+		return files{fds: [3]uintptr{t, t, t}, terminal: true}
+	}
+	return files{fds: [3]uintptr{0, 1, 2}}
+}
+
 // startProcess starts a command in a session of its own, with the executor's
 // working directory.
-func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uintptr) (int, error) {
+func startProcess(command *wire.Command, env []string, std files) (int, error) {
 	if command == nil || !command.HasValue {
 		return 0, executorlink.TextError("execute the command: it has no value")
 	}
@@ -55,10 +71,10 @@ func startProcess(command *wire.Command, env []string, stdin, stdout, stderr uin
 	}
 	attr := &syscall.ProcAttr{
 		Env:   env,
-		Files: []uintptr{stdin, stdout, stderr},
+		Files: std.fds[:],
 		// The task does not outlive its executor. (The signal comes when the
 		// thread ends that forked; Go's threads do not end before their process.)
-		Sys: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
+		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: std.terminal, Pdeathsig: syscall.SIGKILL},
 	}
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err == syscall.ENOEXEC { //nolint:errorlint // ForkExec returns it bare
