@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation/proctree"
 	"clusterd/isolation/supervisor"
 )
@@ -67,6 +68,7 @@ func (l *launcher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, error)
 		Dir:        info.Dir,
 		Stdout:     info.Stdout,
 		Stderr:     info.Stderr,
+		OutputIn:   outputIn(c.id, info),
 		Namespaces: uint64(c.namespaces),
 		OpenFiles:  openFiles(),
 
@@ -101,6 +103,26 @@ func (l *launcher) spec(c *launched, info *LaunchInfo) (*supervisor.Spec, error)
 		return nil, &LaunchError{Err: syscall.ENOENT, Message: "no program to execute"}
 	}
 	return spec, l.enter(c, spec)
+}
+
+// outputIn is the sandbox of the container at the top when the files of output lie in
+// that of one nested in it: whatever runs above can put links on the way.
+func outputIn(id *mesos.ContainerID, info *LaunchInfo) string {
+	if id.GetParent() == nil {
+		return ""
+	}
+	dir := filepath.Dir(info.Stdout)
+	if filepath.Dir(info.Stderr) != dir {
+		return ""
+	}
+	for ; id.GetParent() != nil; id = id.GetParent() {
+		up, ok := strings.CutSuffix(dir, "/"+filepath.Join("containers", id.GetValue()))
+		if !ok {
+			return ""
+		}
+		dir = up
+	}
+	return dir
 }
 
 // checkInfo refuses what would not take effect, or would outside of the container.

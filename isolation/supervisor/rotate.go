@@ -58,10 +58,7 @@ func openLog(spec *Spec, path string, rotation Rotation) (*logFile, error) {
 		wrote: func([]byte) {}, moved: func() {}, wake: func() {},
 	}
 	if rotation.MaxSize > 0 {
-		dir, name := splitName(path)
-		l.name = name
-		l.dir, err = syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
-		if err != nil {
+		if l.dir, l.name, err = outputDir(spec, path); err != nil {
 			syscall.Close(fd)
 			return nil, err
 		}

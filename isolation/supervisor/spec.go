@@ -74,6 +74,10 @@ type Spec struct {
 	Dir string
 	// Stdout and Stderr are paths of the machine that are appended to.
 	Stdout, Stderr string
+	// OutputIn is a directory of the machine that these lie in when what is below it is
+	// somebody else's: nothing in the rest of their paths leads out of it. Empty: only a
+	// symbolic link at their end is not followed.
+	OutputIn string
 	// StdoutRotation and StderrRotation bound those files.
 	StdoutRotation, StderrRotation Rotation
 	// SwitchUser says whether the command runs as UID, GID and Groups.
@@ -248,7 +252,7 @@ func DecodeSpec(b []byte) (*Spec, error) {
 
 // code writes or reads every field, in one order.
 func (s *Spec) code(c *coder) {
-	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.RootFS, &s.Hostname, &s.UserNamespace, &s.OOMScoreAdj, &s.Door)
+	c.strings(&s.RuntimeDir, &s.Path, &s.Dir, &s.Stdout, &s.Stderr, &s.OutputIn, &s.RootFS, &s.Hostname, &s.UserNamespace, &s.OOMScoreAdj, &s.Door)
 	c.bools(&s.SwitchUser, &s.SetCapabilities, &s.NoNewPrivileges, &s.TTY, &s.Stdin)
 	c.uint32s(&s.UID, &s.GID, &s.Rows, &s.Columns)
 	c.uint32s(&s.EnterPID, &s.ProgramFD)

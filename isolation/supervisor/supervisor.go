@@ -212,7 +212,12 @@ func tail(argv []string) []string {
 // openOutput opens a file for the command's output. The sandbox may hold what
 // a stranger fetched into it, so a symbolic link is not followed.
 func openOutput(spec *Spec, path string) (int, error) {
-	fd, err := syscall.Open(path, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0o644)
+	dir, name, err := outputDir(spec, path)
+	if err != nil {
+		return -1, err
+	}
+	defer syscall.Close(dir)
+	fd, err := syscall.Openat(dir, name, syscall.O_WRONLY|syscall.O_APPEND|syscall.O_CREAT|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_NOCTTY, 0o644)
 	if err != nil {
 		return -1, err
 	}
@@ -223,6 +228,22 @@ func openOutput(spec *Spec, path string) (int, error) {
 		}
 	}
 	return fd, nil
+}
+
+// outputDir opens the directory that a file of output lies in.
+func outputDir(spec *Spec, path string) (fd int, name string, err error) {
+	dir, name := splitName(path)
+	if spec.OutputIn == "" {
+		fd, err = syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+		return fd, name, err
+	}
+	root, err := syscall.Open("/", oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, "", err
+	}
+	defer syscall.Close(root)
+	fd, err = openBelow(root, spec.OutputIn, dir, MakeNothing)
+	return fd, name, err
 }
 
 // LookPath finds a program as execvp(3) does: a name with a slash is taken as
