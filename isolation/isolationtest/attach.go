@@ -38,6 +38,7 @@ func Attachments(t *testing.T, newContainerizer NewContainerizer) {
 	run("TerminalOfUser", testAttachTerminalOfUser)
 	run("SlowReader", testAttachSlowReader)
 	run("Recover", testAttachRecover)
+	run("RecoverRotated", testAttachRecoverRotated)
 	run("Close", testAttachClose)
 	run("Ended", testAttachEnded)
 	run("ReplacedLog", testAttachReplacedLog)
@@ -372,6 +373,25 @@ func testAttachRecover(t *testing.T, ct *containerizerTest) {
 	log, err := os.ReadFile(filepath.Join(typed.Sandbox, "stdout"))
 	if err != nil || string(log) != "one\r\ngot=one\r\ntwo\r\nand=two\r\n" {
 		t.Errorf("log: got %q, %v", log, err)
+	}
+}
+
+// testAttachRecoverRotated: the next run of the agent knows how the log is rotated,
+// although nobody tells it.
+func testAttachRecoverRotated(t *testing.T, ct *containerizerTest) {
+	const lines = 100_000
+	config := ct.config(t, waitForGo+fmt.Sprintf("seq %d", lines))
+	config.StdoutRotation = isolation.Rotation{MaxSize: 64 << 10, MaxFiles: 100}
+	ct.launch(t, config)
+	known := *config
+	known.StdoutRotation = isolation.Rotation{}
+	ct.restart(t, &known)
+	a := ct.attach(t, config)
+	release(t, config.Sandbox)
+	a.end()
+	ct.succeeds(t, config, 0)
+	if got := a.read(isolation.Stdout); strings.Count(got, "\n") != lines || !strings.HasSuffix(got, fmt.Sprintf("\n%d\n", lines)) {
+		t.Errorf("got %d lines, want %d", strings.Count(got, "\n"), lines)
 	}
 }
 

@@ -57,6 +57,12 @@ func Containerizer(t *testing.T, newContainerizer NewContainerizer) {
 	run("RecoverLost", testRecoverLost)
 	run("RemoveForgets", testRemoveForgets)
 	run("Closed", testClosed)
+	run("Nested", testNested)
+	run("NestedEnd", testNestedEnd)
+	run("NestedOrphans", testNestedOrphans)
+	run("Debug", testDebug)
+	run("Standalone", testStandalone)
+	run("Kill", testKill)
 }
 
 // clear removes what the test has left.
