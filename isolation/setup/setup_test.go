@@ -34,11 +34,11 @@ func TestIsolators(t *testing.T) {
 
 func TestIsolatorNames(t *testing.T) {
 	for _, c := range []struct{ isolation, want string }{
-		{"", "filesystem/posix environment_secret"},
-		{"posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem environment_secret"},
-		{"posix/mem, posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem environment_secret"},
-		{"process", "filesystem/posix posix/cpu posix/mem environment_secret"},
-		{"filesystem/posix,posix/mem", "filesystem/posix posix/mem environment_secret"},
+		{"", "filesystem/posix network/cni environment_secret"},
+		{"posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem network/cni environment_secret"},
+		{"posix/mem, posix/cpu,posix/mem", "filesystem/posix posix/cpu posix/mem network/cni environment_secret"},
+		{"process", "filesystem/posix posix/cpu posix/mem network/cni environment_secret"},
+		{"filesystem/posix,posix/mem", "filesystem/posix posix/mem network/cni environment_secret"},
 	} {
 		isolators, err := setup.Isolators(setup.Options{Isolation: c.isolation})
 		if err != nil {
