@@ -57,6 +57,14 @@ func (f *Filesystem) Recover(_ context.Context, states []isolation.ContainerStat
 
 // Prepare links the persistent volumes.
 func (f *Filesystem) Prepare(_ context.Context, config *isolation.ContainerConfig) (*isolation.Preparation, error) {
+	// Those of the sandbox are links that volume/sandbox_path makes: better no container
+	// than one without its data.
+	for _, v := range config.ContainerInfo.GetVolumes() {
+		linked := v.GetSource().GetType() == mesos.Volume_Source_SANDBOX_PATH || v.HostPath != nil && !filepath.IsAbs(v.GetHostPath())
+		if !linked || v.Image != nil {
+			return nil, fmt.Errorf("volume at %q: %w without filesystem/linux", v.GetContainerPath(), isolation.ErrNotSupported)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if _, ok := f.containers[isolation.Key(config.ID)]; ok {
