@@ -80,6 +80,10 @@ func (m *Mesos) attach(ctx context.Context, id *mesos.ContainerID) (Attachment, 
 	if err != nil {
 		return nil, err
 	}
+	// Whoever made a recovered container known need not have known where its output is.
+	if written, _, err := readCheckpoint(status.RuntimeDir, id); err == nil {
+		config = written
+	}
 	a := newAttachment(status.RuntimeDir, config, c.ended)
 	a.unbind = context.AfterFunc(m.base, func() { a.end(ErrClosed) })
 	if fileExists(filepath.Join(a.dir, doorFile)) {
@@ -140,9 +144,10 @@ type place struct {
 
 func newAttachment(dir string, config *ContainerConfig, ended <-chan struct{}) *attachment {
 	stdout, stderr := config.outputs()
+	within := outputIn(config.ID, &LaunchInfo{Stdout: stdout, Stderr: stderr})
 	return &attachment{
 		dir: dir, ended: ended, closed: make(chan struct{}), wait: pollShortest,
-		files: [2]*follower{newFollower(stdout, config.StdoutRotation), newFollower(stderr, config.StderrRotation)},
+		files: [2]*follower{newFollower(stdout, within, config.StdoutRotation), newFollower(stderr, within, config.StderrRotation)},
 	}
 }
 

@@ -3,6 +3,7 @@ package isolation
 import (
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,6 +14,9 @@ import (
 // read that has no other name, and no symbolic link is followed.
 type follower struct {
 	path string
+	// within is a directory that nothing on the path leads out of, when what is below
+	// it is somebody else's; see outputIn.
+	within string
 	// rotated is how many older files of that name are kept; rotates says that there are
 	// any.
 	rotated int
@@ -26,26 +30,77 @@ type follower struct {
 	file   *os.File // of that inode; nil when it is not open
 }
 
-func newFollower(path string, r Rotation) *follower {
+func newFollower(path, within string, r Rotation) *follower {
 	if r.MaxSize == 0 {
-		return &follower{path: path}
+		return &follower{path: path, within: within}
 	}
-	return &follower{path: path, rotates: true, rotated: int(min(r.MaxFiles, 10_000))}
+	return &follower{path: path, within: within, rotates: true, rotated: int(min(r.MaxFiles, 10_000))}
 }
 
-// openRegular opens a file that a container can replace.
-func openRegular(path string) (*os.File, uint64, int64) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC|unix.O_NOCTTY, 0)
+// open opens the i-th older file, which a container can replace.
+func (f *follower) open(i int) (file *os.File, inode uint64, size int64) {
+	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY
+	var err error
+	if f.within == "" {
+		file, err = os.OpenFile(f.name(i), flags, 0)
+	} else {
+		var root *os.Root
+		if root, err = os.OpenRoot(f.within); err == nil {
+			defer root.Close()
+			file, err = root.OpenFile(f.below(i), flags, 0)
+		}
+	}
 	if err != nil {
 		return nil, 0, 0
 	}
-	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
-		unix.Close(fd)
-		return nil, 0, 0
+	fi, err := file.Stat()
+	if err == nil && fi.Mode().IsRegular() {
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Nlink <= 1 {
+			return file, st.Ino, st.Size
+		}
 	}
-	return os.NewFile(uintptr(fd), path), st.Ino, st.Size
+	file.Close()
+	return nil, 0, 0
 }
+
+// stat describes the i-th older file; nil when there is none.
+func (f *follower) stat(i int) os.FileInfo {
+	var fi os.FileInfo
+	var err error
+	if f.within == "" {
+		fi, err = os.Lstat(f.name(i))
+	} else {
+		var root *os.Root
+		if root, err = os.OpenRoot(f.within); err == nil {
+			defer root.Close()
+			fi, err = root.Lstat(f.below(i))
+		}
+	}
+	if err != nil {
+		return nil
+	}
+	return fi
+}
+
+// inodeOf is that of the i-th older file, 0 when there is none.
+func (f *follower) inodeOf(i int) uint64 {
+	if fi := f.stat(i); fi != nil {
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+			return st.Ino
+		}
+	}
+	return 0
+}
+
+// name is that of the i-th older file, below is the same in the directory within.
+func (f *follower) name(i int) string {
+	if i == 0 {
+		return f.path
+	}
+	return f.path + "." + strconv.Itoa(i)
+}
+
+func (f *follower) below(i int) string { return strings.TrimPrefix(f.name(i), f.within+"/") }
 
 func (f *follower) set(file *os.File, inode uint64, offset int64) {
 	if f.file != nil {
@@ -56,14 +111,14 @@ func (f *follower) set(file *os.File, inode uint64, offset int64) {
 
 // toEnd goes to the end of the file that is there.
 func (f *follower) toEnd() {
-	if file, inode, size := openRegular(f.path); file != nil {
+	if file, inode, size := f.open(0); file != nil {
 		f.set(file, inode, size)
 	}
 }
 
 // toStart goes to the beginning of the file that is there.
 func (f *follower) toStart() {
-	if file, inode, _ := openRegular(f.path); file != nil {
+	if file, inode, _ := f.open(0); file != nil {
 		f.set(file, inode, 0)
 	}
 }
@@ -76,7 +131,7 @@ func (f *follower) jump(p place) {
 		return
 	}
 	for i := 0; i <= f.rotated; i++ { // it may be older by now
-		if file, inode, _ := openRegular(f.name(i)); inode == p.inode && file != nil {
+		if file, inode, _ := f.open(i); inode == p.inode && file != nil {
 			f.set(file, inode, p.offset)
 			return
 		} else if file != nil {
@@ -86,21 +141,13 @@ func (f *follower) jump(p place) {
 	f.set(nil, p.inode, p.offset)
 }
 
-// name is that of the i-th older file.
-func (f *follower) name(i int) string {
-	if i == 0 {
-		return f.path
-	}
-	return f.path + "." + strconv.Itoa(i)
-}
-
 // read reads what there is; 0 means nothing for now.
 func (f *follower) read(b []byte) int {
 	if f.none {
 		return 0
 	}
 	if f.file == nil {
-		file, inode, _ := openRegular(f.path)
+		file, inode, _ := f.open(0)
 		if file == nil {
 			return 0
 		}
@@ -137,20 +184,8 @@ func (f *follower) readHere(b []byte) int {
 
 // passed says that another file has the name now.
 func (f *follower) passed() bool {
-	inode := inodeOf(f.path)
+	inode := f.inodeOf(0)
 	return inode != 0 && inode != f.inode
-}
-
-func inodeOf(path string) uint64 {
-	fi, err := os.Lstat(path)
-	if err != nil {
-		return 0
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0
-	}
-	return st.Ino
 }
 
 // next goes on to the file that came after this one. When this one is gone already (or
@@ -162,7 +197,7 @@ func (f *follower) next() bool {
 		// while they move there are gaps.
 		at, after := 0, 0
 		for i := 1; i <= f.rotated; i++ {
-			if inodeOf(f.name(i)) == f.inode {
+			if f.inodeOf(i) == f.inode {
 				at, after = i, i-1
 				break
 			}
@@ -170,11 +205,11 @@ func (f *follower) next() bool {
 		if at == 0 {
 			after = f.oldest()
 		}
-		file, inode, _ := openRegular(f.name(after))
+		file, inode, _ := f.open(after)
 		if file == nil {
 			return false
 		}
-		if inode != f.inode && (at == 0 || inodeOf(f.name(at)) == f.inode) {
+		if inode != f.inode && (at == 0 || f.inodeOf(at) == f.inode) {
 			f.set(file, inode, 0)
 			return true
 		}
@@ -187,7 +222,7 @@ func (f *follower) next() bool {
 func (f *follower) oldest() int {
 	fi, err := f.file.Stat()
 	for i := f.rotated; err == nil && i > 0; i-- {
-		if older, err := os.Lstat(f.name(i)); err == nil && older.ModTime().After(fi.ModTime()) {
+		if older := f.stat(i); older != nil && older.ModTime().After(fi.ModTime()) {
 			return i
 		}
 	}

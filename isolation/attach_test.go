@@ -138,3 +138,63 @@ func until(t *testing.T, what string, done func() bool) {
 		}
 	}
 }
+
+// TestAttachLinkedSandbox: a container that puts a link in the place of the sandbox of
+// one nested in it shows nobody what is there.
+func TestAttachLinkedSandbox(t *testing.T) {
+	outside := t.TempDir()
+	if err := os.WriteFile(outside+"/stdout", []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m := newMesos(t, isolationtest.Programs(t), t.TempDir(), t.TempDir())
+	t.Cleanup(func() { _ = m.Close() })
+	if _, err := m.Recover(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	parent := script(t, "while [ ! -e end ]; do sleep 0.02; done")
+	if err := m.Launch(t.Context(), parent); err != nil {
+		t.Fatal(err)
+	}
+	nested := script(t, "while [ ! -e "+parent.Sandbox+"/go ]; do sleep 0.02; done; seq 100000")
+	nested.ID = &mesos.ContainerID{Value: new("n1"), Parent: parent.ID}
+	nested.Sandbox = parent.Sandbox + "/containers/n1"
+	nested.StdoutRotation = isolation.Rotation{MaxSize: 64 << 10, MaxFiles: 20}
+	if err := os.MkdirAll(nested.Sandbox, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Launch(t.Context(), nested); err != nil {
+		t.Fatal(err)
+	}
+	before, err := m.Attach(t.Context(), nested.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	if err := errors.Join(os.Rename(nested.Sandbox, nested.Sandbox+".away"), os.Symlink(outside, nested.Sandbox)); err != nil {
+		t.Fatal(err)
+	}
+	after, err := m.Attach(t.Context(), nested.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer after.Close()
+	for _, name := range []string{"/go", "/end"} {
+		if err := os.WriteFile(parent.Sandbox+name, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range []isolation.Attachment{before, after} {
+			if got := readAll(t, a); strings.Contains(got, "secret") {
+				t.Errorf("got %q", got)
+			}
+		}
+	}
+	if _, err := m.Wait(t.Context(), parent.ID); err != nil {
+		t.Error(err)
+	}
+	if b, err := os.ReadFile(outside + "/stdout"); err != nil || string(b) != "secret\n" {
+		t.Errorf("outside: got %q, %v", b, err)
+	}
+	if _, err := os.Stat(outside + "/stdout.1"); err == nil {
+		t.Error("the log is rotated outside")
+	}
+}
