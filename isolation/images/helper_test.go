@@ -12,13 +12,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -361,13 +359,6 @@ func leftovers(tb testing.TB, dir string) []string {
 	return names
 }
 
-func inode(tb testing.TB, p string) uint64 {
-	tb.Helper()
-	st, err := os.Lstat(p)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return st.Sys().(*syscall.Stat_t).Ino
+func contextWithCancel(tb testing.TB) (context.Context, context.CancelFunc) {
+	return context.WithCancel(tb.Context())
 }
-
-var _ = path.Join

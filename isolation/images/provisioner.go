@@ -168,7 +168,10 @@ func (p *Provisioner) take(id *mesos.ContainerID) {
 	if err == nil {
 		err = json.Unmarshal(b, &c.used)
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) { // it only has nested containers with images
+		return
+	}
+	if err != nil {
 		// Its layers may be pruned now; the kernel keeps what is mounted.
 		p.log.Error().Err(err).Str("container_id", isolation.Key(id)).Msg("read what a container uses of the store")
 	}

@@ -18,7 +18,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	mesos "clusterd/api/mesos/v1"
@@ -608,5 +607,3 @@ func TestGivenUp(t *testing.T) {
 		return len(p.store.pins) == 2
 	})
 }
-
-var _ = remote.Write

@@ -144,6 +144,13 @@ func (s *Store) recover() error {
 	}
 	var unsynced []string
 	for _, l := range layers {
+		if !s.hasShort(l.Name()) {
+			s.log.Warn().Str("layer", l.Name()).Msg("remove a layer that has lost its short name")
+			if err := s.discardLocked(l.Name()); err != nil {
+				return err
+			}
+			continue
+		}
 		boot, err := os.ReadFile(s.path(layersDir, l.Name(), unsyncedName))
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -245,6 +252,18 @@ func (s *Store) shortDir(name string) (string, error) {
 	return s.path(linksDir, string(b)), nil
 }
 
+// hasShort says whether a layer's short name leads to it.
+func (s *Store) hasShort(name string) bool {
+	short, err := s.shortDir(name)
+	if err != nil {
+		return false
+	}
+	target, err := os.Readlink(short)
+	return err == nil && target == linkTarget(name)
+}
+
+func linkTarget(name string) string { return filepath.Join("..", layersDir, name, rootfsName) }
+
 func imageFile(name string) string {
 	sum := sha256.Sum256([]byte(name))
 	return hex.EncodeToString(sum[:]) + ".json"
@@ -330,7 +349,7 @@ func (s *Store) install(staged, name string) error {
 	}
 	sum := sha256.Sum256([]byte(name))
 	long := strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
-	target := filepath.Join("..", layersDir, name, rootfsName)
+	target := linkTarget(name)
 	short := ""
 	for n := 5; n <= len(long); n++ {
 		short = long[:n]
@@ -376,18 +395,24 @@ func (s *Store) syncLater(names []string) {
 	})
 }
 
-// discardLocked takes a layer out of the store; sweep deletes it.
+// discardLocked takes a layer out of the store; sweep deletes it. The layer goes before
+// its short name: recover removes names that lead nowhere.
 func (s *Store) discardLocked(name string) error {
-	if short, err := s.shortDir(name); err == nil && filepath.Dir(short) == s.path(linksDir) {
-		if err := os.Remove(short); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
+	short, shortErr := s.shortDir(name)
 	to, err := os.MkdirTemp(s.path(gcDir), "layer-")
 	if err != nil {
 		return err
 	}
-	return os.Rename(s.path(layersDir, name), filepath.Join(to, "layer"))
+	if err := os.Rename(s.path(layersDir, name), filepath.Join(to, "layer")); err != nil {
+		return err
+	}
+	if shortErr != nil || filepath.Dir(short) != s.path(linksDir) {
+		return nil // it had none
+	}
+	if err := os.Remove(short); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // sweep deletes what was taken out.

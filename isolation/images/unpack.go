@@ -31,7 +31,7 @@ const (
 	// has to be to become a hole.
 	copySize = 128 << 10
 	// spaceInterval is how many bytes are written between two looks at the free space.
-	spaceInterval = 64 << 20
+	spaceInterval = 16 << 20
 )
 
 // budget bounds what the layers of one image unpack to together.

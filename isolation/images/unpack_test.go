@@ -149,12 +149,12 @@ func TestLimits(t *testing.T) {
 	}
 	// A bomb: little to download, much to unpack. It may also hide behind the end of
 	// the archive.
-	bomb := layerOfBytes(t, compression.GZip, append(archiveOf(t, reg("f", "")), make([]byte, 64<<20)...))
+	bomb := layerOfBytes(t, compression.GZip, append(archiveOf(t, reg("f", "")), make([]byte, 16<<20)...))
 	r := newRegistry(t)
-	for name, l := range map[string]v1.Layer{"bomb": layerOf(t, compression.GZip, reg("f", strings.Repeat("\x00", 64<<20))), "tail": bomb, "zstd": layerOf(t, compression.ZStd, reg("f", strings.Repeat("\x00", 64<<20)))} {
+	for name, l := range map[string]v1.Layer{"bomb": layerOf(t, compression.GZip, reg("f", strings.Repeat("\x00", 16<<20))), "tail": bomb, "zstd": layerOf(t, compression.ZStd, reg("f", strings.Repeat("\x00", 16<<20)))} {
 		image := r.push(t, name, imageOfLayers(t, v1.Config{}, l))
 		o := testOptions(t)
-		o.Limits.ImageBytes = 8 << 20
+		o.Limits.ImageBytes = 4 << 20
 		p := newProvisioner(t, o)
 		if _, err := p.Provision(testContext(t), newID(), dockerImageNamed(image)); !errors.Is(err, ErrTooLarge) {
 			t.Errorf("%s: got %v", name, err)
@@ -333,7 +333,7 @@ func boolInt(b bool) int {
 func TestLayersMeanTheSame(t *testing.T) {
 	needRoot(t)
 	seed := rand.Uint64()
-	rounds := 60
+	rounds := 25
 	if testing.Short() {
 		rounds = 10
 	}
