@@ -134,8 +134,8 @@ func (c *CNI) Prepare(_ context.Context, config *isolation.ContainerConfig) (*is
 	}
 	p := &isolation.Preparation{}
 	switch {
-	case own.home == nil && config.RootFS == "":
-		p = nil // the machine's network and the machine's files
+	case own.home == nil && (config.RootFS == "" || config.Class == isolation.ClassDebug):
+		p = nil // the machine's network and the machine's files, or the parent's
 	case own.home == nil:
 		p.Mounts = machineFiles()
 	case own.home == own:
@@ -157,9 +157,6 @@ func (c *CNI) Prepare(_ context.Context, config *isolation.ContainerConfig) (*is
 	if p != nil && own.home != nil {
 		// An executor must bind to the container's address, not to the agent's.
 		p.Env = map[string]string{"LIBPROCESS_IP": "0.0.0.0"}
-	}
-	if p != nil && config.RootFS != "" && config.Class != isolation.ClassDebug {
-		clearTargets(config.RootFS, p.Mounts)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
