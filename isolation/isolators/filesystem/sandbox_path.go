@@ -112,7 +112,8 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 	if err != nil {
 		return err
 	}
-	if users.Namespace != "" {
+	// Without a root file system of its own the container's sandbox lies mapped on itself.
+	if users.Namespace != "" && (config.RootFS != "" || holder != config.Sandbox) {
 		// A persistent volume that is mounted there has its ids mapped already.
 		if same, err := sameMount(m.SourceIn, source); err != nil {
 			return err
