@@ -28,6 +28,7 @@ import (
 
 func TestMain(m *testing.M) {
 	code := nettest.Main(m)
+	isolationtest.RemovePrograms()
 	if err := goleak.Find(); err != nil && code == 0 {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -591,14 +592,7 @@ func TestImages(t *testing.T) {
 		t.Fatal(err)
 	}
 	config := nettest.Config(t)
-	config.RootFS = t.TempDir()
-	if err := os.Mkdir(filepath.Join(config.RootFS, "etc"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	link := filepath.Join(config.RootFS, "etc", "resolv.conf")
-	if err := os.Symlink("/run/nowhere", link); err != nil {
-		t.Fatal(err)
-	}
+	config.RootFS = "/image"
 	p, err := c.Prepare(t.Context(), config)
 	if err != nil {
 		t.Fatal(err)
@@ -610,9 +604,6 @@ func TestImages(t *testing.T) {
 		if m.Flags&unix.MS_RDONLY == 0 || m.Host {
 			t.Errorf("got mount %+v", m)
 		}
-	}
-	if _, err := os.Lstat(link); !os.IsNotExist(err) {
-		t.Errorf("the image's link that leads nowhere: got %v", err)
 	}
 }
 

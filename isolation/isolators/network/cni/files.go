@@ -50,23 +50,6 @@ func machineFiles() []isolation.Mount {
 	return mounts
 }
 
-// clearTargets removes symbolic links of an image where files are to be mounted, as
-// Mesos does: /etc/resolv.conf often leads to where nothing is. Whatever cannot be
-// removed is left to the mount, which then says what is wrong.
-func clearTargets(rootFS string, mounts []isolation.Mount) {
-	root, err := os.OpenRoot(rootFS)
-	if err != nil {
-		return
-	}
-	defer root.Close()
-	for _, m := range mounts {
-		target := m.Target[1:]
-		if info, err := root.Lstat(target); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			_ = root.Remove(target)
-		}
-	}
-}
-
 // writeFiles fills the files of a home. They are mounted by now or soon will be, so
 // they are written in place.
 func (c *CNI) writeFiles(own *container) error {
