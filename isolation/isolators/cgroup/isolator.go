@@ -155,7 +155,7 @@ func (i *isolator) add(config *isolation.ContainerConfig) (*container, error) {
 }
 
 // Recover takes up the cgroups of known containers. Orphans are noted for Cleanup.
-func (i *isolator) Recover(_ context.Context, states []isolation.ContainerState, orphans []*mesos.ContainerID) error {
+func (i *isolator) Recover(ctx context.Context, states []isolation.ContainerState, orphans []*mesos.ContainerID) error {
 	for n := range states {
 		c, err := i.add(states[n].Config)
 		if err != nil {
@@ -192,7 +192,36 @@ func (i *isolator) Recover(_ context.Context, states []isolation.ContainerState,
 			i.tree.Adopt(id, s)
 		}
 	}
+	if i.first {
+		return i.destroyUnknown(ctx, states, orphans)
+	}
 	return nil
+}
+
+// destroyUnknown removes the cgroups of containers that nobody knows. The linux launcher
+// finds these by itself, as orphans; others do not look there.
+func (i *isolator) destroyUnknown(ctx context.Context, states []isolation.ContainerState, orphans []*mesos.ContainerID) error {
+	found, err := i.tree.Containers()
+	if err != nil {
+		return err
+	}
+	known := make(map[string]bool)
+	for _, s := range states {
+		known[isolation.Key(s.Config.ID)] = true
+	}
+	for _, id := range orphans {
+		known[isolation.Key(id)] = true
+	}
+	var errs []error
+	// Nested ones come after their parents, and go with them.
+	for _, id := range found {
+		if known[isolation.Key(id)] || id.GetParent() != nil && known[isolation.Key(id.GetParent())] {
+			continue
+		}
+		i.log.Info().Str("container_id", isolation.Key(id)).Msg("destroy the cgroups of an unknown container")
+		errs = append(errs, i.tree.Destroy(ctx, id))
+	}
+	return errors.Join(errs...)
 }
 
 // Prepare makes the container's cgroups and sets its limits.

@@ -75,18 +75,6 @@ func program(mode string) int {
 		for n := 0; ; n++ {
 			_ = n
 		}
-	case "bomb": // starts processes until it cannot
-		n := 0
-		for ; ; n++ {
-			if err := exec.Command("/bin/sleep", "1000").Start(); err != nil {
-				fmt.Println("ready", n, err)
-				break
-			}
-			if n == 10000 {
-				fmt.Println("ready", n, "no limit")
-				break
-			}
-		}
 	case "open": // opens a device each time it is asked to
 		fmt.Println("ready")
 		for {
@@ -267,6 +255,9 @@ func start(t *testing.T, mode string) *process {
 		t.Fatal(err)
 	}
 	p := &process{cmd: exec.Command(self), ended: make(chan struct{})}
+	if script, ok := strings.CutPrefix(mode, "sh "); ok {
+		p.cmd = exec.Command("/bin/sh", "-c", "read x; echo ready; "+script)
+	}
 	p.cmd.Env = append(os.Environ(), modeVariable+"="+mode)
 	p.cmd.Stderr = os.Stderr
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
