@@ -7,11 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,7 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation/cgroups"
 	"clusterd/isolation/proctree"
+	"clusterd/isolation/rawfork"
 	"clusterd/isolation/supervisor"
 )
 
@@ -364,17 +366,19 @@ func (l *launcher) fork(c *launched, start start, cgroup string) (err error) {
 	if err != nil {
 		return fmt.Errorf("make control socket: %w", err)
 	}
-	defer unix.Close(pair[1])
 	err = unix.SetNonblock(pair[0], true)
 	if err == nil && c.namespaces&unix.CLONE_NEWPID != 0 {
 		err = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1)
 	}
 	if err != nil {
 		unix.Close(pair[0])
+		unix.Close(pair[1])
 		return err
 	}
 	c.control = os.NewFile(uintptr(pair[0]), "control")
-	if err = l.spawn(c, start, pair[1], cgroup); err == nil {
+	theirs := os.NewFile(uintptr(pair[1]), "control")
+	defer theirs.Close()
+	if err = l.spawn(c, start, theirs, cgroup); err == nil {
 		if err = l.forked(c); err == nil {
 			return nil
 		}
@@ -410,51 +414,68 @@ func (l *launcher) makeRuntimeDir(c *launched) error {
 }
 
 // spawn starts the supervisor, in the container's new namespaces and its cgroup.
-func (l *launcher) spawn(c *launched, start start, control int, cgroup string) error {
+func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup string) error {
 	logFile, err := os.OpenFile(filepath.Join(c.dir, supervisorLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
 	defer logFile.Close()
-	pidfd := -1
-	attr := &syscall.ProcAttr{
-		Dir:   "/",
-		Env:   start.env,
-		Files: []uintptr{l.null.Fd(), l.null.Fd(), logFile.Fd(), uintptr(control)},
-		// The cgroup namespace is made when the process is in its cgroups.
-		Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd, Cloneflags: c.namespaces &^ unix.CLONE_NEWCGROUP},
-	}
+	files := []*os.File{l.null, l.null, logFile, control}
 	if start.executes != nil {
-		attr.Files = append(attr.Files, start.executes.file.Fd())
+		files = append(files, start.executes.file)
 	}
+	cgroupFD := -1
 	if cgroup != "" {
-		fd, err := unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
+		if cgroupFD, err = unix.Open(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
 			return fmt.Errorf("open cgroup %s: %w", cgroup, err)
 		}
-		defer unix.Close(fd)
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, fd
+		defer unix.Close(cgroupFD)
 	}
-	argv := append(append([]string(nil), start.program.argv...), Key(c.id))
-	pid, err := syscall.ForkExec(fdPath(start.program.file), argv, attr)
-	if attr.Sys.UseCgroupFD && (errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG)) {
+	pid, err := l.execute(c, start, files, cgroupFD)
+	if cgroupFD >= 0 && (errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG)) {
 		// Linux before 5.7: it is assigned below.
-		attr.Sys.UseCgroupFD = false
-		pid, err = syscall.ForkExec(fdPath(start.program.file), argv, attr)
+		pid, err = l.execute(c, start, files, -1)
 	}
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
 	c.supervisor = pid
-	if pidfd < 0 { // Linux before 5.4
-		c.pidfd, err = openPidfd(pid)
-	} else {
-		c.pidfd, err = pollablePidfd(pidfd)
-	}
-	if err == nil && l.tree != nil {
+	if c.pidfd, err = openPidfd(pid); err == nil && l.tree != nil {
 		err = l.tree.Assign(c.id, pid)
 	}
 	return err
+}
+
+// execute starts the supervisor's program with these files, from 0 on. (syscall.ForkExec
+// would need a descriptor for a pipe, and choose one that may be the program's.)
+func (l *launcher) execute(c *launched, start start, files []*os.File, cgroup int) (pid int, err error) {
+	var script rawfork.Script
+	script.Do("start a session", unix.SYS_SETSID)
+	script.Do("change directory", unix.SYS_CHDIR, script.String("/"))
+	for i, f := range files {
+		fd := f.Fd()
+		if fd < uintptr(len(files)) { // another will take its place
+			high, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, len(files))
+			if err != nil {
+				return 0, err
+			}
+			defer unix.Close(high)
+			fd = uintptr(high)
+		}
+		script.Do("hand over files", unix.SYS_DUP3, fd, uintptr(i), 0)
+	}
+	if n := openFiles(); n != 0 {
+		var own unix.Rlimit
+		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err == nil {
+			limit := &unix.Rlimit{Cur: min(n, own.Max), Max: own.Max}
+			script.Try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, rawfork.Pointer(&script, limit), 0)
+		}
+	}
+	script.Signals()
+	script.ExecFile(int(start.program.file.Fd()), append(slices.Clone(start.program.argv), Key(c.id)), start.env)
+	defer runtime.KeepAlive(files)
+	// The cgroup namespace is made when the process is in its cgroups.
+	return script.Start(c.namespaces&^unix.CLONE_NEWCGROUP, cgroup)
 }
 
 // forked writes down who the supervisor is.

@@ -203,17 +203,45 @@ func wait(pid int) {
 }
 
 // OnAllThreads makes the calls on every thread of this process, one call after the
-// other. A Script for that must not fork or execute.
+// other. A Script for that must not fork or execute. In a program that has C code only
+// users, limits and the working directory can be set (ENOTSUP).
 func (s *Script) OnAllThreads() error {
 	defer runtime.KeepAlive(s)
 	for i := range s.calls {
 		c := &s.calls[i]
-		_, _, errno := syscall.AllThreadsSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
-		if errno != 0 && c.kind == kindCall {
+		if errno := c.onAllThreads(); errno != 0 && c.kind == kindCall {
 			return &Error{What: c.what, Errno: errno}
 		}
 	}
 	return nil
+}
+
+// onAllThreads makes one call. What is the same for all threads is asked for once; and
+// the user is set as C libraries want it, where there is one.
+func (c *call) onAllThreads() syscall.Errno {
+	var err error
+	switch c.number {
+	case syscall.SYS_CHDIR, syscall.SYS_PRLIMIT64:
+		_, _, errno := syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], 0, 0)
+		return errno
+	case syscall.SYS_SETGROUPS:
+		groups := make([]int, c.args[0])
+		for i := range groups {
+			groups[i] = int(*(*uint32)(unsafe.Add(*(*unsafe.Pointer)(unsafe.Pointer(&c.args[1])), 4*i)))
+		}
+		err = syscall.Setgroups(groups)
+	case syscall.SYS_SETGID:
+		err = syscall.Setgid(int(c.args[0]))
+	case syscall.SYS_SETUID:
+		err = syscall.Setuid(int(c.args[0]))
+	default:
+		_, _, errno := syscall.AllThreadsSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		return errno
+	}
+	if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // these return nothing else
+		return errno
+	}
+	return 0
 }
 
 // fork makes the child, and is the child, which never returns. It takes the lock that

@@ -1,0 +1,47 @@
+// Command builtin stands, in tests, for a program of ours that runs in containers: it
+// runs the script that the variable SCRIPT holds. The tests of package isolation build it.
+package main
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"clusterd/isolation/supervisor"
+)
+
+func main() {
+	switch {
+	case supervisor.Probed():
+		os.Exit(supervisor.ProbeCode)
+	case supervisor.Inline():
+		os.Exit(supervisor.RunInline("builtin", run))
+	default:
+		os.Exit(syscall.WaitStatus(run(os.Environ())).ExitStatus())
+	}
+}
+
+func run(env []string) (status int) {
+	script := ""
+	for _, e := range env {
+		if s, ok := strings.CutPrefix(e, "SCRIPT="); ok {
+			script = s
+		}
+	}
+	cmd := exec.Command("/bin/sh", "-c", script) //nolint:noctx // it ends with this program
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if ws, ok := exit.Sys().(syscall.WaitStatus); ok {
+			return int(ws)
+		}
+	}
+	if err != nil {
+		_, _ = os.Stderr.WriteString(err.Error() + "\n")
+		return 99 << 8
+	}
+	return 0
+}
