@@ -265,7 +265,7 @@ func (a *Agent) config(rebooted bool) core.Config {
 
 func (a *Agent) openContainerizer(rebooted bool) error {
 	if a.opts.Containerizer != nil {
-		a.runner = a.opts.Containerizer
+		a.runner = a.logged(a.opts.Containerizer)
 		return nil
 	}
 	programs, err := isolation.LoadPrograms()
@@ -287,7 +287,7 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 			return errors.Join(fmt.Errorf("clear runtime_dir after a reboot: %w", err), runner.Close())
 		}
 	}
-	a.runner, a.ownsRun = runner, true
+	a.runner, a.ownsRun = a.logged(runner), true
 	return nil
 }
 

@@ -65,7 +65,7 @@ func containerConfig(e *core.LaunchContainer) *isolation.ContainerConfig {
 		FrameworkID: e.FrameworkID, ExecutorID: e.ExecutorID,
 	}
 	if e.CommandExecutor {
-		c.Builtin = isolation.CommandExecutorFor(e.Task)
+		c.Builtin, c.TaskCommand = isolation.CommandExecutorFor(e.Task), e.Task.GetCommand()
 	}
 	if e.DefaultExecutor {
 		c.Builtin = isolation.BuiltinDefaultExecutor

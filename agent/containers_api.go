@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"clusterd/agent/core"
 	mesos "clusterd/api/mesos/v1"
@@ -198,21 +197,18 @@ func (a *Agent) fetchFor(ctx context.Context, config *isolation.ContainerConfig)
 // replaceable says whether a standalone container has ended, and forgets it then: Mesos
 // remembers none that has.
 func (a *Agent) replaceable(ctx context.Context, id *mesos.ContainerID) bool {
-	if _, ended := a.ended(ctx, id); !ended {
+	if !a.ended(ctx, id) {
 		return false
 	}
 	return a.runner.Remove(ctx, id) == nil
 }
 
-// endedWithin is how long it is waited to see that a container has ended already.
-const endedWithin = 20 * time.Millisecond
-
-// ended says whether a container has ended, and how.
-func (a *Agent) ended(ctx context.Context, id *mesos.ContainerID) (isolation.Termination, bool) {
-	ctx, cancel := context.WithTimeout(ctx, endedWithin)
-	defer cancel()
-	t, err := a.runner.Wait(ctx, id)
-	return t, err == nil
+// ended says whether a container has ended.
+func (a *Agent) ended(ctx context.Context, id *mesos.ContainerID) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // who has ended is told all the same
+	_, err := a.runner.Wait(ctx, id)
+	return err == nil
 }
 
 // place is where a container belongs.
@@ -341,14 +337,41 @@ func (a *Agent) userFor(p *place, n *newContainer) string {
 	return u.Username
 }
 
+// completeStatus adds what the containerizer knows of a nested container to the status of a
+// task that runs in it (Slave::statusUpdate in src/slave/slave.cpp). Of its own container the
+// core knows.
+func (a *Agent) completeStatus(ctx context.Context, st *mesos.TaskStatus) {
+	cs := st.GetContainerStatus()
+	if cs.GetContainerId().GetParent() == nil || validateContainerID(cs.GetContainerId()) != "" {
+		return
+	}
+	known, err := a.runner.Status(ctx, cs.GetContainerId())
+	if err != nil {
+		return // it may not run yet, or no more
+	}
+	if cs.ExecutorPid == nil {
+		cs.ExecutorPid = known.ExecutorPid
+	}
+	if cs.CgroupInfo == nil {
+		cs.CgroupInfo = known.CgroupInfo
+	}
+	if len(cs.NetworkInfos) == 0 {
+		cs.NetworkInfos = known.NetworkInfos
+	}
+}
+
 // waitContainer answers WAIT_CONTAINER, or WAIT_NESTED_CONTAINER, once the container has
 // ended.
 func (a *Agent) waitContainer(w http.ResponseWriter, r *http.Request, id *mesos.ContainerID, nested bool, media httpapi.AgentMedia) error {
-	t, err := a.runner.Wait(r.Context(), id)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(a.ctx, cancel)()
+	httpapi.Stream(r) // it takes as long as the container
+	t, err := a.runner.Wait(ctx, id)
 	switch {
 	case errors.Is(err, isolation.ErrUnknownContainer):
 		return httpapi.NotFound("Container %s cannot be found", containerText(id))
-	case errors.Is(err, isolation.ErrClosed):
+	case errors.Is(err, isolation.ErrClosed), err != nil && a.ctx.Err() != nil:
 		return httpapi.Unavailable("Agent is shutting down")
 	case err != nil:
 		return err
@@ -388,11 +411,16 @@ func (a *Agent) killContainer(w http.ResponseWriter, r *http.Request, id *mesos.
 	if signal != nil {
 		sig = syscall.Signal(*signal)
 	}
-	err := a.runner.Kill(r.Context(), id, sig)
+	// Mesos does not know those any more that have ended.
+	ended := a.ended(r.Context(), id)
+	var err error
+	if !ended {
+		err = a.runner.Kill(r.Context(), id, sig)
+	}
+	if ended || errors.Is(err, isolation.ErrUnknownContainer) {
+		return httpapi.NotFound("Container '%s' cannot be found (or is already killed)", containerText(id))
+	}
 	if err != nil {
-		if _, ended := a.ended(r.Context(), id); ended || errors.Is(err, isolation.ErrUnknownContainer) {
-			return httpapi.NotFound("Container '%s' cannot be found (or is already killed)", containerText(id))
-		}
 		return httpapi.Errorf(http.StatusInternalServerError, "Unable to send signal to container: %v", err)
 	}
 	httpapi.WriteStatus(w, http.StatusOK)
@@ -413,7 +441,7 @@ func (a *Agent) removeContainer(w http.ResponseWriter, r *http.Request, v *core.
 		return fail("Unknown root container")
 	}
 	if _, err := a.runner.Status(r.Context(), id); err == nil {
-		if _, ended := a.ended(r.Context(), id); !ended {
+		if !a.ended(r.Context(), id) {
 			return fail("Nested container has not terminated yet")
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"clusterd/agent/checkpoint"
+	"clusterd/agent/containerlogger"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authn"
 	"clusterd/internal/authz"
@@ -74,6 +75,8 @@ type Options struct {
 	// one is made of Containers (whose WorkDir and RuntimeDir are the agent's).
 	Containerizer isolation.Containerizer
 	Containers    setup.Options
+	// ContainerLogger says what becomes of the output of containers; nil: it grows.
+	ContainerLogger *containerlogger.Logger
 
 	// MaxLaunches bounds the containers that are being launched at one time.
 	MaxLaunches int

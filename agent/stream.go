@@ -161,6 +161,8 @@ func (a *Agent) executorAPI(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		return a.subscribe(w, r, call, media)
+	case executor.Call_UPDATE:
+		a.completeStatus(r.Context(), call.GetUpdate().GetStatus())
 	default:
 	}
 	rep, err := a.ask(r.Context(), func(id core.RequestID) core.Input {

@@ -257,7 +257,8 @@ type Containerizer interface {
 	Status(ctx context.Context, id *mesos.ContainerID) (*mesos.ContainerStatus, error)
 
 	// Wait waits until no process of the container is left. It may be called
-	// any number of times until Remove.
+	// any number of times until Remove. How an ended container ended it tells also when
+	// ctx is over.
 	Wait(ctx context.Context, id *mesos.ContainerID) (Termination, error)
 
 	// Attach opens a door into a running container.

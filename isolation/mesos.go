@@ -283,6 +283,11 @@ func (m *Mesos) Wait(ctx context.Context, id *mesos.ContainerID) (Termination, e
 	select {
 	case <-c.ended:
 		return c.termination, nil
+	default:
+	}
+	select {
+	case <-c.ended:
+		return c.termination, nil
 	case <-ctx.Done():
 		return Termination{}, ctx.Err()
 	case <-m.base.Done():

@@ -172,7 +172,9 @@ func (c *Core) complete(e *executorRun, status *mesos.TaskStatus, from *executor
 		return st // it never reached a container
 	}
 	if id := st.GetContainerStatus().GetContainerId(); id != nil && !proto.Equal(id, e.containerID) {
-		return st // of a nested container, whose status the sender knows
+		// Of a nested container: the sender and the containerizer have said what they know.
+		c.addAddress(st.ContainerStatus)
+		return st
 	}
 	cs := st.ContainerStatus
 	if cs == nil {
@@ -191,18 +193,24 @@ func (c *Core) complete(e *executorRun, status *mesos.TaskStatus, from *executor
 			cs.NetworkInfos = e.status.NetworkInfos
 		}
 	}
-	if len(cs.NetworkInfos) == 0 {
-		protocol := mesos.NetworkInfo_IPv4
-		for i := range len(c.cfg.IP) {
-			if c.cfg.IP[i] == ':' {
-				protocol = mesos.NetworkInfo_IPv6
-			}
-		}
-		cs.NetworkInfos = []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{
-			Protocol: protocol.Enum(), IpAddress: new(c.cfg.IP),
-		}}}}
-	}
+	c.addAddress(cs)
 	return st
+}
+
+// addAddress gives a container that has no network of its own the agent's address.
+func (c *Core) addAddress(cs *mesos.ContainerStatus) {
+	if len(cs.NetworkInfos) > 0 {
+		return
+	}
+	protocol := mesos.NetworkInfo_IPv4
+	for i := range len(c.cfg.IP) {
+		if c.cfg.IP[i] == ':' {
+			protocol = mesos.NetworkInfo_IPv6
+		}
+	}
+	cs.NetworkInfos = []*mesos.NetworkInfo{{IpAddresses: []*mesos.NetworkInfo_IPAddress{{
+		Protocol: protocol.Enum(), IpAddress: new(c.cfg.IP),
+	}}}}
 }
 
 // setState moves the task to the status's state (Executor::updateTaskState).
