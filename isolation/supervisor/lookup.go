@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"syscall"
 	"unsafe"
 )
@@ -107,7 +108,7 @@ func (w *walker) up(n int) {
 // makeAt makes a directory or a file. That somebody else was faster does not matter.
 func makeAt(dir int, name string, file bool) error {
 	err := tryMakeAt(dir, name, file)
-	if err != syscall.EOVERFLOW {
+	if !errors.Is(err, syscall.EOVERFLOW) {
 		return err
 	}
 	// In a mount whose ids are mapped the machine's root is nobody: whose the directory

@@ -91,7 +91,7 @@ func (i *IPC) Recover(_ context.Context, states []isolation.ContainerState, _ []
 	}
 	for _, point := range points {
 		if !keep[point] {
-			err = errors.Join(err, mounts.UnmountBelow(point))
+			err = errors.Join(err, mounts.RemoveAll(filepath.Dir(point)))
 		}
 	}
 	return err
