@@ -170,6 +170,48 @@ func TestRemoveAllKeepsWhatIsMounted(t *testing.T) {
 	}
 }
 
+func TestRemoveBeneath(t *testing.T) {
+	needRoot(t)
+	dir := tempDir(t)
+	volume, sandbox, outside := mkdir(t, dir+"/volume"), mkdir(t, dir+"/sandbox"), mkdir(t, dir+"/outside")
+	write(t, volume+"/data", "kept")
+	write(t, mkdir(t, outside+"/n")+"/file", "kept too")
+	if err := os.Symlink(outside, sandbox+"/containers"); err != nil {
+		t.Fatal(err)
+	}
+	if err := mounts.RemoveBeneath(sandbox, "containers/n"); !errors.Is(err, mounts.ErrEscapes) {
+		t.Errorf("below a link: got %v", err)
+	}
+	mkdir(t, sandbox+"/n/deep/v")
+	if err := mounts.Bind(volume, sandbox+"/n/deep", "v", mounts.BindOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := mounts.RemoveBeneath(sandbox, "n"); !errors.Is(err, unix.EXDEV) {
+		t.Errorf("with a mount: got %v", err)
+	}
+	if err := mounts.UnmountBelow(sandbox); err != nil {
+		t.Fatal(err)
+	}
+	for _, rel := range []string{"n", "n", "not/there"} {
+		if err := mounts.RemoveBeneath(sandbox, rel); err != nil {
+			t.Errorf("%s: got %v", rel, err)
+		}
+	}
+	for _, rel := range []string{".", "..", "../volume", "/etc"} {
+		if err := mounts.RemoveBeneath(sandbox, rel); !errors.Is(err, mounts.ErrEscapes) {
+			t.Errorf("%s: got %v", rel, err)
+		}
+	}
+	for _, f := range []string{volume + "/data", outside + "/n/file"} {
+		if _, err := os.Stat(f); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Stat(sandbox + "/n"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("n: got %v", err)
+	}
+}
+
 func TestEnsureShared(t *testing.T) {
 	needRoot(t)
 	dir := tempDir(t)

@@ -2,6 +2,7 @@ package mounts
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -31,6 +32,24 @@ func RemoveAll(dir string) error {
 		return os.RemoveAll(dir)
 	}
 	return err
+}
+
+// RemoveBeneath deletes what is at a path below a directory, and all in it, when others
+// can change the path: no symbolic link leads out of the directory. What is mounted
+// there stays, and is an error.
+func RemoveBeneath(dir, rel string) error {
+	if !filepath.IsLocal(rel) || filepath.Clean(rel) == "." {
+		return fmt.Errorf("%w: %s of %s", ErrEscapes, rel, dir)
+	}
+	parent, err := OpenBeneath(dir, filepath.Dir(rel))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return removeAt(int(parent.Fd()), filepath.Base(rel), filepath.Join(dir, rel))
 }
 
 // removeAt deletes name in a directory; path is what it is called in errors.
