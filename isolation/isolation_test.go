@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "supervisor" {
 		os.Exit(supervisor.Main(os.Args[1:]))
 	}
+	if os.Getenv(crashStep) != "" {
+		os.Exit(crashAgent())
+	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		isolationtest.RemovePrograms()
 		os.Exit(code)
