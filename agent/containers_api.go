@@ -17,6 +17,7 @@ import (
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/httpapi"
 	"clusterd/isolation"
+	"clusterd/isolation/mounts"
 )
 
 // nestedContainers is what the agent remembers of containers that no scheduler launched.
@@ -120,7 +121,7 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 	if n.container != nil && n.container.GetType() != mesos.ContainerInfo_MESOS {
 		return 0, httpapi.BadRequest("The provided ContainerInfo is not supported")
 	}
-	if _, err := a.runner.Status(ctx, n.id); err == nil {
+	if a.exists(ctx, n.id) {
 		if n.nested() || !a.replaceable(ctx, n.id) {
 			return http.StatusAccepted, nil
 		}
@@ -130,7 +131,7 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 		return 0, httpapi.BadRequest("%v", err)
 	}
 	if n.nested() {
-		if _, err := a.runner.Status(ctx, n.id.GetParent()); err != nil {
+		if !a.exists(ctx, n.id.GetParent()) {
 			return 0, httpapi.BadRequest("Parent container %s does not exist", containerText(n.id.GetParent()))
 		}
 	}
@@ -200,7 +201,11 @@ func (a *Agent) replaceable(ctx context.Context, id *mesos.ContainerID) bool {
 	if !a.ended(ctx, id) {
 		return false
 	}
-	return a.runner.Remove(ctx, id) == nil
+	if err := a.runner.Remove(ctx, id); err != nil {
+		a.log.Error().Err(err).Str("container_id", isolation.Key(id)).Msg("cannot remove an ended container")
+		return false
+	}
+	return true
 }
 
 // ended says whether a container has ended.
@@ -252,8 +257,15 @@ func (a *Agent) standaloneSandbox(id *mesos.ContainerID) string {
 // standalone says whether the containerizer has a container of this id. Those of executors
 // are looked for in the core, so that what is left are the others.
 func (a *Agent) standalone(id *mesos.ContainerID) bool {
-	_, err := a.runner.Status(a.ctx, id)
-	return err == nil
+	return a.exists(a.ctx, id)
+}
+
+// exists says whether the containerizer has a container, running or ended.
+func (a *Agent) exists(ctx context.Context, id *mesos.ContainerID) bool {
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := a.runner.Wait(ctx, id) // unlike Status it asks no isolator
+	return !errors.Is(err, isolation.ErrUnknownContainer)
 }
 
 // make makes the sandbox and gives it to its user. The directories above it may belong to the
@@ -440,10 +452,8 @@ func (a *Agent) removeContainer(w http.ResponseWriter, r *http.Request, v *core.
 	if err != nil {
 		return fail("Unknown root container")
 	}
-	if _, err := a.runner.Status(r.Context(), id); err == nil {
-		if !a.ended(r.Context(), id) {
-			return fail("Nested container has not terminated yet")
-		}
+	if a.exists(r.Context(), id) && !a.ended(r.Context(), id) {
+		return fail("Nested container has not terminated yet")
 	}
 	if err := a.runner.Remove(r.Context(), id); err != nil {
 		return fail("Failed to remove the runtime directory: %v", err)
@@ -461,17 +471,9 @@ func (a *Agent) removeContainer(w http.ResponseWriter, r *http.Request, v *core.
 // remove deletes the sandbox; see make for how.
 func (p *place) remove() error {
 	if p.sub == "" {
-		return os.RemoveAll(p.root)
+		return mounts.RemoveAll(p.root)
 	}
-	root, err := os.OpenRoot(p.root)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return root.RemoveAll(p.sub)
+	return mounts.RemoveBeneath(p.root, p.sub)
 }
 
 // pruneImages answers PRUNE_IMAGES.
