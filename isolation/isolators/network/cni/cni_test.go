@@ -1,7 +1,6 @@
 package cni_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -45,7 +44,7 @@ type world struct {
 	options cni.Options
 	ipam    string
 	bridge  string
-	log     bytes.Buffer
+	log     nettest.Log
 }
 
 func newWorld(t testing.TB) *world {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -191,6 +192,43 @@ func TestRealContainers(t *testing.T) {
 	}
 	a.end(parent)
 	w.clean(nil, "net")
+}
+
+// TestRealMany starts and ends containers all at once, and counts what is left.
+func TestRealMany(t *testing.T) {
+	w := newWorld(t)
+	w.write("net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{`+w.bridgeConf("10.88.23.0/24")+`}]}`)
+	a := w.agent("filesystem/linux,network/cni", nil)
+	open := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := 0
+	for round := range 2 {
+		var wg sync.WaitGroup
+		for range 8 {
+			config := a.config("true", named("net"))
+			wg.Go(func() {
+				if err := a.Launch(a.context(), config); err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err := a.Wait(a.context(), config.ID); err != nil {
+					t.Error(err)
+				}
+				a.end(config)
+			})
+		}
+		wg.Wait()
+		w.clean(nil, "net")
+		if round == 0 {
+			before = open()
+		}
+	}
+	nettest.Eventually(t, "no more files are open than after the first round", func() bool { return open() <= before })
 }
 
 // TestRealFailure leaves nothing of a launch whose network fails.

@@ -6,6 +6,7 @@
 package nettest
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -192,6 +193,26 @@ func FetchFrom(path string, port int, address string) (string, error) {
 		}
 	})
 	return string(text), err
+}
+
+// Log keeps what is logged, for tests to read.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write appends.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String is all that was logged.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 // again repeats a system call that the runtime's own signals interrupt.

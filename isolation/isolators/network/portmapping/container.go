@@ -64,8 +64,10 @@ func (p *PortMapping) connect(own *container) error {
 	if err := p.addFixed(link); err != nil {
 		return err
 	}
-	if err := setRate(link, own.Ingress, true); err != nil {
-		return err
+	if own.Ingress != nil {
+		if err := setRate(link, own.Ingress, true); err != nil {
+			return err
+		}
 	}
 	if err := p.addPorts(own, link, blocks(own.all())); err != nil {
 		return err
@@ -214,6 +216,9 @@ func (p *PortMapping) furnish(own *container) error {
 	}
 	if err := addInner(lo, eth0, blocks(own.all())); err != nil {
 		return err
+	}
+	if own.Egress == nil {
+		return nil
 	}
 	return setRate(eth0, own.Egress, false)
 }

@@ -289,6 +289,7 @@ func (p *PortMapping) Update(_ context.Context, id *mesos.ContainerID, resources
 	if slices.Equal(ports, own.Ports) && equal(egress, own.Egress) && equal(ingress, own.Ingress) {
 		return nil
 	}
+	before := own.Ingress
 	own.Ports, own.Egress, own.Ingress = ports, egress, ingress
 	if err := own.save(); err != nil || !own.connected {
 		return err
@@ -306,7 +307,11 @@ func (p *PortMapping) Update(_ context.Context, id *mesos.ContainerID, resources
 	if err := p.addPorts(own, link, more); err != nil {
 		return err
 	}
-	return errors.Join(p.removePorts(own, link, less), setRate(link, ingress, true))
+	err = p.removePorts(own, link, less)
+	if !equal(ingress, before) {
+		err = errors.Join(err, setRate(link, ingress, true))
+	}
+	return err
 }
 
 func equal(a, b *Rate) bool {
@@ -396,7 +401,8 @@ func (p *PortMapping) Recover(_ context.Context, states []isolation.ContainerSta
 // directory was lost.
 func (p *PortMapping) removeStrays(known map[string]bool) error {
 	links, err := netlink.LinkList()
-	if err != nil {
+	// Links that come or go meanwhile are somebody else's.
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return fmt.Errorf("list the machine's links: %w", err)
 	}
 	for _, l := range links {

@@ -3,6 +3,7 @@ package portmapping_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -21,14 +23,17 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/cgroups"
 	"clusterd/isolation/isolationtest"
 	"clusterd/isolation/isolators/network/netns"
 	"clusterd/isolation/isolators/network/nettest"
 	"clusterd/isolation/isolators/network/portmapping"
+	"clusterd/isolation/setup"
 )
 
 func TestMain(m *testing.M) {
 	code := nettest.Main(m)
+	isolationtest.RemovePrograms()
 	if err := goleak.Find(); err != nil && code == 0 {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -49,7 +54,7 @@ type world struct {
 	options portmapping.Options
 	// outside is the neighbour's network namespace.
 	outside string
-	log     bytes.Buffer
+	log     nettest.Log
 }
 
 func newWorld(t testing.TB) *world {
@@ -512,6 +517,59 @@ func TestRecover(t *testing.T) {
 	w.clean(before)
 }
 
+// TestMany starts and ends containers all at once.
+func TestMany(t *testing.T) {
+	w := newWorld(t)
+	w.options.EphemeralPortsPerContainer, w.options.Log = 64, zerolog.Nop()
+	w.options.Egress.PerContainer = 1 << 20
+	p := w.isolator()
+	before := traces(t)
+	const many = 24
+	configs := make([]*isolation.ContainerConfig, many)
+	pids := make([]int, many)
+	for i := range many {
+		configs[i] = nettest.Config(t)
+		configs[i].Resources = []*mesos.Resource{ranges("ports", uint64(31000+10*i), uint64(31000+10*i+9))}
+		pids[i] = nettest.Process(t, syscall.CLONE_NEWNET)
+	}
+	each := func(f func(i int) error) {
+		t.Helper()
+		var wg sync.WaitGroup
+		for i := range many {
+			wg.Go(func() {
+				if err := f(i); err != nil {
+					t.Errorf("container %d: %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	each(func(i int) error {
+		if _, err := p.Prepare(t.Context(), configs[i]); err != nil {
+			return err
+		}
+		return p.Isolate(t.Context(), configs[i].ID, pids[i])
+	})
+	for i := range many {
+		nettest.Serve(t, nettest.Netns(pids[i]), ":"+strconv.Itoa(31000+10*i), []byte(strconv.Itoa(i)))
+	}
+	each(func(i int) error {
+		if got, err := nettest.Fetch(w.outside, machine+":"+strconv.Itoa(31000+10*i)); got != strconv.Itoa(i) {
+			return fmt.Errorf("from outside: got %q: %w", got, err)
+		}
+		other := (i + 1) % many
+		if got, err := nettest.Fetch(nettest.Netns(pids[i]), machine+":"+strconv.Itoa(31000+10*other)); got != strconv.Itoa(other) {
+			return fmt.Errorf("from container %d: got %q: %w", other, got, err)
+		}
+		if err := p.Usage(t.Context(), configs[i].ID, &mesos.ResourceStatistics{}); err != nil {
+			return err
+		}
+		return p.Update(t.Context(), configs[i].ID, []*mesos.Resource{ranges("ports", uint64(31000+10*i), uint64(31000+10*i+3))}, nil)
+	})
+	each(func(i int) error { return p.Cleanup(t.Context(), configs[i].ID) })
+	w.clean(before)
+}
+
 func TestFailedIsolate(t *testing.T) {
 	w := newWorld(t)
 	p := w.isolator()
@@ -572,6 +630,68 @@ func TestOptions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRealContainer runs a command in a container of the linux launcher.
+func TestRealContainer(t *testing.T) {
+	w := newWorld(t)
+	options := setup.Options{
+		WorkDir: t.TempDir(), RuntimeDir: t.TempDir(), Launcher: "linux", Isolation: "network/port_mapping,network/ports",
+		CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
+	}
+	options.Network.PortMapping = w.options
+	w.options.StateDir = portmapping.StateDir(options.RuntimeDir)
+	t.Cleanup(func() {
+		if tree, err := cgroups.Open(setup.DefaultCgroupsHierarchy, options.CgroupsRoot); err == nil && tree.Use(cgroups.Core) == nil {
+			if dir, err := tree.Root(cgroups.Core); err == nil {
+				_ = os.Remove(dir)
+			}
+		}
+	})
+	start := func(known ...isolation.ContainerConfig) isolation.Containerizer {
+		c, err := setup.New(options, isolationtest.Programs(t), zerolog.Nop())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Recover(t.Context(), known); err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := start()
+	before := traces(t)
+	config := nettest.Config(t)
+	config.Resources = []*mesos.Resource{ranges("ports", 31000, 31001)}
+	config.Env = map[string]string{"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+	config.Command = &mesos.CommandInfo{Shell: new(true), Value: new("cat /proc/sys/net/ipv4/ip_local_port_range; echo done; sleep 1000")}
+	if err := c.Launch(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	var text string
+	nettest.Eventually(t, "the container speaks", func() bool {
+		b, _ := os.ReadFile(filepath.Join(config.Sandbox, "stdout"))
+		text = string(b)
+		return strings.HasSuffix(text, "done\n")
+	})
+	if text != "32768\t33791\ndone\n" {
+		t.Errorf("got %q", text)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = start(*config)
+	defer c.Close()
+	stats, err := c.Usage(t.Context(), config.ID)
+	if err != nil || stats.GetNetEphemeralPorts().GetBegin() != 32768 || stats.NetRxBytes == nil {
+		t.Errorf("usage after the restart: got %v (%v)", stats, err)
+	}
+	if err := c.Destroy(t.Context(), config.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Remove(t.Context(), config.ID); err != nil {
+		t.Fatal(err)
+	}
+	w.clean(before)
 }
 
 // BenchmarkContainer is what the isolation of one container costs, with n others there.

@@ -1,7 +1,6 @@
 package ports_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -54,24 +53,6 @@ func TestConformance(t *testing.T) {
 		t.Cleanup(func() { _ = p.Close() })
 		return p
 	})
-}
-
-// log is written by the goroutine that looks.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // listener is a container: a shell whose child listens.
@@ -132,7 +113,7 @@ func TestLimitation(t *testing.T) {
 		}, "", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := &log{}
+			l := &nettest.Log{}
 			o := ports.Options{WatchInterval: 10 * time.Millisecond, Enforce: true, Log: zerolog.New(l)}
 			config := nettest.Config(t)
 			config.Resources = []*mesos.Resource{portsResource(31000, 31010)}
@@ -180,7 +161,7 @@ func TestLimitation(t *testing.T) {
 
 // looked waits until a look that began after the call has ended: a second marker is
 // found only in a look after that of the first.
-func looked(t *testing.T, p *ports.Ports, l *log) {
+func looked(t *testing.T, p *ports.Ports, l *nettest.Log) {
 	t.Helper()
 	pid := listener(t, "tcp4/127.0.0.2:31501")
 	for range 2 {
@@ -213,7 +194,7 @@ func checkLimitation(t *testing.T, l isolation.Limitation, config *isolation.Con
 // TestUpdate gives ports and takes them away, also after the agent came back.
 func TestUpdate(t *testing.T) {
 	nettest.Need(t)
-	l := &log{}
+	l := &nettest.Log{}
 	pid := listener(t, "tcp4/:31700")
 	var asked sync.Map
 	p := ports.New(ports.Options{
