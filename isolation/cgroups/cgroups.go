@@ -10,8 +10,8 @@
 //
 // On v2 processes live in the leaf only: a cgroup whose controllers are handed on to
 // its children may have no processes of its own. The base is where cgroup2 is mounted,
-// or, when the agent runs in a cgroup that was delegated to it (a systemd unit with
-// Delegate=yes), that cgroup: nothing outside of it is touched then.
+// or, when the agent runs below a cgroup that was delegated to it (a systemd unit with
+// Delegate=yes and DelegateSubgroup=), that cgroup: nothing outside of it is touched then.
 //
 // Where a subsystem is on v1 that is used; what is not is looked for on v2. So one
 // container may have directories in both (a hybrid machine).

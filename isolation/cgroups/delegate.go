@@ -13,12 +13,12 @@ import (
 )
 
 // base is the directory of cgroup v2 that the root is made in: the cgroup that was
-// delegated to the agent, else where the hierarchy is mounted.
+// delegated to the agent, or where the hierarchy is mounted (see DESIGN.md).
 //
 // systemd marks what it delegates (Delegate=yes) with an extended attribute, and leaves
-// everything below alone; the processes it starts are put into that cgroup itself, or
-// into DelegateSubgroup= of it. So the mark is looked for from the agent's own cgroup
-// upwards.
+// everything below alone. When the agent is in that very cgroup it cannot be divided: at
+// the next start systemd would have to put a process into a cgroup that hands controllers
+// on, which the kernel refuses. With DelegateSubgroup= the process goes below it.
 func (s system) base(m mount) (string, error) {
 	own, err := s.own("")
 	if err != nil {
@@ -30,10 +30,13 @@ func (s system) base(m mount) (string, error) {
 		}
 		own = "/" + strings.TrimPrefix(own[len(m.root):], "/")
 	}
-	for ; own != "/" && own != "." && !strings.HasPrefix(own, "/.."); own = path.Dir(own) {
-		dir := filepath.Join(m.point, own)
+	for up := own; up != "/" && up != "." && !strings.HasPrefix(up, "/.."); up = path.Dir(up) {
+		dir := filepath.Join(m.point, up)
 		for _, name := range [...]string{"trusted.delegate", "user.delegate"} {
 			if v, ok := s.xattr(dir, name); ok && v == "1" {
+				if up == own && s.writable(m.point) {
+					return m.point, nil
+				}
 				return dir, nil
 			}
 		}

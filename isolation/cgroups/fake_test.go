@@ -19,6 +19,7 @@ type fake struct {
 	mounts  strings.Builder
 	mounted []string
 	xattrs  map[string]string
+	denied  bool // to write where cgroup2 is mounted
 	system  system
 }
 
@@ -34,6 +35,7 @@ func newFake(t *testing.T) *fake {
 			v, ok := f.xattrs[strings.TrimPrefix(path, f.dir)+" "+name]
 			return v, ok
 		},
+		writable: func(string) bool { return !f.denied },
 	}
 	f.write(t, "cgroups", "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\nnet_cls\t0\t1\t1\nrdma\t0\t1\t0\n")
 	f.write(t, "self", "0::/\n")
@@ -195,18 +197,19 @@ func TestBase(t *testing.T) {
 		want            string
 	}{
 		{"machine", "/", "/user.slice/session-1.scope", nil, "/cg"},
-		{"delegated", "/", "/system.slice/agent.service", map[string]string{"/cg/system.slice/agent.service trusted.delegate": "1"}, "/cg/system.slice/agent.service"},
-		{"delegated by a user's systemd", "/", "/u/agent.service", map[string]string{"/cg/u/agent.service user.delegate": "1", "/cg/u user.delegate": "1"}, "/cg/u/agent.service"},
+		{"delegated", "/", "/system.slice/agent.service", map[string]string{"/cg/system.slice/agent.service trusted.delegate": "1"}, "/cg"},
+		{"denied", "/", "/system.slice/agent.service", map[string]string{"/cg/system.slice/agent.service trusted.delegate": "1"}, "/cg/system.slice/agent.service"},
+		{"subgroup of a user's", "/", "/u/agent.service/x", map[string]string{"/cg/u/agent.service user.delegate": "1", "/cg/u user.delegate": "1"}, "/cg/u/agent.service"},
 		{"subgroup", "/", "/a.service/main", map[string]string{"/cg/a.service trusted.delegate": "1"}, "/cg/a.service"},
 		{"moved before", "/", "/a.service/mesos/agent/leaf", map[string]string{"/cg/a.service trusted.delegate": "1"}, "/cg/a.service"},
 		{"not delegated", "/", "/a.service", map[string]string{"/cg/a.service trusted.delegate": "0"}, "/cg"},
-		{"part of the hierarchy", "/docker/abc", "/docker/abc/x", map[string]string{"/cg/x trusted.delegate": "1"}, "/cg/x"},
+		{"part of the hierarchy", "/docker/abc", "/docker/abc/x/y", map[string]string{"/cg/x trusted.delegate": "1"}, "/cg/x"},
 		{"outside of the part", "/docker/abc", "/docker/abcd", nil, "/cg"},
 		{"above the namespace", "/", "/../a.service", nil, "/cg"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFake(t)
-			f.xattrs = c.xattrs
+			f.xattrs, f.denied = c.xattrs, c.name == "denied"
 			f.write(t, "self", "1:cpu:/other\n0::"+c.own+"\n")
 			got, err := f.system.base(mount{point: filepath.Join(f.dir, "cg"), root: c.root, unified: true})
 			if err != nil || strings.TrimPrefix(got, f.dir) != c.want {

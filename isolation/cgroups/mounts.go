@@ -18,11 +18,12 @@ type system struct {
 	self       string // the agent's own cgroups
 	mount      func(source, target, fstype string, flags uintptr, data string) error
 	xattr      func(path, name string) (string, bool)
+	writable   func(path string) bool
 }
 
 var machine = system{
 	mountinfo: "/proc/self/mountinfo", subsystems: "/proc/cgroups", self: "/proc/self/cgroup",
-	mount: unix.Mount, xattr: getXattr,
+	mount: unix.Mount, xattr: getXattr, writable: func(path string) bool { return unix.Access(path, unix.W_OK) == nil },
 }
 
 func getXattr(path, name string) (string, bool) {

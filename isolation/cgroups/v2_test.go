@@ -26,8 +26,9 @@ func needV2(t testing.TB) {
 	}
 }
 
-// unit makes a cgroup as systemd does for a unit, and puts the test into it.
-func unit(t *testing.T) string {
+// unit makes a cgroup as systemd does for a unit with Delegate=yes, and puts the test
+// into it, or into a subgroup of it.
+func unit(t *testing.T, subgroup string) string {
 	t.Helper()
 	needV2(t)
 	before, err := os.ReadFile("/proc/self/cgroup")
@@ -53,7 +54,15 @@ func unit(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	if err := cgroups.Write(dir+"/cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
+	if err := unix.Setxattr(dir, "trusted.delegate", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if subgroup != "" {
+		if err := os.Mkdir(filepath.Join(dir, subgroup), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cgroups.Write(filepath.Join(dir, subgroup, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -70,13 +79,11 @@ func removeAll(dir string) {
 	_ = os.Remove(dir)
 }
 
-// An agent in a unit with Delegate=yes keeps to its own part of the tree.
+// An agent in a unit with Delegate=yes and DelegateSubgroup=main keeps to its own part of
+// the tree.
 func TestDelegated(t *testing.T) {
-	dir := unit(t)
-	if err := unix.Setxattr(dir, "trusted.delegate", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	// Somebody else is in the unit, too.
+	dir := unit(t, "main")
+	// Somebody else is in the unit itself: what an older agent has left.
 	other := exec.Command("sleep", "1000")
 	if err := other.Start(); err != nil {
 		t.Fatal(err)
@@ -85,6 +92,9 @@ func TestDelegated(t *testing.T) {
 		_ = other.Process.Kill()
 		_ = other.Wait()
 	}()
+	if err := cgroups.Write(dir+"/cgroup.procs", strconv.Itoa(other.Process.Pid)); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 { // also when it starts again
 		tree, err := cgroups.Open(unified, "mesos")
 		if err != nil {
@@ -96,13 +106,13 @@ func TestDelegated(t *testing.T) {
 		if root, err := tree.Root("memory"); err != nil || root != dir+"/mesos" {
 			t.Fatalf("root: got %s, %v", root, err)
 		}
-		procs, err := os.ReadFile(dir + "/mesos/agent/leaf/cgroup.procs")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, pid := range []int{os.Getpid(), other.Process.Pid} {
+		for pid, leaf := range map[int]string{os.Getpid(): "main", other.Process.Pid: "mesos/agent/leaf"} {
+			procs, err := os.ReadFile(filepath.Join(dir, leaf, "cgroup.procs"))
+			if err != nil {
+				t.Fatal(err)
+			}
 			if !slices.Contains(strings.Fields(string(procs)), strconv.Itoa(pid)) {
-				t.Errorf("agent's leaf: got %q, want %d in it", procs, pid)
+				t.Errorf("%s: got %q, want %d in it", leaf, procs, pid)
 			}
 		}
 		id := newID("c1")
@@ -125,17 +135,37 @@ func TestDelegated(t *testing.T) {
 	}
 }
 
+// In a unit without a subgroup containers are beside it: systemd could not start a
+// process in a cgroup that was divided. So a restart works.
+func TestDelegatedWithoutSubgroup(t *testing.T) {
+	dir := unit(t, "")
+	tree := newTree(t, cgroups.Core, "memory")
+	if root, err := tree.Root("memory"); err != nil || filepath.Dir(root) != unified {
+		t.Errorf("root: got %s, %v", root, err)
+	}
+	id := newID("c1")
+	if err := tree.Create(id); err != nil {
+		t.Fatal(err)
+	}
+	start(t, tree, id, "echo; sleep 1000")
+	next := exec.Command("sleep", "1000")
+	if err := next.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = next.Process.Kill()
+		_ = next.Wait()
+	}()
+	if err := cgroups.Write(dir+"/cgroup.procs", strconv.Itoa(next.Process.Pid)); err != nil {
+		t.Errorf("another start of the unit: got %v", err)
+	}
+}
+
 // An agent below a threaded cgroup cannot have containers, and says so.
 func TestThreadedAbove(t *testing.T) {
-	dir := unit(t)
-	if err := unix.Setxattr(dir, "trusted.delegate", []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
-	// A threaded child makes the unit a threaded domain, and new children invalid.
-	if err := os.Mkdir(dir+"/threads", 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := cgroups.Write(dir+"/threads/cgroup.type", "threaded"); err != nil {
+	dir := unit(t, "main")
+	// Its threaded cgroup makes the unit a threaded domain, and new children invalid.
+	if err := cgroups.Write(dir+"/main/cgroup.type", "threaded"); err != nil {
 		t.Fatal(err)
 	}
 	tree, err := cgroups.Open(unified, "mesos")
