@@ -163,9 +163,15 @@ func TestDelegatedWithoutSubgroup(t *testing.T) {
 
 // An agent below a threaded cgroup cannot have containers, and says so.
 func TestThreadedAbove(t *testing.T) {
-	dir := unit(t, "main")
-	// Its threaded cgroup makes the unit a threaded domain, and new children invalid.
+	dir := unit(t, "")
+	// A threaded cgroup makes the unit a threaded domain, and new children invalid.
+	if err := os.Mkdir(dir+"/main", 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := cgroups.Write(dir+"/main/cgroup.type", "threaded"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cgroups.Write(dir+"/main/cgroup.procs", strconv.Itoa(os.Getpid())); err != nil {
 		t.Fatal(err)
 	}
 	tree, err := cgroups.Open(unified, "mesos")
