@@ -65,7 +65,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 		a.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
 	}
 	// Each has a bound of its own: clients that crowd the port do not keep executors out.
-	serve := func(rt *httpapi.Router) *http.Server {
+	serve := func(rt http.Handler) *http.Server {
 		return &http.Server{
 			Handler:           rt,
 			ReadHeaderTimeout: a.opts.ReadHeaderTimeout,
@@ -77,7 +77,9 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	}
 	onSocket := a.socketRoutes(rt.Guards)
 	onSocket.OnError = rt.OnError
-	return serve(rt), serve(onSocket)
+	ports, socket = serve(rt), serve(onSocket)
+	socket.ConnContext = withPeer
+	return ports, socket
 }
 
 func (a *Agent) endpoint() string { return net.JoinHostPort(a.ip, strconv.Itoa(int(a.info.GetPort()))) }
@@ -264,6 +266,11 @@ func (a *Agent) measureAll(r *http.Request) ([]measured, error) {
 
 // operatorAPI serves the calls of /api/v1 (Http::api in src/slave/http.cpp).
 func (a *Agent) operatorAPI(w http.ResponseWriter, r *http.Request) error {
+	return a.serveAPI(w, r, nil)
+}
+
+// serveAPI serves calls, but for those that refused, if set, returns an error for.
+func (a *Agent) serveAPI(w http.ResponseWriter, r *http.Request, refused func(*agentv1.Call) error) error {
 	if !a.recovered.Load() {
 		return httpapi.Unavailable("Agent has not finished recovery")
 	}
@@ -281,6 +288,11 @@ func (a *Agent) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := validateCall(call); err != nil {
 		return err
+	}
+	if refused != nil {
+		if err := refused(call); err != nil {
+			return err
+		}
 	}
 	return a.serveCall(w, r, call, body, media)
 }

@@ -2,9 +2,12 @@ package agent
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +20,7 @@ import (
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/api/mesosjson"
 	"clusterd/api/recordio"
+	"clusterd/internal/authn"
 )
 
 func defaultExecutor(id string) *mesos.ExecutorInfo {
@@ -639,4 +643,124 @@ func TestStandalone(t *testing.T) {
 		t.Errorf("its sandbox: %v", err)
 	}
 	p.call(404, `{"type":"WAIT_CONTAINER","wait_container":{"container_id":{"value":"alone"}}}`)
+}
+
+// TestPodWithTokens: where everybody has to say who they are, the executor of a pod does so with
+// its token, which is good for its own container and no other.
+func TestPodWithTokens(t *testing.T) {
+	dir := t.TempDir()
+	key, credentials := filepath.Join(dir, "key"), filepath.Join(dir, "credentials")
+	for file, text := range map[string]string{
+		key: strings.Repeat("k", 40), credentials: `{"credentials":[{"principal":"carol","secret":"carol"}]}`,
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set, err := authn.New(authn.Config{
+		Realms:          map[authn.Realm][]string{authn.AgentExecutor: {"jwt"}, authn.AgentReadwrite: {"basic"}},
+		CredentialsFile: credentials, ExecutorKeyFile: key,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPod(t, func(o *Options) {
+		o.ExecutorTokens, o.Realms = set.ExecutorTokens, set.Realms
+		o.ACLs = rules(t, false) // which permit nothing to anybody; a token does
+	})
+	check := commandTask("t", "sleep 1000")
+	check.Check = &mesos.CheckInfo{
+		Type: mesos.CheckInfo_COMMAND.Enum(), DelaySeconds: new(0.0),
+		Command: &mesos.CheckInfo_Command{Command: &mesos.CommandInfo{Value: new("exit 9")}},
+	}
+	p.m.send(runGroup(framework("F"), defaultExecutor("d"), true, check))
+	id := p.m.waitState("t", "RUNNING").GetContainerStatus().GetContainerId()
+	eventually(t, "the check's result", func() bool {
+		all := p.m.updatesOf("t")
+		return all[len(all)-1].GetStatus().GetCheckStatus().GetCommand().GetExitCode() == 9
+	})
+	for container, want := range map[string]int{id.GetParent().GetValue(): 404, "another": 403} {
+		token, err := set.ExecutorTokens.New("F", "d", container)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+p.a.Addr()+"/api/v1",
+			strings.NewReader(call("KILL_NESTED_CONTAINER", `{"container_id":`+nestedJSON(id.GetParent().GetValue(), "n")+`}`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", jsonType)
+		req.Header.Set("Authorization", "Bearer "+token)
+		if got := answerTo(t, req); got.status != want {
+			t.Errorf("the executor of %s: got %d %s, want %d", container, got.status, got.body, want)
+		}
+	}
+	p.m.send(killTask("F", "t"))
+	p.m.waitState("t", "KILLED")
+	p.completed()
+}
+
+// TestSocketCalls: on the executors' socket there are the calls on what is nested in them, and
+// nothing else.
+func TestSocketCalls(t *testing.T) {
+	p := newPod(t, func(o *Options) { o.DomainSocket = filepath.Join(o.RuntimeDir, "agent.sock") })
+	executor, task, _ := p.onePod()
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(p.h.run, "agent.sock"))
+	}}
+	for body, want := range map[string]int{
+		call("GET_STATE", ""): 403,
+		call("LAUNCH_CONTAINER", `{"container_id":{"value":"s"},"command":{"value":"true"}}`): 403,
+		call("KILL_CONTAINER", `{"container_id":{"value":"`+executor+`"}}`):                   403,
+		call("KILL_CONTAINER", `{"container_id":`+nestedJSON("nosuch", "n")+`}`):              403,
+		call("KILL_CONTAINER", `{"container_id":`+nestedJSON(executor, "n")+`}`):              404,
+		call("REMOVE_NESTED_CONTAINER", `{"container_id":`+nestedJSON(executor, task)+`}`):    500,
+		call("LAUNCH_NESTED_CONTAINER", `{"container_id":{"value":"x"}}`):                     400,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://agent/api/v1", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", jsonType)
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: got %d, want %d", body, resp.StatusCode, want)
+		}
+	}
+	for uid, want := range map[uint32]bool{uint32(os.Geteuid()): true, 65533: false} {
+		if got := runsAs("", uid); got != want {
+			t.Errorf("user %d is the agent's: got %v", uid, got)
+		}
+	}
+	if !runsAs("root", 0) || runsAs("root", 1) || runsAs("no such user", 0) {
+		t.Error("users are mixed up")
+	}
+}
+
+// TestPodProbes: HTTP and TCP checks of a pod's tasks find what listens.
+func TestPodProbes(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	defer srv.Close()
+	port := uint32(srv.Listener.Addr().(*net.TCPAddr).Port)
+	p := newPod(t)
+	web, tcp := commandTask("web", "sleep 1000"), commandTask("tcp", "sleep 1000")
+	web.Check = &mesos.CheckInfo{Type: mesos.CheckInfo_HTTP.Enum(), DelaySeconds: new(0.0), Http: &mesos.CheckInfo_Http{Port: &port}}
+	tcp.HealthCheck = &mesos.HealthCheck{Type: mesos.HealthCheck_TCP.Enum(), DelaySeconds: new(0.0), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: &port}}
+	p.m.send(runGroup(framework("F"), defaultExecutor("d"), true, web, tcp))
+	last := func(task string) *mesos.TaskStatus {
+		all := p.m.updatesOf(task)
+		if len(all) == 0 {
+			return nil
+		}
+		return all[len(all)-1].GetStatus()
+	}
+	eventually(t, "the page is found", func() bool { return last("web").GetCheckStatus().GetHttp().GetStatusCode() == http.StatusTeapot })
+	eventually(t, "the port is open", func() bool { return last("tcp").GetHealthy() })
+	if got := last("tcp").GetReason(); got != mesos.TaskStatus_REASON_TASK_HEALTH_CHECK_STATUS_UPDATED {
+		t.Errorf("reason: got %v", got)
+	}
 }

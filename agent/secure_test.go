@@ -172,6 +172,8 @@ func TestTLS(t *testing.T) {
 	m.waitRegistered(1)
 	m.send(runTasks(framework("F"), commandTask("t", "echo socket=$MESOS_DOMAIN_SOCKET; sleep 1000")))
 	m.waitState("t", "RUNNING")
+	m.send(runGroup(framework("F"), defaultExecutor("d"), true, commandTask("pod", "exit 0")))
+	m.waitState("pod", "FINISHED")
 
 	get := func(conf *tls.Config, url string) (int, error) {
 		t.Helper()
@@ -218,7 +220,7 @@ func TestTLS(t *testing.T) {
 		return resp.StatusCode
 	}
 	for path, want := range map[string]int{
-		"/api/v1/executor": 401, "/slave(1)/api/v1/executor": 401, "/api/v1": 404, "/state": 404, "/files/debug": 404, "/health": 404,
+		"/api/v1/executor": 401, "/slave(1)/api/v1/executor": 401, "/api/v1": 400, "/state": 404, "/files/debug": 404, "/health": 404,
 	} {
 		if got := onSocket(path); got != want {
 			t.Errorf("%s on the socket: got %d, want %d", path, got, want)

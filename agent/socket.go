@@ -6,9 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 
+	"golang.org/x/sys/unix"
+
+	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
 )
@@ -16,8 +22,9 @@ import (
 // Executors reach the agent by TCP, or by a Unix socket. The socket is what makes TLS
 // possible for executors that cannot do it, as our own (which starts in a millisecond
 // because it does not carry TLS), or that nobody has given a certificate: on it the
-// executor API is served in clear, and nothing else. Executors learn of it by
-// MESOS_DOMAIN_SOCKET, as Mesos's since 1.10.
+// executor API is served in clear, and the calls on containers nested in an executor's own,
+// which executors of task groups make. Executors learn of it by MESOS_DOMAIN_SOCKET, as
+// Mesos's since 1.10.
 
 // maxSocketPath is what fits into a sockaddr_un with its NUL
 // (DOMAIN_SOCKET_MAX_PATH_LENGTH in src/common/domain_sockets.hpp).
@@ -77,5 +84,58 @@ func (a *Agent) socketRoutes(guards httpapi.Guards) *httpapi.Router {
 	rt := httpapi.NewRouter("slave(1)", "agent")
 	rt.Guards = guards
 	rt.Handle("/api/v1/executor", httpapi.In(authn.AgentExecutor), a.executorAPI)
+	rt.Handle("/api/v1", httpapi.In(authn.AgentReadwrite), a.socketAPI)
 	return rt
+}
+
+// peerKey is the key of who is at the other end of the socket, in the context of a request.
+type peerKey struct{}
+
+// withPeer notes which user has connected to the socket.
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			ctx = context.WithValue(ctx, peerKey{}, cred.Uid)
+		}
+	})
+	return ctx
+}
+
+// socketAPI serves those calls of /api/v1 on the socket that are about a container nested in an
+// executor's, to the user who runs the executor. All others are for the port, with its TLS: here
+// every user of the machine can connect.
+func (a *Agent) socketAPI(w http.ResponseWriter, r *http.Request) error {
+	return a.serveAPI(w, r, func(c *agentv1.Call) error {
+		cc := containerCallOf(c)
+		if cc == nil || cc.id.GetParent() == nil {
+			return httpapi.Forbidden("Call %s is not served on the socket of executors", c.GetType())
+		}
+		v, err := a.read(r)
+		if err != nil {
+			return err
+		}
+		uid, ok := r.Context().Value(peerKey{}).(uint32)
+		_, e := containerOf(v, cc.id)
+		if !ok || e == nil || !runsAs(e.User, uid) && int(uid) != os.Geteuid() {
+			return httpapi.Forbidden("Container %s is not of an executor of this user", containerText(cc.id))
+		}
+		return nil
+	})
+}
+
+// runsAs says whether a user, by name, has an id; the empty one is the agent's.
+func runsAs(name string, uid uint32) bool {
+	if name == "" {
+		return int(uid) == os.Geteuid()
+	}
+	u, err := user.Lookup(name)
+	return err == nil && u.Uid == strconv.FormatUint(uint64(uid), 10)
 }
