@@ -11,6 +11,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/isolationtest"
 	"clusterd/isolation/mounts"
 	"clusterd/isolation/setup"
 )
@@ -66,6 +67,15 @@ echo "privileges $(while read k v; do [ $k = NoNewPrivs: ] && echo $v; done </pr
 			})
 		}
 	}
+}
+
+// Programs look for their limits in cgroups.
+func TestCgroupsAreSeen(t *testing.T) {
+	m := newMachine(t, "cgroups/cpu,cgroups/mem", true)
+	config := m.container(`for f in memory/memory.limit_in_bytes memory.max; do cat /sys/fs/cgroup/$f; done 2>/dev/null
+mkdir /sys/fs/cgroup/x 2>/dev/null || mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo "none made"`, "c")
+	config.Resources = []*mesos.Resource{isolationtest.Scalar("cpus", 1), isolationtest.Scalar("mem", 64)}
+	contains(t, m.output(config), "67108864", "none made")
 }
 
 func TestSharedMemory(t *testing.T) {

@@ -17,8 +17,8 @@ var maskedPaths = []string{
 	"/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 }
 
-// readonlyPaths are knobs of the machine's kernel.
-var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+// readonlyPaths are knobs of the machine's kernel. They become so after all mounts.
+var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys/fs/cgroup"}
 
 // devices are those that every program may count on; anybody may use them.
 var devices = []struct {
@@ -52,8 +52,8 @@ func (l *Linux) root(p *isolation.Preparation, config *isolation.ContainerConfig
 	}
 	add("proc", "/proc", "", quiet)
 	add("sysfs", "/sys", "", quiet|unix.MS_RDONLY)
-	// What is there of cgroups is the machine's.
-	add("tmpfs", "/sys/fs/cgroup", "mode=755,size=0", quiet|unix.MS_RDONLY)
+	// The isolators of cgroups show the container's own there.
+	add("tmpfs", "/sys/fs/cgroup", "mode=755,size=64k", quiet)
 	add("tmpfs", "/dev", fmt.Sprintf("mode=755,size=64k,uid=%d,gid=%d", users.Base, users.Base), unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_STRICTATIME)
 	add("devpts", "/dev/pts", fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,gid=%d", users.Base+ttyGroup), unix.MS_NOSUID|unix.MS_NOEXEC)
 	if !l.o.IPC {
