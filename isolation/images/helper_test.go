@@ -34,6 +34,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/isolationtest"
 )
 
 const patience = 60 * time.Second
@@ -43,7 +44,10 @@ func TestMain(m *testing.M) {
 		crashMain(dir)
 		return
 	}
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net/http/httptest.(*Server).goServe.func1"))
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		isolationtest.RemovePrograms()
+		os.Exit(code)
+	}))
 }
 
 func needRoot(tb testing.TB) {

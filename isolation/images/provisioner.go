@@ -18,6 +18,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/mounts"
 )
 
 // Provisioner makes root file systems of images, below the agent's work directory as
@@ -145,7 +146,7 @@ func (p *Provisioner) recover(parent *mesos.ContainerID, keep map[string]bool) e
 		}
 		if !keep[isolation.Key(id)] {
 			p.log.Info().Str("container_id", isolation.Key(id)).Msg("remove root file systems of an unknown container")
-			if err := unmountBelow(p.dir(id)); err != nil {
+			if err := mounts.UnmountBelow(p.dir(id)); err != nil { // none of ours, but they must not be emptied
 				return err
 			}
 			if err := removeAll(p.dir(id)); err != nil {
@@ -235,11 +236,11 @@ func (p *Provisioner) provision(c *container, record *Record) (*isolation.Provis
 	if err := os.Rename(file+".tmp", file); err != nil {
 		return nil, err
 	}
-	mounts, volumes, err := p.backend.provision(p.store, record.Layers, r)
+	made, volumes, err := p.backend.provision(p.store, record.Layers, r)
 	if err != nil {
 		return nil, err
 	}
-	return &isolation.Provisioned{RootFS: r.dir, Mounts: mounts, Config: record.Config, Volumes: volumes}, nil
+	return &isolation.Provisioned{RootFS: r.dir, Mounts: made, Config: record.Config, Volumes: volumes}, nil
 }
 
 // makeDirs makes the directory of a root, which is the container's "/".
@@ -333,31 +334,4 @@ func (p *Provisioner) collect(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// unmountBelow unmounts what somebody has mounted in a directory: nothing of ours,
-// but what is there must not be deleted.
-func unmountBelow(dir string) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return err
-	}
-	var points []string
-	for line := range strings.SplitSeq(string(b), "\n") {
-		f := strings.Fields(line)
-		if len(f) > 4 && below(unescape(f[4]), dir) {
-			points = append(points, unescape(f[4]))
-		}
-	}
-	for i := len(points) - 1; i >= 0; i-- {
-		if err := unix.Unmount(points[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-			return &fs.PathError{Op: "unmount", Path: points[i], Err: err}
-		}
-	}
-	return nil
-}
-
-// unescape reads a path of mountinfo.
-func unescape(s string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
