@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -313,8 +314,7 @@ func (c *CNI) Cleanup(ctx context.Context, id *mesos.ContainerID) error {
 // reached or failed half way.
 func (c *CNI) removeNetworks(ctx context.Context, own *container) error {
 	var errs []error
-	for i := len(own.networks) - 1; i >= 0; i-- {
-		n := own.networks[i]
+	for _, n := range slices.Backward(own.networks) {
 		if err := c.del(ctx, own, n); err != nil {
 			errs = append(errs, fmt.Errorf("detach container %s from CNI network %q: %w", isolation.Key(own.id), n.Name, err))
 		}

@@ -155,7 +155,7 @@ func (w *world) addresses(c *cni.CNI, id *mesos.ContainerID) []string {
 }
 
 // clean fails the test if anything of a network is left.
-func (w *world) clean(c *cni.CNI, network string) {
+func (w *world) clean(network string) {
 	w.t.Helper()
 	if left := w.reserved(network); len(left) > 0 {
 		w.t.Errorf("addresses left: %v", left)
@@ -265,7 +265,7 @@ func TestConnected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.clean(c, "net")
+	w.clean("net")
 	if got, err := nettest.Fetch(nettest.Machine, "10.99.0.1:18080"); err == nil {
 		t.Errorf("mapped port after the end: got %q", got)
 	}
@@ -306,8 +306,8 @@ func TestSeveralNetworks(t *testing.T) {
 	if err := c.Cleanup(t.Context(), config.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.clean(c, "old")
-	w.clean(c, "six")
+	w.clean("old")
+	w.clean("six")
 	if !strings.Contains(w.log.String(), "d.conf") {
 		t.Error("nothing is logged about the bad configuration")
 	}
@@ -331,7 +331,7 @@ func TestPortMapper(t *testing.T) {
 	if err := c.Cleanup(t.Context(), config.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.clean(c, "mapped")
+	w.clean("mapped")
 }
 
 func TestArgs(t *testing.T) {
@@ -407,7 +407,7 @@ func TestRefused(t *testing.T) {
 	if err := c.Cleanup(t.Context(), config.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.clean(c, "ok")
+	w.clean("ok")
 }
 
 func TestFailedAdd(t *testing.T) {
@@ -427,7 +427,7 @@ func TestFailedAdd(t *testing.T) {
 	if err := c.Cleanup(t.Context(), config.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.clean(c, "net")
+	w.clean("net")
 }
 
 func TestRecover(t *testing.T) {
@@ -474,7 +474,7 @@ func TestRecover(t *testing.T) {
 			t.Errorf("cleanup: %v", err)
 		}
 	}
-	w.clean(again, "net")
+	w.clean("net")
 }
 
 // TestReboot finds the state of containers whose namespaces are gone.
@@ -526,7 +526,7 @@ esac`)
 	if err := again.Cleanup(t.Context(), config.ID); err != nil {
 		t.Fatal(err)
 	}
-	w.clean(again, "new")
+	w.clean("new")
 }
 
 func TestNested(t *testing.T) {
@@ -581,7 +581,7 @@ func TestNested(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.clean(c, "net")
+	w.clean("net")
 }
 
 // TestImages gives containers with an image and no network the machine's files.

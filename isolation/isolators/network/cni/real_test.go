@@ -32,10 +32,10 @@ type agent struct {
 	options setup.Options
 }
 
-func (w *world) agent(isolators string, provisioner isolation.Provisioner) *agent {
+func (w *world) agent(provisioner isolation.Provisioner) *agent {
 	w.t.Helper()
 	a := &agent{w: w, options: setup.Options{
-		WorkDir: w.t.TempDir(), RuntimeDir: w.t.TempDir(), Launcher: "linux", Isolation: isolators, Provisioner: provisioner,
+		WorkDir: w.t.TempDir(), RuntimeDir: w.t.TempDir(), Launcher: "linux", Isolation: "filesystem/linux,network/cni", Provisioner: provisioner,
 		CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]), Network: setup.NetworkOptions{CNI: w.options},
 	}}
 	w.options.StateDir = filepath.Join(a.options.RuntimeDir, "isolators", "network", "cni")
@@ -141,7 +141,7 @@ func TestRealContainers(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	a := w.agent("filesystem/linux,network/cni", nil)
+	a := w.agent(nil)
 	parent := a.config(show+"sleep 1000", named("net"))
 	parent.ContainerInfo.Hostname = new("parent.example")
 	a.launch(parent)
@@ -191,14 +191,14 @@ func TestRealContainers(t *testing.T) {
 		t.Errorf("usage after the restart: got %v (%v)", stats, err)
 	}
 	a.end(parent)
-	w.clean(nil, "net")
+	w.clean("net")
 }
 
 // TestRealMany starts and ends containers all at once, and counts what is left.
 func TestRealMany(t *testing.T) {
 	w := newWorld(t)
 	w.write("net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{`+w.bridgeConf("10.88.23.0/24")+`}]}`)
-	a := w.agent("filesystem/linux,network/cni", nil)
+	a := w.agent(nil)
 	open := func() int {
 		fds, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -223,7 +223,7 @@ func TestRealMany(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		w.clean(nil, "net")
+		w.clean("net")
 		if round == 0 {
 			before = open()
 		}
@@ -236,7 +236,7 @@ func TestRealFailure(t *testing.T) {
 	w := newWorld(t)
 	w.plugin("breaks", `if [ $CNI_COMMAND = ADD ]; then echo '{"cniVersion":"1.0.0","code":11,"msg":"no more wires"}'; exit 1; fi`)
 	w.write("net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{`+w.bridgeConf("10.88.21.0/24")+`},{"type":"breaks"}]}`)
-	a := w.agent("filesystem/linux,network/cni", nil)
+	a := w.agent(nil)
 	config := a.config("true", named("net"))
 	if err := a.Launch(a.context(), config); err == nil || !strings.Contains(err.Error(), "no more wires") {
 		t.Errorf("got %v", err)
@@ -244,7 +244,7 @@ func TestRealFailure(t *testing.T) {
 	if left := a.Containers(); len(left) > 0 {
 		t.Errorf("containers left: %v", left)
 	}
-	w.clean(nil, "net")
+	w.clean("net")
 }
 
 // image is a provisioner of one root file system, which has the programs of the machine
@@ -318,7 +318,7 @@ func TestRealImages(t *testing.T) {
 	w := newWorld(t)
 	w.write("net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{`+w.bridgeConf("10.88.22.0/24")+`}]}`)
 	i := newImage(t)
-	a := w.agent("filesystem/linux,network/cni", i)
+	a := w.agent(i)
 	joined, plain := a.config(show, named("net")), a.config(show+"(echo x >>/etc/hosts) 2>/dev/null || echo readonly")
 	for _, config := range []*isolation.ContainerConfig{joined, plain} {
 		config.ContainerInfo.Mesos = &mesos.ContainerInfo_MesosInfo{Image: &mesos.Image{Type: mesos.Image_DOCKER.Enum(), Docker: &mesos.Image_Docker{Name: new("x")}}}
@@ -340,7 +340,7 @@ func TestRealImages(t *testing.T) {
 	a.says(plain, append(lines, "readonly")...)
 	a.end(joined)
 	a.end(plain)
-	w.clean(nil, "net")
+	w.clean("net")
 }
 
 // BenchmarkReal is a container from launch to removal, with a network and without.
@@ -349,7 +349,7 @@ func BenchmarkReal(b *testing.B) {
 		b.Run(fmt.Sprintf("networks=%d", n), func(b *testing.B) {
 			w := newWorld(b)
 			w.write("net.conflist", `{"cniVersion":"1.0.0","name":"net","plugins":[{`+w.bridgeConf("10.88.0.0/16")+`}]}`)
-			a := w.agent("filesystem/linux,network/cni", nil)
+			a := w.agent(nil)
 			for b.Loop() {
 				config := a.config("true")
 				if n > 0 {

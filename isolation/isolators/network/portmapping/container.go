@@ -79,7 +79,7 @@ func (p *PortMapping) connect(own *container) error {
 		filter{priority: own.prioARP(), protocol: unix.ETH_P_ARP, actions: mirror(link)},
 		filter{
 			priority: own.prioIP(), actions: mirror(link),
-			match: match{}.protocol(unix.IPPROTO_ICMP).to(p.host.address.IP),
+			match: match{}.icmp().to(p.host.address.IP),
 		})
 	return err
 }
@@ -100,7 +100,7 @@ func (p *PortMapping) addFixed(link netlink.Link) error {
 		filter{priority: prioARP, protocol: unix.ETH_P_ARP, actions: redirect(p.host.eth0)},
 		filter{
 			priority: prioICMP, actions: redirect(p.host.eth0),
-			match: match{}.protocol(unix.IPPROTO_ICMP).from(p.host.address.IP),
+			match: match{}.icmp().from(p.host.address.IP),
 		})
 	if err != nil {
 		return err
@@ -207,8 +207,8 @@ func (p *PortMapping) furnish(own *container) error {
 	// What goes to the machine's address, or to loopback, leaves the container unless
 	// it is for a port of its own.
 	err = addFilters(lo,
-		filter{priority: prioICMP, match: match{}.protocol(unix.IPPROTO_ICMP).to(p.host.address.IP), class: accepted},
-		filter{priority: prioICMP, match: match{}.protocol(unix.IPPROTO_ICMP).toLoopback(), class: accepted},
+		filter{priority: prioICMP, match: match{}.icmp().to(p.host.address.IP), class: accepted},
+		filter{priority: prioICMP, match: match{}.icmp().toLoopback(), class: accepted},
 		filter{priority: prioNear, match: match{}.to(p.host.address.IP), actions: redirect(eth0)},
 		filter{priority: prioNear, match: match{}.toLoopback(), actions: redirect(eth0)})
 	if err != nil {

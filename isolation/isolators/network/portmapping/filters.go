@@ -44,7 +44,7 @@ func plain() match {
 	return match{word(0, 0x45000000, 0xff000000), word(4, 0, 0x00001fff)}
 }
 
-func (m match) protocol(p uint32) match       { return append(m, word(8, p<<16, 0x00ff0000)) }
+func (m match) icmp() match                   { return append(m, word(8, unix.IPPROTO_ICMP<<16, 0x00ff0000)) }
 func (m match) from(ip net.IP) match          { return append(m, word(12, ip4(ip), 0xffffffff)) }
 func (m match) to(ip net.IP) match            { return append(m, word(16, ip4(ip), 0xffffffff)) }
 func (m match) toLoopback() match             { return append(m, word(16, 127<<24, 0xff000000)) }
@@ -117,7 +117,7 @@ func addDrop(link netlink.Link) error {
 	}
 	fd, err := loadDrop()
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil // see above
 	}
 	defer func() { _ = unix.Close(fd) }()
 	err = netlink.FilterAdd(&netlink.BpfFilter{

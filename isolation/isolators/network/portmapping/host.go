@@ -154,7 +154,7 @@ func (h *host) prepare(o *Options) error {
 	}
 	err := addFilters(h.eth0, filter{
 		priority: prioEcho, class: accepted,
-		match: match{word(0, 0x45000000, 0xff000000)}.protocol(unix.IPPROTO_ICMP).to(h.address.IP).icmpType(8),
+		match: match{word(0, 0x45000000, 0xff000000)}.icmp().to(h.address.IP).icmpType(8),
 	})
 	if err != nil || !o.UniqueFlows {
 		return err
@@ -197,7 +197,7 @@ func (h *host) prepareFlows(o *Options) error {
 	}
 	for _, f := range []filter{
 		{priority: prioARP, protocol: unix.ETH_P_ARP, class: h.flow(flowControl)},
-		{priority: prioICMP, match: match{}.protocol(unix.IPPROTO_ICMP), class: h.flow(flowControl)},
+		{priority: prioICMP, match: match{}.icmp(), class: h.flow(flowControl)},
 		{priority: 0xfff0, protocol: unix.ETH_P_ALL, class: h.flow(flowHost)},
 	} {
 		f.parent = h.flows

@@ -70,8 +70,9 @@ var ErrBadRange = errors.New("bad range of ports")
 
 // ParseRanges reads --container_ports_isolated_range: "[0-35000]".
 func ParseRanges(text string) ([]Range, error) {
-	inner, ok := strings.CutPrefix(strings.TrimSpace(text), "[")
-	if inner, ok = strings.CutSuffix(inner, "]"); !ok || strings.HasPrefix(text, "]") {
+	inner, begins := strings.CutPrefix(strings.TrimSpace(text), "[")
+	inner, ends := strings.CutSuffix(inner, "]")
+	if !begins || !ends {
 		return nil, fmt.Errorf("%w: %q is not like [31000-32000]", ErrBadRange, text)
 	}
 	out := []Range{}

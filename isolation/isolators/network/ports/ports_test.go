@@ -251,7 +251,7 @@ func TestParseRanges(t *testing.T) {
 	if want := []ports.Range{{0, 35000}, {40000, 40001}}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %v (%v), want %v", got, err, want)
 	}
-	for _, bad := range []string{"", "0-1", "[", "[]", "[1]", "[2-1]", "[0-65536]", "[a-b]"} {
+	for _, bad := range []string{"", "0-1", "[0-1", "0-1]", "[", "[]", "[1]", "[2-1]", "[0-65536]", "[a-b]"} {
 		if _, err := ports.ParseRanges(bad); err == nil {
 			t.Errorf("%q: got no error", bad)
 		}
