@@ -31,7 +31,8 @@ run: build ## start a cluster on this machine, run an example task, serve until 
 	@bin/clusterd dev --example $(ARGS)
 
 test: embedded conformance vm-files ## pass all tests; installs what they need
-	CLUSTERD_VM_REQUIRED=1 $(GO) test ./... $(TESTFLAGS)
+	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
+	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
 
 vm-files: ## install what the tests in a virtual machine need
 	@scripts/vm.sh

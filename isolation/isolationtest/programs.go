@@ -14,6 +14,8 @@ import (
 var built struct {
 	once sync.Once
 	dir  string
+	// programs are loaded once too: they are tried by being run, and never change.
+	programs *isolation.Programs
 	// given says that somebody else has built them.
 	given bool
 	err   error
@@ -25,6 +27,11 @@ var built struct {
 func Programs(tb testing.TB) *isolation.Programs {
 	tb.Helper()
 	built.once.Do(func() {
+		defer func() {
+			if built.err == nil {
+				built.programs, built.err = isolation.LoadProgramsFrom(os.DirFS(built.dir))
+			}
+		}()
 		if built.dir = os.Getenv("CLUSTERD_PROGRAMS"); built.dir != "" {
 			built.given = true
 			return
@@ -43,14 +50,10 @@ func Programs(tb testing.TB) *isolation.Programs {
 	if built.err != nil {
 		tb.Fatal(built.err)
 	}
-	p, err := isolation.LoadProgramsFrom(os.DirFS(built.dir))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	if d := p.Describe(); !strings.Contains(d, "supervisor from memory") {
+	if d := built.programs.Describe(); !strings.Contains(d, "supervisor from memory") {
 		tb.Fatalf("programs: got %s", d)
 	}
-	return p
+	return built.programs
 }
 
 // RemovePrograms deletes what Programs has built.
