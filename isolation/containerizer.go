@@ -214,7 +214,8 @@ type Attachment interface {
 	Read() (Stream, []byte, error)
 	// Write types. ErrNotAttachable when the container has no input.
 	Write(p []byte) (int, error)
-	// CloseWrite ends the input: the container reads an end of file.
+	// CloseWrite ends the input: the container reads an end of file. A terminal has
+	// none, there ^D (4) is typed; nothing happens.
 	CloseWrite() error
 	// Resize sets the size of the terminal. ErrNotAttachable when there is none.
 	Resize(rows, columns uint32) error
