@@ -11,6 +11,7 @@ import (
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
+	"clusterd/isolation/isolators/gpu"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/network/cni"
 	"clusterd/isolation/isolators/network/portmapping"
@@ -64,6 +65,7 @@ var makers = []maker{
 	{"volume/secret", (*builder).makeSecret},
 	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
 	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
+	{"gpu/nvidia", (*builder).makeGPU},
 	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
 	{cni.Name, func(b *builder) (isolation.Isolator, error) { return cni.New(b.cni()) }},
 	{portmapping.Name, func(b *builder) (isolation.Isolator, error) { return portmapping.New(b.portMapping()) }},
@@ -134,6 +136,16 @@ func (b *builder) diskXFS() disk.XFSOptions {
 	o := b.DiskXFS
 	o.WorkDir, o.Log = b.WorkDir, b.log
 	return o
+}
+
+// makeGPU makes gpu/nvidia, which lets containers use devices that others may not.
+func (b *builder) makeGPU() (isolation.Isolator, error) {
+	if b.cgroups != nil {
+		if devices, ok := b.cgroups.Devices(); ok && b.wanted["filesystem/linux"] {
+			return gpu.New(b.GPU, devices)
+		}
+	}
+	return nil, fmt.Errorf("%w: it needs cgroups/devices and filesystem/linux", isolation.ErrNotSupported)
 }
 
 func (b *builder) makeCapabilities() (isolation.Isolator, error) {

@@ -20,6 +20,7 @@ import (
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
+	"clusterd/isolation/isolators/gpu"
 	"clusterd/isolation/isolators/namespaces"
 	"clusterd/isolation/isolators/runtime"
 	"clusterd/isolation/isolators/security"
@@ -41,6 +42,8 @@ type Options struct {
 	// (--cgroups_destroy_timeout) for whoever kills through them; 0 means the default.
 	Cgroups               cgroup.Options
 	CgroupsDestroyTimeout time.Duration
+	// GPU is for gpu/nvidia.
+	GPU gpu.Options
 	// DiskDU is for disk/du, DiskXFS for disk/xfs: what the flags say about them.
 	DiskDU  disk.DUOptions
 	DiskXFS disk.XFSOptions
