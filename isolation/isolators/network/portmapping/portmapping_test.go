@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -328,6 +329,91 @@ func pings(t *testing.T, w *world, a, b *running) {
 			t.Errorf("ping %s from %s: got %d answers to 2 (%v)", c.to, c.from, answers, err)
 		}
 	}
+}
+
+// TestSpoofing sends from an address that is not the container's, on a machine that
+// forwards.
+func TestSpoofing(t *testing.T) {
+	w := newWorld(t)
+	p := w.isolator()
+	c := w.launch(p, ranges("ports", 31000, 31003))
+	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	receiver := udp(t, w.outside, &unix.SockaddrInet4{Port: 9999})
+	address := [4]byte(net.ParseIP("10.77.0.99").To4())
+	nettest.In(t, c.netns, func() error {
+		configure(t, public, "10.77.0.99/32")
+		return nil
+	})
+	to := &unix.SockaddrInet4{Port: 9999, Addr: [4]byte(net.ParseIP(outside).To4())}
+	for _, m := range []struct {
+		from *unix.SockaddrInet4
+		text string
+	}{
+		{&unix.SockaddrInet4{Port: 31000}, "first"}, // afterwards all know where who is
+		{&unix.SockaddrInet4{Port: 31001, Addr: address}, "spoofed"},
+		{&unix.SockaddrInet4{Port: 31002}, "last"},
+	} {
+		// Only what is sent to the machine's MAC address would be forwarded.
+		setNeighbour(t, w, c, m.text == "spoofed")
+		if err := unix.Sendto(udp(t, c.netns, m.from), []byte(m.text), 0, to); err != nil {
+			t.Fatal(err)
+		}
+		if m.text == "spoofed" {
+			continue
+		}
+		buf := make([]byte, 64)
+		n, err := unix.Read(receiver, buf)
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Read(receiver, buf)
+		}
+		if got := string(buf[:max(n, 0)]); err != nil || got != m.text {
+			t.Errorf("received: got %q (%v), want %q", got, err, m.text)
+		}
+	}
+}
+
+// setNeighbour tells a container the MAC address of the one outside, or a false one: that
+// of the machine.
+func setNeighbour(t *testing.T, w *world, c *running, wrong bool) {
+	t.Helper()
+	var mac net.HardwareAddr
+	where, name := w.outside, "out0"
+	if wrong {
+		where, name = nettest.Machine, public
+	}
+	nettest.In(t, where, func() error {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			mac = l.Attrs().HardwareAddr
+		}
+		return err
+	})
+	nettest.In(t, c.netns, func() error {
+		l, err := netlink.LinkByName(public)
+		if err != nil {
+			return err
+		}
+		return netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, State: netlink.NUD_PERMANENT, IP: net.ParseIP(outside), HardwareAddr: mac})
+	})
+}
+
+// udp is a socket in a network.
+func udp(t *testing.T, path string, a *unix.SockaddrInet4) (fd int) {
+	t.Helper()
+	nettest.In(t, path, func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		limit := unix.NsecToTimeval((20 * time.Second).Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+			return err
+		}
+		return unix.Bind(fd, a)
+	})
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
 }
 
 func TestUpdate(t *testing.T) {

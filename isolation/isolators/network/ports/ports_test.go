@@ -2,6 +2,7 @@ package ports_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"os"
@@ -19,9 +20,11 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/cgroups"
 	"clusterd/isolation/isolationtest"
 	"clusterd/isolation/isolators/network/nettest"
 	"clusterd/isolation/isolators/network/ports"
+	"clusterd/isolation/setup"
 )
 
 // listenOn makes the test program listen, instead of testing.
@@ -40,6 +43,7 @@ func TestMain(m *testing.M) {
 		time.Sleep(time.Hour)
 	}
 	code := nettest.Main(m)
+	isolationtest.RemovePrograms()
 	if err := goleak.Find(); err != nil && code == 0 {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		code = 1
@@ -233,6 +237,47 @@ func TestUpdate(t *testing.T) {
 	})
 	if len(limits) > 0 {
 		t.Errorf("got %+v", <-limits)
+	}
+}
+
+// TestRealContainer ends a container of the linux launcher, whose processes are those in
+// its cgroup.
+func TestRealContainer(t *testing.T) {
+	nettest.Need(t)
+	options := setup.Options{
+		WorkDir: t.TempDir(), RuntimeDir: t.TempDir(), Launcher: "linux", Isolation: ports.Name,
+		CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
+	}
+	options.Network.Ports = ports.Options{WatchInterval: 50 * time.Millisecond, Enforce: true}
+	t.Cleanup(func() {
+		if tree, err := cgroups.Open(setup.DefaultCgroupsHierarchy, options.CgroupsRoot); err == nil && tree.Use(cgroups.Core) == nil {
+			if dir, err := tree.Root(cgroups.Core); err == nil {
+				_ = os.Remove(dir)
+			}
+		}
+	})
+	c, err := setup.New(options, isolationtest.Programs(t), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Recover(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	config := nettest.Config(t)
+	config.Resources = []*mesos.Resource{portsResource(31000, 31000)}
+	config.Env = map[string]string{listenOn: "tcp4/:31000,tcp/:31800", "PATH": os.Getenv("PATH")}
+	config.Command = &mesos.CommandInfo{Shell: new(true), Value: new("setsid " + os.Args[0] + " & wait")}
+	if err := c.Launch(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	end, err := c.Wait(t.Context(), config.ID)
+	if err != nil || end.Reason == nil || len(end.Limitations) != 1 {
+		t.Fatalf("got %+v (%v)", end, err)
+	}
+	checkLimitation(t, end.Limitations[0], config, "31800-31800")
+	if err := c.Remove(t.Context(), config.ID); err != nil {
+		t.Fatal(err)
 	}
 }
 
