@@ -56,7 +56,7 @@ func TestArrows(t *testing.T) {
 		{"allocator", []string{"allocator", "api"}, "who is offered what is a pure function of the contract's types"},
 		{"registry", []string{"registry", "api"}, "what masters agree on does not depend on what they do with it"},
 		{"ui", nil, "the UI is assets and one handler"},
-		{"isolation", []string{"isolation", "api", "allocator/resources", "internal/version"}, "containers know neither agent nor master"},
+		{"isolation", []string{"isolation", "api", "allocator/resources", "internal/units", "internal/version"}, "containers know neither agent nor master"},
 		{"server/core", []string{"server/core", "allocator", "api", "internal/authz"}, "the core has no shell below it"},
 		{"internal/authz", []string{"internal/authz", "api"}, "who may do what is a pure function"},
 		{"agent/core", []string{"agent/core", "allocator/resources", "api", "internal/units"}, "the core has no shell below it"},

@@ -42,6 +42,9 @@ type executor struct {
 	// command, if set, is run instead of the task's own; environment, if set, lies
 	// under what the command asks for. Both come from isolators.
 	command, environment *wire.Command
+	// checkCommand, if set, is what commands of checks are handed to.
+	checkCommand []string
+	reports      reports
 
 	inputs  chan any
 	sigchld chan os.Signal
@@ -167,6 +170,10 @@ func (e *executor) handle(input any) {
 		e.escalated()
 	case completionOver:
 		e.completionReached()
+	case report:
+		e.reported(string(in))
+	case reportsEnd:
+		e.reportsOver()
 	case ackOver:
 		e.Log("the agent does not acknowledge the last status update")
 		e.quit(1)
@@ -267,7 +274,17 @@ func (e *executor) launch(task *wire.Task) {
 		base = environment(base, e.environment)
 	}
 	env := environment(base, command, wire.Variable{Name: "MESOS_ALLOCATION_ROLE", Value: task.Role})
-	pid, err := startProcess(command, env, taskFiles())
+	std := taskFiles()
+	var err error
+	started := func() {}
+	if asked(env) {
+		started, err = e.readReports(&std)
+	}
+	pid := 0
+	if err == nil {
+		pid, err = startProcess(command, env, std)
+		started()
+	}
 	e.launched = true
 	if err != nil {
 		// Mesos reports RUNNING here, and then a failure with exit status 1.
@@ -276,15 +293,29 @@ func (e *executor) launch(task *wire.Task) {
 		return
 	}
 	e.pid = pid
-	if task.Check != nil {
-		e.checker = e.newTaskCheck(task.Check)
+	if !e.reports.open {
+		e.running()
 	}
-	if task.HealthCheck != nil {
-		e.health = e.newHealthCheck(task.HealthCheck)
-	}
-	e.forward(e.status(wire.TaskRunning, wire.NoReason, ""))
 	// Its end may have been reported before its beginning was known.
 	e.reap()
+}
+
+// running says that the task runs, and begins to check it.
+func (e *executor) running() {
+	if e.task.Check != nil {
+		e.checker = e.newTaskCheck(e.task.Check)
+	}
+	if e.task.HealthCheck != nil {
+		e.health = e.newHealthCheck(e.task.HealthCheck)
+	}
+	e.forward(e.status(wire.TaskRunning, wire.NoReason, ""))
+	if e.killed { // a KILL came while it was being started
+		e.checker.Stop()
+		e.health.Stop()
+		if e.killing {
+			e.forward(e.status(wire.TaskKilling, wire.NoReason, ""))
+		}
+	}
 }
 
 func (e *executor) newTaskCheck(check *wire.Check) *checks.Checker {
@@ -325,7 +356,7 @@ func (e *executor) newHealthCheck(check *wire.Check) *checks.Checker {
 
 func (e *executor) newChecker(check *wire.Check, result func(int32, error)) *checks.Checker {
 	return checks.New(check, checks.Options{
-		Post: func(ev checks.Event) { e.Post(ev) }, Start: e.startCheck, TLS: e.options.TLS, Result: result,
+		Post: func(ev checks.Event) { e.Post(ev) }, Start: e.startCheck, Dial: e.dial, TLS: e.options.TLS, Result: result,
 	})
 }
 
@@ -335,7 +366,11 @@ func (e *executor) startCheck(command *wire.Command, done func(int32, error) che
 	if command == nil {
 		command = &wire.Command{}
 	}
-	pid, err := startProcess(command, environment(e.base, command), files{fds: [3]uintptr{0, 2, 2}})
+	env := environment(e.base, command)
+	if len(e.checkCommand) > 0 {
+		command = handedTo(e.checkCommand, command)
+	}
+	pid, err := startProcess(command, env, files{fds: [3]uintptr{0, 2, 2}})
 	if err != nil {
 		return nil, err
 	}
@@ -448,16 +483,24 @@ func (e *executor) reap() {
 
 // reaped takes the end of the task.
 func (e *executor) reaped(ws syscall.WaitStatus) {
+	if e.reports.open {
+		e.reports.ended = &ws
+		return
+	}
 	state, reason := wire.TaskFailed, wire.NoReason
+	message := "Command " + executorlink.Describe(ws)
+	why, text, known := e.reports.cause()
 	switch {
 	case e.byCompletion:
 		reason = wire.ReasonMaxCompletionTime
 	case e.killed:
 		state = wire.TaskKilled
+	case known:
+		reason, message = why, text
 	case ws.Exited() && ws.ExitStatus() == 0:
 		state = wire.TaskFinished
 	}
-	e.finished(state, reason, "Command "+executorlink.Describe(ws))
+	e.finished(state, reason, message)
 }
 
 // finished reports the last status.
@@ -504,7 +547,7 @@ func (e *executor) armFailSafe() {
 // status makes a status from scratch. When the task has a check, every status
 // says so, also before there is a result.
 func (e *executor) status(state wire.State, reason wire.Reason, message string) *wire.Status {
-	s := &wire.Status{TaskID: e.task.ID, State: state, Reason: reason, Message: message}
+	s := &wire.Status{TaskID: e.task.ID, State: state, Reason: reason, Message: message, Addresses: e.reports.addresses}
 	if c := e.task.Check; c != nil && c.Type != wire.CheckUnknown {
 		s.Check = &wire.CheckStatus{Type: c.Type}
 	}

@@ -33,7 +33,6 @@ import (
 
 	"clusterd/agent/checks"
 	"clusterd/agent/executorlink"
-	"clusterd/agent/executorlink/wire"
 	"clusterd/isolation/supervisor"
 )
 
@@ -76,15 +75,15 @@ const processName = "command-exec"
 // run returns a wait status.
 func run(options Options, environ []string, supervised bool) int {
 	c, env, err := executorlink.ReadConfig(environ)
-	var command, environment *wire.Command
+	var o overrides
 	if err == nil {
-		command, environment, env, err = readOverrides(env)
+		o, env, err = readOverrides(env)
 	}
 	if err != nil {
 		_, _ = os.Stderr.WriteString("command executor: " + err.Error() + "\n")
 		return 1 << 8
 	}
 	e := newExecutor(options, c, env)
-	e.supervised, e.command, e.environment = supervised, command, environment
+	e.supervised, e.command, e.environment, e.checkCommand = supervised, o.command, o.environment, o.checkCommand
 	return e.run()
 }

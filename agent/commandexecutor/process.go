@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"clusterd/agent/executorlink"
 	"clusterd/agent/executorlink/wire"
 	"clusterd/isolation/proctree"
@@ -39,15 +41,50 @@ type files struct {
 	fds [3]uintptr
 	// terminal says that they are one, which is to control the process's session.
 	terminal bool
+	// foreground says that they are the terminal of the executor's own session.
+	foreground bool
+	// report, if not 0, is what the process reports over, its supervisor.TaskReportFD.
+	report uintptr
+}
+
+// all are in the order of their descriptors.
+func (f *files) all() []uintptr {
+	if f.report == 0 {
+		return f.fds[:]
+	}
+	return append(f.fds[:], f.report)
+}
+
+// handedTo is a command that another is handed to, as its last arguments.
+func handedTo(argv []string, command *wire.Command) *wire.Command {
+	var own []string
+	switch {
+	case command.Shell:
+		own = []string{"/bin/sh", "-c", command.Value}
+	case len(command.Arguments) == 0:
+		own = []string{command.Value}
+	default:
+		own = append([]string{command.Value}, command.Arguments[1:]...)
+	}
+	out := *command
+	out.Shell, out.HasValue, out.Value = false, true, argv[0]
+	out.Arguments = append(append([]string(nil), argv...), own...)
+	return &out
 }
 
 // taskFiles are those of the task: its terminal, if it asked for one, or those that its
-// container was started with.
+// container was started with. Those may be a terminal as well, where the executor does
+// not supervise itself: then the task shall get what is typed, ^C above all.
 func taskFiles() files {
 	if t, ok := supervisor.TaskTerminal(); ok {
 		return files{fds: [3]uintptr{t, t, t}, terminal: true}
 	}
-	return files{fds: [3]uintptr{0, 1, 2}}
+	f := files{fds: [3]uintptr{0, 1, 2}}
+	if session, err := unix.Getsid(0); err == nil && session == os.Getpid() {
+		_, err := unix.IoctlGetTermios(0, unix.TCGETS)
+		f.foreground = err == nil
+	}
+	return f
 }
 
 // startProcess starts a command in a session of its own, with the executor's
@@ -71,10 +108,12 @@ func startProcess(command *wire.Command, env []string, std files) (int, error) {
 	}
 	attr := &syscall.ProcAttr{
 		Env:   env,
-		Files: std.fds[:],
+		Files: std.all(),
 		// The task does not outlive its executor. (The signal comes when the
 		// thread ends that forked; Go's threads do not end before their process.)
-		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: std.terminal, Pdeathsig: syscall.SIGKILL},
+		Sys: &syscall.SysProcAttr{
+			Setsid: !std.foreground, Setctty: std.terminal, Foreground: std.foreground, Pdeathsig: syscall.SIGKILL,
+		},
 	}
 	pid, err := syscall.ForkExec(path, argv, attr)
 	if err == syscall.ENOEXEC { //nolint:errorlint // ForkExec returns it bare

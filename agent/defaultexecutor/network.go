@@ -6,12 +6,10 @@ import (
 	"errors"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
+	"clusterd/agent/checks"
 	"clusterd/agent/executorlink"
 )
 
@@ -73,8 +71,7 @@ func (n *network) close() {
 	}
 }
 
-// dial connects from within the namespace. A socket belongs to the namespace of the thread that
-// makes it, so that a thread goes there, dials, and is not used again.
+// dial connects from within the namespace.
 func (n *network) dial(ctx context.Context, key, address string) (net.Conn, error) {
 	ns, err := n.open(key)
 	if err != nil {
@@ -83,24 +80,7 @@ func (n *network) dial(ctx context.Context, key, address string) (net.Conn, erro
 	if ns == nil {
 		return nil, errNoNetwork
 	}
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- result{nil, executorlink.TextError("enter the network of the task: " + err.Error())}
-			return
-		}
-		// One address after the other, by this goroutine alone.
-		d := net.Dialer{FallbackDelay: -1}
-		conn, err := d.DialContext(ctx, "tcp", address)
-		done <- result{conn, err}
-	}()
-	r := <-done
-	return r.conn, r.err
+	return checks.DialIn(ctx, ns, address)
 }
 
 // containerIP is the address of the executor's container, which tasks are told: the agent's,

@@ -7,6 +7,7 @@ import (
 	"clusterd/agent/commandexecutor/tlsprobe"
 	"clusterd/agent/defaultexecutor"
 	"clusterd/isolation"
+	"clusterd/isolation/docker"
 	"clusterd/isolation/supervisor"
 )
 
@@ -24,4 +25,6 @@ var programs = map[string]func(args []string) int{
 	string(isolation.BuiltinDefaultExecutor): func([]string) int {
 		return defaultexecutor.Main(defaultexecutor.Options{TLS: tlsprobe.Client})
 	},
+	docker.RunMode:  docker.RunMain,
+	docker.ExecMode: docker.ExecMain,
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
+	"clusterd/isolation/docker"
 	"clusterd/isolation/images"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
@@ -30,6 +32,10 @@ import (
 type Options struct {
 	// WorkDir is the agent's work directory, RuntimeDir that of what ends with the boot.
 	WorkDir, RuntimeDir string
+	// Containerizers (--containerizers) are asked in this order; none means mesos.
+	Containerizers []string
+	// Docker is for the containerizer of that name.
+	Docker docker.Options
 	// Launcher (--launcher) and Isolation (--isolation) are names.
 	Launcher, Isolation string
 	// CgroupsHierarchy (--cgroups_hierarchy) is where cgroups are mounted, CgroupsRoot
@@ -108,8 +114,49 @@ func (o *Options) openTree(log zerolog.Logger) error {
 	return nil
 }
 
-// New makes the containerizer.
+// New makes the containerizer: the one that o.Containerizers names, or one composed of
+// them in that order.
 func New(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Containerizer, error) {
+	names := o.Containerizers
+	if len(names) == 0 {
+		names = []string{"mesos"}
+	}
+	var all []isolation.Containerizer
+	for i, name := range names {
+		one, err := containerizer(name, o, programs, log)
+		if err == nil && slices.Contains(names[:i], name) {
+			err = errors.New("it is named twice")
+		}
+		if one != nil {
+			all = append(all, one)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("containerizer %s: %w", name, err), isolation.NewComposing(all...).Close())
+		}
+	}
+	if len(all) == 1 {
+		return all[0], nil
+	}
+	return isolation.NewComposing(all...), nil
+}
+
+func containerizer(name string, o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Containerizer, error) {
+	switch name {
+	case "mesos":
+		return newMesos(o, programs, log)
+	case "docker":
+		d := o.Docker
+		d.RuntimeDir, d.EnableCFS = o.RuntimeDir, o.Cgroups.EnableCFS
+		c, err := docker.New(d, programs, log)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	return nil, errors.New("there are mesos and docker")
+}
+
+func newMesos(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Containerizer, error) {
 	o.log = log
 	if err := o.openTree(log); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"math"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -62,8 +63,8 @@ func EncodeStatus(s *Status) []byte {
 		b = appendVarint(b, 10, uint64(s.Reason))
 	}
 	b = appendBytes(b, 11, s.UUID)
-	if s.ContainerID != nil {
-		b = appendBytes(b, 13, appendBytes(nil, 4, s.ContainerID))
+	if container := encodeContainerStatus(s); container != nil {
+		b = appendBytes(b, 13, container)
 	}
 	if s.Check != nil {
 		b = appendBytes(b, 15, encodeCheckStatus(s.Check))
@@ -73,6 +74,29 @@ func EncodeStatus(s *Status) []byte {
 	}
 	return b
 }
+
+// encodeContainerStatus encodes a ContainerStatus with a NetworkInfo for each address; nil when
+// there is nothing to say.
+func encodeContainerStatus(s *Status) []byte {
+	var b []byte
+	for _, ip := range s.Addresses {
+		protocol := uint64(ipv4)
+		if strings.Contains(ip, ":") {
+			protocol = ipv6
+		}
+		b = appendBytes(b, 1, appendBytes(nil, 5, appendString(appendVarint(nil, 1, protocol), 2, ip)))
+	}
+	if s.ContainerID != nil {
+		b = appendBytes(b, 4, s.ContainerID)
+	}
+	return b
+}
+
+// NetworkInfo.Protocol.
+const (
+	ipv4 = 1
+	ipv6 = 2
+)
 
 // encodeCheckStatus encodes a CheckStatusInfo: its sub-message is there, empty,
 // also before there is a result.

@@ -61,6 +61,7 @@ type Reason int32
 // The reasons that executors give.
 const (
 	NoReason                  Reason = -1
+	ReasonLimitationMemory    Reason = 8
 	ReasonTaskCheckUpdated    Reason = 28
 	ReasonHealthStatusUpdated Reason = 29
 	ReasonMaxCompletionTime   Reason = 33
@@ -196,6 +197,8 @@ type Status struct {
 	// ContainerID and Limitation (a TaskResourceLimitation) are encoded already; nil if there
 	// are none.
 	ContainerID, Limitation []byte
+	// Addresses are those of the task's container in networks of its own.
+	Addresses []string
 }
 
 // DecodeEvent decodes an Event.

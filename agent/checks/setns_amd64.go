@@ -1,0 +1,4 @@
+package checks
+
+// sysSetns is setns(2), which package syscall does not know here.
+const sysSetns = 308

@@ -1,0 +1,4 @@
+package checks
+
+// sysSetns is setns(2).
+const sysSetns = 268
