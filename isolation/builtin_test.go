@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,7 +54,7 @@ func TestBuiltinInContainer(t *testing.T) {
 			info.Builtin, info.Path, info.Argv = isolation.BuiltinCommandExecutor, "", nil
 			info.Env = append(info.Env, `SCRIPT=pwd; cat /etc/own; id -u; id -g; ulimit -n; hostname; cat /proc/self/oom_score_adj; grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp:)' /proc/self/status | tr '\t\n' '  '; echo; ls /proc | grep -c '^[0-9]*$'; exit 6`)
 			info.CloneFlags, info.RootFS, info.Dir, info.Hostname = unix.CLONE_NEWPID|unix.CLONE_NEWNS|unix.CLONE_NEWUTS|unix.CLONE_NEWCGROUP, root, "/mnt", "inside"
-			info.Mounts = append(mounts, procMount, isolation.Mount{Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory})
+			info.Mounts = slices.Concat(mounts, []isolation.Mount{procMount, {Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory}})
 			info.Devices = []isolation.Device{{Path: "/dev/null", Mode: unix.S_IFCHR | 0o666, Major: 1, Minor: 3}}
 			info.User, info.NoNewPrivileges, info.Seccomp = "nobody", true, allowAll
 			info.Rlimits = []isolation.Rlimit{{Resource: unix.RLIMIT_NOFILE, Soft: 100, Hard: 200}}
@@ -126,7 +127,7 @@ func TestUserNamespace(t *testing.T) {
 	}
 	info := lt.info(`id -u; cat /proc/self/uid_map; grep CapEff /proc/self/status; umount /hidden 2>/dev/null || echo kept; kill -KILL 1 2>/dev/null || echo refused; (echo x >/etc/own) 2>/dev/null || echo read-only; sleep 1000`)
 	info.CloneFlags, info.RootFS, info.Dir, info.UserNamespace = unix.CLONE_NEWPID|unix.CLONE_NEWNS, root, "/", userNamespace(t)
-	info.Mounts, info.MaskedPaths = append(mounts, procMount), []string{"/hidden"}
+	info.Mounts, info.MaskedPaths = slices.Concat(mounts, []isolation.Mount{procMount}), []string{"/hidden"}
 	id := lt.start(t, nil, info)
 	var out []string
 	eventually(t, "all lines are there", func() bool {

@@ -278,12 +278,12 @@ func TestRoot(t *testing.T) {
 		wc -c </masked; ls /hidden | wc -l; head -c 3 /dev/zero | wc -c; readlink /dev/fd; ls -ln /dev/zero | cut -d' ' -f1,3,4
 		echo v >/leads/in; echo v >/up/in2; cat /proc/1/root/etc/own; ls -d ` + secret + ` 2>/dev/null || :`)
 	info.CloneFlags, info.RootFS, info.Dir = unix.CLONE_NEWPID|unix.CLONE_NEWNS, root, "/mnt/sandbox"
-	info.Mounts = append(
-		mounts, procMount,
-		isolation.Mount{Source: lt.sandbox, Target: "/mnt/sandbox", Flags: unix.MS_BIND | unix.MS_REC, Make: supervisor.MakeDirectory},
-		isolation.Mount{Source: own, Target: "/leads", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory},
-		isolation.Mount{Source: own, Target: "/up", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory},
-	)
+	info.Mounts = slices.Concat(mounts, []isolation.Mount{
+		procMount,
+		{Source: lt.sandbox, Target: "/mnt/sandbox", Flags: unix.MS_BIND | unix.MS_REC, Make: supervisor.MakeDirectory},
+		{Source: own, Target: "/leads", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory},
+		{Source: own, Target: "/up", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory},
+	})
 	info.Devices = []isolation.Device{
 		{Path: "/dev/zero", Mode: unix.S_IFCHR | 0o666, Major: 1, Minor: 5, UID: 7, GID: 8},
 		{Path: "/dev/fd", Mode: unix.S_IFLNK, Link: "/proc/self/fd"},
@@ -450,7 +450,7 @@ func TestSupervisorIsNoWayOut(t *testing.T) {
 	root, mounts := rootFS(t)
 	info := lt.info(`echo ready >/mnt/ready; kill -KILL 1; kill -STOP 1; echo survived >/mnt/survived; cat /proc/1/environ >/mnt/environ; (ls /proc/1/fd; ls /proc/1/root/; cat /proc/1/mem) >/mnt/look 2>&1; echo done >/mnt/done; sleep 1000`)
 	info.CloneFlags, info.RootFS, info.Dir = unix.CLONE_NEWPID|unix.CLONE_NEWNS, root, "/"
-	info.Mounts = append(mounts, procMount, isolation.Mount{Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory})
+	info.Mounts = slices.Concat(mounts, []isolation.Mount{procMount, {Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory}})
 	// As root, but without rights over others.
 	info.Capabilities = &isolation.Capabilities{}
 	id := lt.start(t, nil, info)
@@ -503,7 +503,7 @@ func TestNestedNamespaces(t *testing.T) {
 	root, mounts := rootFS(t)
 	info := lt.info(`mkdir -p /only; echo here >/only/inside; echo $$ >/mnt/parent.pid; exec sleep 1000`)
 	info.CloneFlags, info.RootFS, info.Dir, info.Hostname = allNamespaces, root, "/", "inside"
-	info.Mounts = append(mounts, procMount, isolation.Mount{Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory})
+	info.Mounts = slices.Concat(mounts, []isolation.Mount{procMount, {Source: lt.sandbox, Target: "/mnt", Flags: unix.MS_BIND, Make: supervisor.MakeDirectory}})
 	parent := lt.start(t, nil, info)
 	lt.read(t, "parent.pid")
 	// Without PATH in the root of the agent's: the lookup happens inside.

@@ -70,7 +70,7 @@ func (ct *containerizerTest) clear(t *testing.T) {
 	t.Helper()
 	_ = ct.Close()
 	c := ct.new(t, ct.workDir, ct.stateDir)
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if _, err := c.Recover(ctx, nil); err != nil {

@@ -42,7 +42,7 @@ func (lt *launcherTest) clear(t *testing.T) {
 	t.Helper()
 	_ = lt.Close()
 	lt.open(t)
-	defer lt.Close()
+	defer func() { _ = lt.Close() }()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ids, err := lt.Recover(ctx)

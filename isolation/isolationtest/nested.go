@@ -33,8 +33,6 @@ func (ct *containerizerTest) debug(t *testing.T, parent *isolation.ContainerConf
 	return config
 }
 
-var destroyed = isolation.Termination{StatusKnown: true, Status: int(syscall.SIGKILL), Destroyed: true, Message: "Container was destroyed"}
-
 func testNested(t *testing.T, ct *containerizerTest) {
 	parent := ct.config(t, waitForGo+"exit 2")
 	ct.launch(t, parent)

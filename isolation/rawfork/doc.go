@@ -134,9 +134,10 @@ const (
 	mmapShared  = syscall.MAP_SHARED | syscall.MAP_ANON
 )
 
-// cloneArguments is struct clone_args of clone3(2).
+// cloneArguments is struct clone_args of clone3(2). What has no name stays zero: pidfd,
+// threads, stack.
 type cloneArguments struct {
-	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls, setTID, setTIDSize, cgroup uint64
+	flags, _, _, _, exitSignal, _, _, _, _, _, cgroup uint64
 }
 
 // clone says how to call clone(2), or clone3(2) where that is needed: its number and
@@ -266,7 +267,7 @@ func fork(calls []call, args *[4]uintptr, r *result) (pid uintptr, errno syscall
 	if errno != 0 || pid != 0 {
 		return pid, errno
 	}
-	for i = 0; i < len(calls); i++ {
+	for i = range calls {
 		c = &calls[i]
 		switch c.kind {
 		case kindFork:
@@ -277,7 +278,7 @@ func fork(calls []call, args *[4]uintptr, r *result) (pid uintptr, errno syscall
 			if value != 0 {
 				r.second = int64(value)
 				for {
-					syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
+					_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 0, 0, 0)
 				}
 			}
 		case kindSignals:
@@ -288,7 +289,7 @@ func fork(calls []call, args *[4]uintptr, r *result) (pid uintptr, errno syscall
 				err = syscall.ESRCH
 			}
 		case kindTry:
-			syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+			_, _, _ = syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
 		default:
 			_, _, err = syscall.RawSyscall6(c.number, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
 		}
@@ -298,7 +299,7 @@ func fork(calls []call, args *[4]uintptr, r *result) (pid uintptr, errno syscall
 		}
 	}
 	for {
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 253, 0, 0)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 253, 0, 0)
 	}
 }
 

@@ -191,7 +191,7 @@ func (s *supervisor) rights(script *rawfork.Script, w *world) {
 
 // dropBounding takes capabilities away from all that will ever be executed.
 func dropBounding(script *rawfork.Script, keep uint64) {
-	for c := uintptr(0); c < 64; c++ {
+	for c := range uintptr(64) {
 		if _, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prCapbsetRead, c, 0); errno != 0 {
 			return // the kernel knows no more
 		}
@@ -209,7 +209,7 @@ func setCapabilities(script *rawfork.Script, c *Capabilities) {
 	}
 	script.Do("set capabilities", syscall.SYS_CAPSET, rawfork.Pointer(script, header), rawfork.Pointer(script, data))
 	script.Try(syscall.SYS_PRCTL, prCapAmbient, ambientClearAll, 0, 0, 0)
-	for n := uintptr(0); n < 64; n++ {
+	for n := range uintptr(64) {
 		if c.Ambient&(1<<n) != 0 {
 			script.Do("raise capability "+strconv.Itoa(int(n)), syscall.SYS_PRCTL, prCapAmbient, ambientRaise, n, 0, 0)
 		}

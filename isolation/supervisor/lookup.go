@@ -58,7 +58,7 @@ func (w *walker) step(make MakeTarget) error {
 	}
 	dir := w.stack[len(w.stack)-1]
 	fd, err := syscall.Openat(dir, name, oPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
-	if err == syscall.ENOENT && make != MakeNothing {
+	if errors.Is(err, syscall.ENOENT) && make != MakeNothing {
 		if err := makeAt(dir, name, make == MakeFile && len(w.rest) == 0); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func tryMakeAt(dir int, name string, file bool) error {
 	} else {
 		err = syscall.Mkdirat(dir, name, 0o755)
 	}
-	if err == syscall.EEXIST {
+	if errors.Is(err, syscall.EEXIST) {
 		return nil
 	}
 	return err

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -290,7 +291,7 @@ func setAttributes(fd int, flags uintptr, recursive bool) error {
 		how = atRecursive
 	}
 	err := mountSetattr(fd, &attr, how)
-	if err != syscall.ENOSYS {
+	if !errors.Is(err, syscall.ENOSYS) {
 		return err
 	}
 	// Linux before 5.12: the mount itself only, and it must be told all its flags.
@@ -345,7 +346,7 @@ func (w *world) mountFile(m *Mount) error {
 func writeAll(fd int, text string) error {
 	for b := []byte(text); len(b) > 0; {
 		n, err := syscall.Write(fd, b)
-		if err == syscall.EINTR {
+		if errors.Is(err, syscall.EINTR) {
 			continue
 		}
 		if err != nil {

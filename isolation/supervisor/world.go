@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -231,19 +232,19 @@ func (w *world) device(d *Device) error {
 	defer syscall.Close(dir)
 	if d.Mode&syscall.S_IFMT == syscall.S_IFLNK {
 		err := symlinkAt(d.Link, dir, name)
-		if err == syscall.EEXIST {
+		if errors.Is(err, syscall.EEXIST) {
 			return nil
 		}
 		return err
 	}
 	number := d.Major&0xfff<<8 | d.Minor&0xff | d.Minor&^0xff<<12
 	err = syscall.Mknodat(dir, name, d.Mode, int(number))
-	if err == syscall.EEXIST {
+	if errors.Is(err, syscall.EEXIST) {
 		if err = unlinkAt(dir, name, 0); err == nil {
 			err = syscall.Mknodat(dir, name, d.Mode, int(number))
 		}
 	}
-	if err == syscall.EPERM {
+	if errors.Is(err, syscall.EPERM) {
 		return w.mount(&Mount{Source: d.Path, Target: d.Path, Flags: syscall.MS_BIND, Make: MakeFile})
 	}
 	if err != nil {
@@ -275,7 +276,7 @@ func symlinkAt(target string, dir int, name string) error {
 // behind an empty one.
 func (w *world) mask(path string) error {
 	fd, err := openIn(w.root, path, false, MakeNothing)
-	if err == syscall.ENOENT || err == syscall.ENOTDIR {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	if err != nil {
@@ -295,7 +296,7 @@ func (w *world) mask(path string) error {
 // makeReadonly makes a path read-only, if there is such a thing.
 func (w *world) makeReadonly(path string) error {
 	fd, err := openIn(w.root, path, false, MakeNothing)
-	if err == syscall.ENOENT || err == syscall.ENOTDIR {
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
 		return nil
 	}
 	if err != nil {

@@ -13,13 +13,17 @@ import (
 )
 
 func main() {
+	os.Exit(builtin()) //nolint:forbidigo // this is a main
+}
+
+func builtin() int {
 	switch {
 	case supervisor.Probed():
-		os.Exit(supervisor.ProbeCode)
+		return supervisor.ProbeCode
 	case supervisor.Inline():
-		os.Exit(supervisor.RunInline("builtin", run))
+		return supervisor.RunInline("builtin", run)
 	default:
-		os.Exit(syscall.WaitStatus(run(os.Environ())).ExitStatus())
+		return syscall.WaitStatus(run(os.Environ())).ExitStatus()
 	}
 }
 
@@ -33,8 +37,7 @@ func run(env []string) (status int) {
 	cmd := exec.Command("/bin/sh", "-c", script) //nolint:noctx // it ends with this program
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, os.Stdout, os.Stderr
 	err := cmd.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		if ws, ok := exit.Sys().(syscall.WaitStatus); ok {
 			return int(ws)
 		}
