@@ -280,7 +280,7 @@ func uncompressed(ctx context.Context, o *Options, file *os.File, staging string
 	if magic[0] != 0x1f && magic[0] != 0x28 {
 		return file, nil
 	}
-	r, err := decompress(interruptible{ctx, file})
+	r, _, err := decompress(interruptible{ctx, file})
 	if err != nil {
 		return nil, err
 	}

@@ -423,14 +423,20 @@ func (f *fetch) stream(ctx context.Context, l *layer, rootfs string) (*dependenc
 	packed := newDigester(interruptible{ctx, blob})
 	coming := readAhead(packed)
 	defer func() { _ = blob.Close(); _ = coming.Close() }()
-	content, err := decompress(coming)
+	content, packedAtAll, err := decompress(coming)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = content.Close() }()
-	plain := newDigester(content)
-	ready := readAhead(plain)
-	defer func() { _ = blob.Close(); _ = ready.Close() }()
+	// What is not compressed needs to be hashed once only.
+	plain, ready := packed, io.Reader(content)
+	if packedAtAll {
+		// Hashed by who writes: the one who decompresses has more to do.
+		decompressed := readAhead(content)
+		defer func() { _ = blob.Close(); _ = decompressed.Close() }()
+		plain = newDigester(decompressed)
+		ready = plain
+	}
 	depends, err := unpack(ready, rootfs, f.budget)
 	if err != nil {
 		return nil, err

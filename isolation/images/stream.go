@@ -20,28 +20,29 @@ import (
 const maxWindow = 128 << 20
 
 // decompress reads gzip, zstd or nothing of the kind, by the first bytes: the media
-// types in manifests are not always right.
-func decompress(r io.Reader) (io.ReadCloser, error) {
+// types in manifests are not always right. It says whether there is anything to
+// decompress.
+func decompress(r io.Reader) (content io.ReadCloser, compressed bool, err error) {
 	b := bufio.NewReaderSize(r, aheadSize)
 	magic, err := b.Peek(4)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, false, err
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, fmt.Errorf("gzip: %w", noEOF(err))
+			return nil, true, fmt.Errorf("gzip: %w", noEOF(err))
 		}
-		return z, nil
+		return z, true, nil
 	case bytes.Equal(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
-			return nil, fmt.Errorf("zstd: %w", err)
+			return nil, true, fmt.Errorf("zstd: %w", err)
 		}
-		return z.IOReadCloser(), nil
+		return z.IOReadCloser(), true, nil
 	}
-	return io.NopCloser(b), nil
+	return io.NopCloser(b), false, nil
 }
 
 const (
