@@ -241,3 +241,35 @@ func TestTaskTerminalSurvivesAgent(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestTerminalOfExecutor: an executor that has a supervisor above it has the terminal
+// itself, and hands it on.
+func TestTerminalOfExecutor(t *testing.T) {
+	c := containerizer(t)
+	a := newAgent(t)
+	a.start()
+	config := executorConfig(isolation.BuiltinNone, "c1", t.TempDir(), a.address)
+	config.Command = &mesos.CommandInfo{Value: new(filepath.Join(built.dir, "command-executor")), Shell: new(false)}
+	config.ContainerInfo = &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum(), TtyInfo: &mesos.TTYInfo{}}
+	if err := c.Launch(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitSubscribe(1)
+	r := attach(t, c, config.ID)
+	a.send(launch(task("echo one=$((40+2)); PS1= exec bash --norc --noprofile -i")))
+	r.until("one=42")
+	r.write("bash -c 'echo two=$((40+2)); exec sleep 1000'\n")
+	r.until("two=42")
+	r.write("\x03")
+	r.write("bash -c 'echo three=$((40+2)); exec sleep 1000'\n")
+	r.until("three=42")
+	r.write("\x1a")
+	r.until("Stopped")
+	r.write("kill -9 %1; fg; exit 5\n")
+	if got := a.awaitState(mesos.TaskState_TASK_FAILED); got.GetMessage() != "Command exited with status 5" {
+		t.Errorf("message: got %q", got.GetMessage())
+	}
+	if got, err := c.Wait(t.Context(), config.ID); err != nil || !got.StatusKnown || got.Status != 0 {
+		t.Errorf("executor: got %+v, %v", got, err)
+	}
+}

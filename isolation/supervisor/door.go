@@ -229,7 +229,7 @@ func (d *door) welcome(fd int) bool {
 	}
 	table, err := proctree.ReadTable()
 	if err != nil {
-		return false
+		return true // there is no /proc in the container: the user has to do
 	}
 	for _, p := range table.Below(self) {
 		if p.PID == int(cred.Pid) {
