@@ -493,3 +493,42 @@ func TestDoorOfDestroyed(t *testing.T) {
 	}
 	d.wait(t, int(syscall.SIGKILL))
 }
+
+// TestTerminalOnFullDisk: who wants to clear a full disk up has a terminal to do it.
+func TestTerminalOnFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small file system")
+	}
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(disk, syscall.MNT_DETACH) })
+	dir := t.TempDir()
+	cmd := run(t, &Spec{
+		RuntimeDir: dir, Dir: disk, Door: dir + "/door", Stdout: disk + "/stdout", Stderr: disk + "/stderr", TTY: true,
+		Path: "/bin/sh", Argv: []string{"sh", "-i"}, Env: []string{"PATH=/usr/bin:/bin", "PS1="},
+	})
+	out, in := visit(t, dir+"/door", FrameReader), visit(t, dir+"/door", FrameWriter)
+	in.send(FrameInput, []byte("head -c 1000000 /dev/zero >hog; echo a=$((40+2))\n")...)
+	out.until("a=42")
+	in.send(FrameInput, []byte("seq 1000; echo b=$((40+2))\n")...)
+	out.until("b=42")
+	if got := out.out.String(); !strings.Contains(got, "\n500\r\n") {
+		t.Errorf("got %q", got)
+	}
+	in.send(FrameInput, []byte("rm hog; echo c=$((40+2))\n")...)
+	out.until("c=42")
+	in.send(FrameInput, []byte("exit 6\n")...)
+	out.toEnd()
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := ReadStatus(dir); !ok || got != 6<<8 {
+		t.Errorf("status: got %d, %v", got, ok)
+	}
+	log, err := os.ReadFile(disk + "/stdout")
+	if err != nil || !strings.Contains(string(log), "bytes of output were lost here: no space left on device\n") || !strings.Contains(string(log), "c=42") {
+		t.Errorf("log: got %q, %v", log, err)
+	}
+}
