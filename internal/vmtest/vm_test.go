@@ -21,6 +21,8 @@ var packages = []vmtest.Package{
 	{Path: "./isolation", Skip: "TestAttachments|TestPosixLauncher"}, // those know no kernel
 	{Path: "./isolation/cgroups"},
 	{Path: "./isolation/isolators/cgroup"},
+	// This kernel has the queues and actions that the machine may lack.
+	{Path: "./isolation/isolators/network/portmapping", Run: "TestSteering|TestSpoofing|TestRates"},
 }
 
 var (
