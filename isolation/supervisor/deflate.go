@@ -8,13 +8,19 @@ import (
 // errCanceled says that a compression was given up.
 const errCanceled = syscall.ECANCELED
 
-// gzipTo compresses in to out in the gzip format (RFC 1951 and 1952) until it is told
-// not to. Package compress/gzip would do better and brings reflect and a tenth of a
-// millisecond along for every container, most of which never compress anything.
-func gzipTo(out io.Writer, in io.Reader, cancel <-chan struct{}) error {
-	d := &deflater{out: out}
-	d.b = append(d.b, 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255)
-	table := crcTable()
+// gzip compresses in to out in the gzip format (RFC 1951 and 1952) until it is told not
+// to. Package compress/gzip would do better and brings reflect and a tenth of a
+// millisecond along for every container, most of which never compress anything. All that
+// is needed is in the deflater: what is used again makes no garbage, and so less memory.
+func (d *deflater) gzip(out io.Writer, in io.Reader, cancel <-chan struct{}) error {
+	d.out, d.start, d.acc, d.nbits = out, 0, 0, 0
+	clear(d.heads[:])
+	clear(d.litLen[:])
+	clear(d.dist[:])
+	d.b = append(d.b[:0], 0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255)
+	if d.crc[1] == 0 {
+		d.crc = *crcTable()
+	}
 	crc, size := ^uint32(0), uint32(0)
 	for final := false; !final; {
 		select {
@@ -29,7 +35,7 @@ func gzipTo(out io.Writer, in io.Reader, cancel <-chan struct{}) error {
 			return err
 		}
 		for _, c := range d.window[d.start : d.start+n] {
-			crc = table[byte(crc)^c] ^ crc>>8
+			crc = d.crc[byte(crc)^c] ^ crc>>8
 		}
 		size += uint32(n)
 		if err := d.block(n, final); err != nil {
@@ -61,7 +67,7 @@ func crcTable() *[256]uint32 {
 
 const (
 	deflateHistory = 32 << 10
-	deflateBlock   = 64 << 10
+	deflateBlock   = 32 << 10
 	hashBits       = 15
 	maxMatch       = 258
 	maxCodeBits    = 15
@@ -86,13 +92,17 @@ type deflater struct {
 	tokens []uint32                             // of one block: a literal, or length<<16 | distance
 	litLen [lengthCodes]uint32                  // how often
 	dist   [distanceCodes]uint32                // how often
+
+	literals, distances huffman
+	crc                 [256]uint32
 }
 
 // block compresses the n bytes from d.start on.
 func (d *deflater) block(n int, final bool) error {
 	d.find(d.start + n)
 	d.litLen[endOfBlock]++
-	litBits, distBits := codeLengths(d.litLen[:]), codeLengths(d.dist[:])
+	d.literals.make(d.litLen[:])
+	d.distances.make(d.dist[:])
 	if final {
 		d.bits(1, 1)
 	} else {
@@ -110,16 +120,14 @@ func (d *deflater) block(n int, final bool) error {
 			d.bits(0, 3)
 		}
 	}
-	for _, bits := range [...][]uint8{litBits, distBits} {
-		for _, l := range bits {
+	for _, lengths := range [...][]uint8{d.literals.lengths[:], d.distances.lengths[:distanceCodes]} {
+		for _, l := range lengths {
 			d.bits(reverse(uint32(l), 4), 4)
 		}
 	}
-	d.write(litBits, distBits)
-	clear(d.litLen[:])
-	clear(d.dist[:])
+	d.write()
 	d.slide(d.start + n)
-	if len(d.b) >= deflateBlock/2 {
+	if len(d.b) >= 8<<10 {
 		return d.flush()
 	}
 	return nil
@@ -212,21 +220,21 @@ func (d *deflater) slide(end int) {
 }
 
 // write writes the tokens.
-func (d *deflater) write(litBits, distBits []uint8) {
-	litCodes, distCodes := codes(litBits), codes(distBits)
+func (d *deflater) write() {
+	put := func(h *huffman, symbol int) { d.bits(h.codes[symbol], uint(h.lengths[symbol])) }
 	for _, t := range d.tokens {
 		if t < 256 {
-			d.bits(litCodes[t], uint(litBits[t]))
+			put(&d.literals, int(t))
 			continue
 		}
 		code, extra, n := lengthCode(int(t >> 16))
-		d.bits(litCodes[code], uint(litBits[code]))
+		put(&d.literals, code)
 		d.bits(extra, n)
 		code, extra, n = distanceCode(int(t & 0xffff))
-		d.bits(distCodes[code], uint(distBits[code]))
+		put(&d.distances, code)
 		d.bits(extra, n)
 	}
-	d.bits(litCodes[endOfBlock], uint(litBits[endOfBlock]))
+	put(&d.literals, endOfBlock)
 }
 
 // lengthCode gives the code of a length, and the bits after it.
@@ -256,59 +264,24 @@ func distanceCode(distance int) (code int, extra uint32, bits uint) {
 	return int(2*bits) + int(v>>bits), v & (1<<bits - 1), bits
 }
 
-// codeLengths gives every symbol the length of its Huffman code, of at most
-// maxCodeBits. At least two symbols get one: some readers want a whole code.
-func codeLengths(counts []uint32) []uint8 {
-	type node struct {
-		count       uint32
-		left, right int // -1: a symbol, which is in left
-	}
-	lengths := make([]uint8, len(counts))
-	for {
-		var nodes []node
-		var open []int // roots, by falling count
-		for s, n := range counts {
-			if n > 0 || s < 2 {
-				nodes = append(nodes, node{max(n, 1), s, -1})
-			}
-		}
-		for i := range nodes {
-			open = append(open, i)
-		}
-		insertion := func(i int) {
-			j := len(open)
-			open = append(open, i)
-			for ; j > 0 && nodes[open[j-1]].count < nodes[i].count; j-- {
-				open[j] = open[j-1]
-			}
-			open[j] = i
-		}
-		unsorted := open
-		open = nil
-		for _, i := range unsorted {
-			insertion(i)
-		}
-		for len(open) > 1 {
-			a, b := open[len(open)-1], open[len(open)-2]
-			open = open[:len(open)-2]
-			nodes = append(nodes, node{nodes[a].count + nodes[b].count, a, b})
-			insertion(len(nodes) - 1)
-		}
-		// Nodes come after their children: depths from the root down.
-		depth := make([]uint8, len(nodes))
-		longest := uint8(0)
-		for i := len(nodes) - 1; i >= 0; i-- {
-			n := nodes[i]
-			if n.right < 0 {
-				lengths[n.left] = depth[i]
-				longest = max(longest, depth[i])
-				continue
-			}
-			depth[n.left], depth[n.right] = depth[i]+1, depth[i]+1
-		}
-		if longest <= maxCodeBits {
-			return lengths
-		}
+// huffman makes the codes of an alphabet of up to lengthCodes symbols.
+type huffman struct {
+	lengths [lengthCodes]uint8
+	codes   [lengthCodes]uint32
+	nodes   [2 * lengthCodes]huffmanNode
+	open    [lengthCodes]int // roots, by falling count
+}
+
+type huffmanNode struct {
+	count       uint32
+	left, right int // right is -1 for a symbol, which is in left
+	depth       uint8
+}
+
+// make gives every symbol a code of at most maxCodeBits, by how often it comes, and
+// forgets how often. At least two symbols get one: some readers want a whole code.
+func (h *huffman) make(counts []uint32) {
+	for !h.tree(counts) {
 		// Flatter counts make shorter codes.
 		for i, n := range counts {
 			if n > 0 {
@@ -316,14 +289,9 @@ func codeLengths(counts []uint32) []uint8 {
 			}
 		}
 	}
-}
-
-// codes gives the codes of given lengths, their bits in the order in which they are
-// written.
-func codes(lengths []uint8) []uint32 {
-	out := make([]uint32, len(lengths))
+	clear(counts)
 	var count, next [maxCodeBits + 1]uint32
-	for _, l := range lengths {
+	for _, l := range h.lengths {
 		count[l]++
 	}
 	count[0] = 0
@@ -332,13 +300,51 @@ func codes(lengths []uint8) []uint32 {
 		code = (code + count[bits-1]) << 1
 		next[bits] = code
 	}
-	for s, l := range lengths {
+	for s, l := range h.lengths {
 		if l > 0 {
-			out[s] = reverse(next[l], uint(l))
+			h.codes[s] = reverse(next[l], uint(l))
 			next[l]++
 		}
 	}
-	return out
+}
+
+// tree finds the lengths of codes. It says no when one is too long.
+func (h *huffman) tree(counts []uint32) bool {
+	nodes, open := h.nodes[:0], h.open[:0]
+	insert := func(i int) {
+		open = append(open, i)
+		j := len(open) - 1
+		for ; j > 0 && nodes[open[j-1]].count < nodes[i].count; j-- {
+			open[j] = open[j-1]
+		}
+		open[j] = i
+	}
+	for s, n := range counts {
+		if n > 0 || s < 2 {
+			nodes = append(nodes, huffmanNode{count: max(n, 1), left: s, right: -1})
+			insert(len(nodes) - 1)
+		}
+	}
+	for len(open) > 1 {
+		a, b := open[len(open)-1], open[len(open)-2]
+		open = open[:len(open)-2]
+		nodes = append(nodes, huffmanNode{count: nodes[a].count + nodes[b].count, left: a, right: b})
+		insert(len(nodes) - 1)
+	}
+	// Nodes come after their children: depths from the root down.
+	clear(h.lengths[:])
+	for i := len(nodes) - 1; i >= 0; i-- {
+		n := nodes[i]
+		switch {
+		case n.right >= 0:
+			nodes[n.left].depth, nodes[n.right].depth = n.depth+1, n.depth+1
+		case n.depth > maxCodeBits:
+			return false
+		default:
+			h.lengths[n.left] = n.depth
+		}
+	}
+	return true
 }
 
 func reverse(v uint32, bits uint) uint32 {

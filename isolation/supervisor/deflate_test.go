@@ -47,6 +47,7 @@ func TestGzip(t *testing.T) {
 		fibonacci = append(fibonacci, bytes.Repeat([]byte{byte(i)}, a)...)
 	}
 	r.Shuffle(len(fibonacci), func(i, j int) { fibonacci[i], fibonacci[j] = fibonacci[j], fibonacci[i] })
+	d := &deflater{} // used again and again
 	for name, c := range map[string]struct {
 		in  []byte
 		max int // of the result, in thousandths
@@ -62,7 +63,7 @@ func TestGzip(t *testing.T) {
 		"a block and 1": {logText(deflateHistory + deflateBlock + 1), 1000},
 	} {
 		var out bytes.Buffer
-		if err := gzipTo(&out, bytes.NewReader(c.in), nil); err != nil {
+		if err := d.gzip(&out, bytes.NewReader(c.in), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := gunzip(t, out.Bytes()); !bytes.Equal(got, c.in) {
@@ -75,9 +76,9 @@ func TestGzip(t *testing.T) {
 }
 
 func TestGzipCanceled(t *testing.T) {
-	cancel := make(chan struct{})
+	d, cancel := &deflater{}, make(chan struct{})
 	close(cancel)
-	if err := gzipTo(io.Discard, bytes.NewReader(make([]byte, 1<<20)), cancel); !errors.Is(err, errCanceled) {
+	if err := d.gzip(io.Discard, bytes.NewReader(make([]byte, 1<<20)), cancel); !errors.Is(err, errCanceled) {
 		t.Errorf("got %v, want %v", err, errCanceled)
 	}
 }
@@ -90,7 +91,8 @@ func FuzzGzip(f *testing.F) {
 			in = bytes.Repeat(in, int(times))
 		}
 		var out bytes.Buffer
-		if err := gzipTo(&out, bytes.NewReader(in), nil); err != nil {
+		d := &deflater{}
+		if err := d.gzip(&out, bytes.NewReader(in), nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := gunzip(t, out.Bytes()); !bytes.Equal(got, in) {
@@ -103,9 +105,10 @@ func BenchmarkGzip(b *testing.B) {
 	in := logText(10 << 20)
 	b.SetBytes(int64(len(in)))
 	var n int
+	d := &deflater{}
 	for b.Loop() {
 		var out bytes.Buffer
-		if err := gzipTo(&out, bytes.NewReader(in), nil); err != nil {
+		if err := d.gzip(&out, bytes.NewReader(in), nil); err != nil {
 			b.Fatal(err)
 		}
 		n = out.Len()

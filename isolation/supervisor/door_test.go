@@ -287,7 +287,7 @@ func TestStdinNotRead(t *testing.T) {
 	d.wait(t, 0)
 }
 
-func touch(t *testing.T, dir, name string) {
+func touch(t testing.TB, dir, name string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -41,6 +41,7 @@ type logFile struct {
 	moved func()
 
 	compress *compression
+	deflater *deflater // of the next one; nil before the first
 	// wake is what a compression that is done says so to.
 	wake func()
 }
@@ -302,11 +303,14 @@ func (l *logFile) startCompression() {
 		done: make(chan error, 1), cancel: make(chan struct{}), gone: make(chan struct{}),
 	}
 	l.compress = c
-	wake := l.wake
+	if l.deflater == nil {
+		l.deflater = &deflater{}
+	}
+	deflater, wake := l.deflater, l.wake
 	go func() {
 		defer close(c.gone)
 		in := os.NewFile(uintptr(fd), l.name)
-		err := gzipTo(c.out, in, c.cancel)
+		err := deflater.gzip(c.out, in, c.cancel)
 		in.Close()
 		c.out.Close()
 		c.done <- err

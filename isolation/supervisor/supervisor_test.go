@@ -89,7 +89,7 @@ func TestLookPath(t *testing.T) {
 }
 
 // run starts a supervisor and hands it a specification.
-func run(t *testing.T, spec *Spec) *exec.Cmd {
+func run(t testing.TB, spec *Spec) *exec.Cmd {
 	t.Helper()
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -121,7 +121,7 @@ func run(t *testing.T, spec *Spec) *exec.Cmd {
 	return cmd
 }
 
-func eventually(t *testing.T, what string, done func() bool) {
+func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		if done() {
