@@ -18,8 +18,13 @@ import (
 )
 
 // patience is how long anything may take before a test gives up on it. Nothing
-// here is expected to come near it.
-const patience = 30 * time.Second
+// here is expected to come near it; an emulated machine (internal/vmtest) is slow.
+var patience = func() time.Duration {
+	if os.Getenv("CLUSTERD_VM") != "" {
+		return 3 * time.Minute
+	}
+	return 30 * time.Second
+}()
 
 func newID() *mesos.ContainerID {
 	v := "c-" + strings.ToLower(rand.Text()[:12])
