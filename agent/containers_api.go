@@ -244,7 +244,7 @@ func (a *Agent) placeOf(v *core.View, id *mesos.ContainerID) (*place, error) {
 	}
 	p.root = a.standaloneSandbox(root)
 	if id.GetParent() != nil && !a.standalone(root) {
-		return nil, fmt.Errorf("Parent container %s does not exist", containerText(id.GetParent())) //nolint:revive,staticcheck // Mesos's words
+		return nil, fmt.Errorf("Parent container %s does not exist", containerText(id.GetParent())) //nolint:staticcheck // Mesos's words
 	}
 	return p, nil
 }
@@ -284,7 +284,7 @@ func (p *place) make(owner string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if err := root.MkdirAll(filepath.Dir(p.sub), 0o755); err != nil {
 		return err
 	}

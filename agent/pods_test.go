@@ -329,7 +329,7 @@ func (p *pod) stream(body string, f func(*agentv1.ProcessIO) bool) {
 		p.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "application/recordio" || resp.Header.Get("Message-Content-Type") != jsonType {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "application/recordio" || resp.Header.Get("Message-Content-Type") != jsonType {
 		b, _ := io.ReadAll(resp.Body)
 		p.t.Fatalf("%s: got %d %s %v", body, resp.StatusCode, b, resp.Header)
 	}

@@ -103,12 +103,12 @@ func (a *Agent) streamOutput(w http.ResponseWriter, r *http.Request, att isolati
 	var wg sync.WaitGroup
 	defer func() {
 		cancel()
-		att.Close()
+		_ = att.Close()
 		wg.Wait()
 	}()
 	// Either ends the Read below.
-	defer context.AfterFunc(ctx, func() { att.Close() })()
-	defer context.AfterFunc(a.ctx, func() { att.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = att.Close() })()
+	defer context.AfterFunc(a.ctx, func() { _ = att.Close() })()
 
 	o := &outputWriter{media: media.Accept, w: w, rc: http.NewResponseController(w)}
 	w.Header().Set("Content-Type", media.Accept.String())
@@ -118,7 +118,7 @@ func (a *Agent) streamOutput(w http.ResponseWriter, r *http.Request, att isolati
 	}
 	w.WriteHeader(http.StatusOK)
 	if err := o.rc.Flush(); err != nil {
-		return nil //nolint:nilerr // the client has gone
+		return nil // the client has gone
 	}
 	wg.Go(func() { o.heartbeats(ctx, a.opts.HTTPHeartbeatInterval) })
 	for {
@@ -131,7 +131,7 @@ func (a *Agent) streamOutput(w http.ResponseWriter, r *http.Request, att isolati
 			if werr := o.write(&agentv1.ProcessIO{
 				Type: agentv1.ProcessIO_DATA.Enum(), Data: &agentv1.ProcessIO_Data{Type: typ.Enum(), Data: data},
 			}); werr != nil {
-				return nil //nolint:nilerr // the client has gone
+				return nil // the client has gone
 			}
 		}
 		if err != nil {
@@ -194,7 +194,7 @@ func (a *Agent) attachInput(w http.ResponseWriter, r *http.Request, id *mesos.Co
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer att.Close()
+	defer func() { _ = att.Close() }()
 	wg.Go(func() {
 		// The output is nothing to us, but who does not read is cut off; and it tells the end.
 		defer close(ended)
@@ -205,7 +205,7 @@ func (a *Agent) attachInput(w http.ResponseWriter, r *http.Request, id *mesos.Co
 			}
 		}
 	})
-	defer context.AfterFunc(a.ctx, func() { att.Close() })()
+	defer context.AfterFunc(a.ctx, func() { _ = att.Close() })()
 	for {
 		c, err := body.next()
 		select {

@@ -97,8 +97,7 @@ func (e *executor) call(body []byte, patient bool) ([]byte, error) {
 
 // statusOf is that which the agent refused a call with; 0: no answer came.
 func statusOf(err error) int {
-	var s *executorlink.StatusError
-	if errors.As(err, &s) {
+	if s, ok := errors.AsType[*executorlink.StatusError](err); ok {
 		return s.Status
 	}
 	return 0
@@ -155,9 +154,8 @@ func (e *executor) launched(in launched) {
 		time.AfterFunc(retryInterval, func() { e.Post(relaunch{c}) })
 		return
 	default:
-		var s *executorlink.StatusError
 		message := in.err.Error()
-		if errors.As(in.err, &s) && s.Text != "" {
+		if s, ok := errors.AsType[*executorlink.StatusError](in.err); ok && s.Text != "" {
 			message = s.Text
 		}
 		state := wire.TaskFailed
