@@ -20,7 +20,8 @@
 //
 // What a container must be remembered by is in a directory of its own, written before
 // anything is done, so that an agent that comes back finds, or removes, all of it. Its
-// methods are safe for concurrent use. isolation/setup imports it.
+// methods are safe for concurrent use. With Options.Rates a goroutine samples while there
+// are containers; Close ends it. isolation/setup imports it.
 package portmapping
 
 import (
@@ -75,6 +76,8 @@ type Options struct {
 	// (--network_enable_socket_statistics_summary, ..._details,
 	// --network_enable_snmp_statistics).
 	SocketSummary, SocketDetails, SNMP bool
+	// Rates adds how fast containers sent and received.
+	Rates RateStatistics
 	// StateDir is where the isolator keeps what it must remember until the machine
 	// stops.
 	StateDir string
@@ -93,6 +96,7 @@ type PortMapping struct {
 	host      *host
 	ports     []Range
 	ephemeral *ephemeral
+	sampler   sampler
 
 	mu sync.Mutex
 	// containers is guarded by mu.
@@ -148,7 +152,8 @@ func New(o Options) (*PortMapping, error) {
 			cpus += r.GetScalar().GetValue()
 		}
 	}
-	if err := errors.Join(o.Egress.validate("egress", cpus, speed), o.Ingress.validate("ingress", cpus, speed)); err != nil {
+	err = errors.Join(o.Egress.validate("egress", cpus, speed), o.Ingress.validate("ingress", cpus, speed), o.Rates.validate())
+	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.StateDir, 0o755); err != nil {
@@ -159,7 +164,7 @@ func New(o Options) (*PortMapping, error) {
 	}
 	return &PortMapping{
 		o: o, host: h, ports: ports, ephemeral: newEphemeral(ephemeralPorts, o.EphemeralPortsPerContainer),
-		containers: make(map[string]*container),
+		containers: make(map[string]*container), sampler: sampler{o: o.Rates},
 	}, nil
 }
 
@@ -259,6 +264,7 @@ func (p *PortMapping) Isolate(_ context.Context, id *mesos.ContainerID, pid int)
 		return err
 	}
 	own.connected = true
+	p.sampler.watch(own.veth())
 	return nil
 }
 
@@ -344,6 +350,7 @@ func (p *PortMapping) remove(own *container) error {
 	own.mu.Lock()
 	defer own.mu.Unlock()
 	own.connected = false
+	p.sampler.forget(own.veth())
 	if err := p.disconnect(own); err != nil {
 		return err
 	}
@@ -387,6 +394,7 @@ func (p *PortMapping) Recover(_ context.Context, states []isolation.ContainerSta
 		if id := known[e.Name()]; id != nil {
 			own.id = id
 			p.put(own)
+			p.resume(own)
 			continue
 		}
 		p.o.Log.Info().Str("container_id", e.Name()).Msg("remove network of an unknown container")

@@ -603,6 +603,39 @@ func TestRecover(t *testing.T) {
 	w.clean(before)
 }
 
+func TestRateStatistics(t *testing.T) {
+	w := newWorld(t)
+	w.options.Rates = portmapping.RateStatistics{Window: time.Minute, Interval: 20 * time.Millisecond}
+	p := w.isolator()
+	defer p.Close()
+	c := w.launch(p, ranges("ports", 31000, 31000))
+	nettest.Serve(t, c.netns, ":31000", bytes.Repeat([]byte("x"), 1<<20))
+	var r *mesos.ResourceStatistics_RateStatistics
+	sampled := func(more uint64) func() bool {
+		return func() bool {
+			r = w.usage(p, c).GetNetRateStatistics()
+			return r.GetTxRate().GetSamples() >= more
+		}
+	}
+	nettest.Eventually(t, "samples", sampled(2))
+	quiet := r.GetTxRate()
+	if got, err := nettest.Fetch(w.outside, machine+":31000"); len(got) != 1<<20 {
+		t.Fatalf("got %d bytes (%v)", len(got), err)
+	}
+	nettest.Eventually(t, "more samples", sampled(quiet.GetSamples()+2))
+	// A MiB in a few intervals; on a loaded machine in more.
+	tx, rx := r.GetTxRate(), r.GetRxRate()
+	if tx.GetMax() < 100<<10 || tx.GetMax() <= quiet.GetMax() || tx.GetMin() > tx.GetP50() || tx.GetP50() > tx.GetP99() || tx.GetP9999() > tx.GetMax() {
+		t.Errorf("what the container sent: got %v", tx)
+	}
+	if rx.GetMax() == 0 || rx.GetMax() > tx.GetMax() || r.GetTxPacketRate().GetMax() == 0 || r.GetTxErrorRate().GetMax() != 0 {
+		t.Errorf("rates: got %v", r)
+	}
+	if r.GetSamplingWindowSecs() != 60 || r.GetSamplingIntervalSecs() != 0.02 {
+		t.Errorf("sampling: got %v", r)
+	}
+}
+
 // TestMany starts and ends containers all at once.
 func TestMany(t *testing.T) {
 	w := newWorld(t)
@@ -689,17 +722,20 @@ func TestFailedIsolate(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for name, change := range map[string]func(o *portmapping.Options){
-		"no ephemeral ports":    func(o *portmapping.Options) { o.Resources = nil },
-		"the machine's":         func(o *portmapping.Options) { o.Resources = []*mesos.Resource{ranges("ephemeral_ports", 57000, 58000)} },
-		"well-known":            func(o *portmapping.Options) { o.Resources = []*mesos.Resource{ranges("ephemeral_ports", 512, 4096)} },
-		"in common":             func(o *portmapping.Options) { o.Resources = append(o.Resources, ranges("ports", 33000, 33000)) },
-		"no power of two":       func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 1000 },
-		"too few":               func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 8 },
-		"too many":              func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 32768 },
-		"no such interface":     func(o *portmapping.Options) { o.Eth0 = "nonesuch" },
-		"no such loopback":      func(o *portmapping.Options) { o.Lo = "nonesuch" },
-		"two rates":             func(o *portmapping.Options) { o.Egress = portmapping.Limits{PerContainer: 1, PerCPU: 1} },
-		"minimum above maximum": func(o *portmapping.Options) { o.Ingress = portmapping.Limits{Minimum: 2, Maximum: 1} },
+		"no ephemeral ports":     func(o *portmapping.Options) { o.Resources = nil },
+		"the machine's":          func(o *portmapping.Options) { o.Resources = []*mesos.Resource{ranges("ephemeral_ports", 57000, 58000)} },
+		"well-known":             func(o *portmapping.Options) { o.Resources = []*mesos.Resource{ranges("ephemeral_ports", 512, 4096)} },
+		"in common":              func(o *portmapping.Options) { o.Resources = append(o.Resources, ranges("ports", 33000, 33000)) },
+		"no power of two":        func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 1000 },
+		"too few":                func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 8 },
+		"too many":               func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 32768 },
+		"no such interface":      func(o *portmapping.Options) { o.Eth0 = "nonesuch" },
+		"no such loopback":       func(o *portmapping.Options) { o.Lo = "nonesuch" },
+		"rates without a window": func(o *portmapping.Options) { o.Rates.Interval = time.Second },
+		"a window too short":     func(o *portmapping.Options) { o.Rates = portmapping.RateStatistics{Window: 1e9, Interval: 1e9} },
+		"an interval too short":  func(o *portmapping.Options) { o.Rates = portmapping.RateStatistics{Window: 1e9, Interval: 1e6} },
+		"two rates":              func(o *portmapping.Options) { o.Egress = portmapping.Limits{PerContainer: 1, PerCPU: 1} },
+		"minimum above maximum":  func(o *portmapping.Options) { o.Ingress = portmapping.Limits{Minimum: 2, Maximum: 1} },
 		"auto without any cpus": func(o *portmapping.Options) {
 			o.Egress.Auto = true
 			o.LinkSpeed = 1 << 30

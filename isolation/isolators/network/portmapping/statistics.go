@@ -31,6 +31,7 @@ func (p *PortMapping) Usage(_ context.Context, id *mesos.ContainerID, stats *mes
 	stats.NetEphemeralPorts = &mesos.Value_Range{
 		Begin: new(uint64(own.Ephemeral.Begin)), End: new(uint64(own.Ephemeral.End)),
 	}
+	p.sampler.addTo(stats, own.veth())
 	if r := own.Egress; r != nil {
 		stats.NetTxRateLimit, stats.NetTxBurstRateLimit, stats.NetTxBurstSize = &r.Rate, optional(r.Ceil), optional(r.Burst)
 	}
