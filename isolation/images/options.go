@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -29,6 +31,8 @@ var (
 	ErrInvalidName = errors.New("invalid image name")
 	// ErrUnsupported says that an image, or a flag, asks for what there is not.
 	ErrUnsupported = isolation.ErrNotSupported
+	// ErrUntrusted says that others than root could change what is in the store.
+	ErrUntrusted = errors.New("others can write to the store of images")
 	// ErrStoreInUse says that another agent uses the store.
 	ErrStoreInUse = errors.New("the store of images is in use")
 )
@@ -51,7 +55,8 @@ type Options struct {
 	// Registry (--docker_registry) is the URL of the registry for names without one,
 	// or the absolute path of a folder of `docker save` archives and OCI layouts.
 	Registry string
-	// Config (--docker_config) is the content of a config.json with credentials.
+	// Config (--docker_config) is the content of a config.json with credentials, or the
+	// absolute path of one.
 	Config string
 	// Backend (--image_provisioner_backend) is one of the names above; empty is auto.
 	Backend string
@@ -118,6 +123,12 @@ func (o *Options) complete() error {
 	if o.Registry == "" {
 		o.Registry = DefaultRegistry
 	}
+	if u, err := url.Parse(o.Registry); err != nil || !strings.HasPrefix(o.Registry, "/") && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+		return fmt.Errorf("docker_registry %q: %w: neither the URL of a registry nor an absolute path", o.Registry, ErrUnsupported)
+	}
+	if err := o.readConfig(); err != nil {
+		return err
+	}
 	switch o.Backend {
 	case "":
 		o.Backend = BackendAuto
@@ -162,6 +173,20 @@ func (o *Options) complete() error {
 	if host, ok := strings.CutPrefix(o.Registry, "http://"); ok {
 		o.InsecureRegistries = append(o.InsecureRegistries, strings.TrimRight(host, "/"))
 	}
+	return nil
+}
+
+// readConfig reads the docker config if it is in a file.
+func (o *Options) readConfig() error {
+	p := strings.TrimPrefix(o.Config, "file://")
+	if !strings.HasPrefix(p, "/") {
+		return nil
+	}
+	b, err := os.ReadFile(p)
+	if err != nil {
+		return fmt.Errorf("docker_config: %w", err)
+	}
+	o.Config = string(b)
 	return nil
 }
 

@@ -78,8 +78,8 @@ func New(ctx context.Context, o Options, log zerolog.Logger) (*Provisioner, erro
 	if err := os.MkdirAll(filepath.Join(p.root, containersDir), 0o711); err != nil {
 		return nil, fmt.Errorf("provisioner: %w", err)
 	}
-	if err := os.MkdirAll(o.StoreDir, 0o700); err != nil {
-		return nil, fmt.Errorf("store of images: %w", err)
+	if err := makeStoreDir(o.StoreDir); err != nil {
+		return nil, err
 	}
 	var err error
 	if p.backend, err = newBackend(&o, p.root); err != nil {

@@ -104,10 +104,6 @@ func openStore(ctx context.Context, o Options, log zerolog.Logger) (*Store, erro
 			return nil, fmt.Errorf("store of images: %w", err)
 		}
 	}
-	// Layers hold set-user-id programs, which nobody else on the machine may reach.
-	if err := os.Chmod(o.StoreDir, 0o700); err != nil {
-		return nil, fmt.Errorf("store of images: %w", err)
-	}
 	if err := s.takeLock(ctx); err != nil {
 		return nil, err
 	}
@@ -116,6 +112,39 @@ func openStore(ctx context.Context, o Options, log zerolog.Logger) (*Store, erro
 		return nil, err
 	}
 	return s, nil
+}
+
+// makeStoreDir makes the directory of the store, which only its owner may enter: layers
+// hold set-user-id programs. Nor may others be able to put something in its place: by
+// default it is below /tmp.
+func makeStoreDir(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("store of images: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("store of images: %w", err)
+	}
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("store of images: %w", err)
+	}
+	for at := real; ; at = filepath.Dir(at) {
+		var st unix.Stat_t
+		if err := unix.Stat(at, &st); err != nil {
+			return &fs.PathError{Op: "stat", Path: at, Err: err}
+		}
+		mine := st.Uid == 0 || st.Uid == uint32(os.Geteuid())
+		if !mine || at != real && st.Mode&unix.S_IWOTH != 0 && st.Mode&unix.S_ISVTX == 0 {
+			return fmt.Errorf("%w: %s of %s", ErrUntrusted, at, dir)
+		}
+		if at == "/" {
+			break
+		}
+	}
+	if err := os.Chmod(real, 0o700); err != nil {
+		return fmt.Errorf("store of images: %w", err)
+	}
+	return nil
 }
 
 func (s *Store) takeLock(ctx context.Context) error {

@@ -275,6 +275,66 @@ func TestStoreInUse(t *testing.T) {
 	}
 }
 
+// TestUntrusted refuses a store that others could change.
+func TestUntrusted(t *testing.T) {
+	needRoot(t)
+	for name, change := range map[string]func(parent string) error{
+		"parent of somebody":       func(p string) error { return os.Chown(p, 1000, 0) },
+		"parent open to everybody": func(p string) error { return os.Chmod(p, 0o777) },
+	} {
+		o := testOptions(t)
+		parent := filepath.Join(o.WorkDir, "parent")
+		o.StoreDir = filepath.Join(parent, "store")
+		if err := os.Mkdir(parent, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(parent); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(testContext(t), o, zerolog.Nop()); !errors.Is(err, ErrUntrusted) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	o := testOptions(t)
+	o.StoreDir = filepath.Join(o.WorkDir, "a", "b")
+	if err := os.MkdirAll(o.StoreDir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	newProvisioner(t, o)
+	if st, err := os.Stat(o.StoreDir); err != nil || st.Mode().Perm() != 0o700 {
+		t.Errorf("store: got %v, %v", st.Mode(), err)
+	}
+}
+
+// TestOptions is about what flags may say.
+func TestOptions(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.json")
+	write(t, file, []byte(`{"auths": {}}`))
+	for _, c := range []struct {
+		change func(*Options)
+		fails  bool
+	}{
+		{func(o *Options) { o.Registry = "/some/where" }, false},
+		{func(o *Options) { o.Registry = "https://r.example:5000" }, false},
+		{func(o *Options) { o.Registry = "hdfs://x/y" }, true},
+		{func(o *Options) { o.Registry = "r.example" }, true},
+		{func(o *Options) { o.Config = file }, false},
+		{func(o *Options) { o.Config = "file://" + file }, false},
+		{func(o *Options) { o.Config = "/no/such/file" }, true},
+		{func(o *Options) { o.Backend = "aufs" }, true},
+		{func(o *Options) { o.StoreDir = "relative" }, true},
+	} {
+		o := Options{WorkDir: "/w", StoreDir: "/s"}
+		c.change(&o)
+		if err := o.complete(); c.fails != (err != nil) {
+			t.Errorf("%+v: got %v", o, err)
+		}
+		if strings.HasSuffix(o.Config, "config.json") {
+			t.Errorf("config: got %q", o.Config)
+		}
+	}
+}
+
 // TestCollect prunes by itself when the disk is too full.
 func TestCollect(t *testing.T) {
 	needRoot(t)
