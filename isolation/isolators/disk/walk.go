@@ -51,6 +51,7 @@ type walker struct {
 	buf     []byte
 	names   []string
 	device  [2]uint32
+	st      unix.Statx_t
 }
 
 // place is a directory that is to be visited.
@@ -106,7 +107,7 @@ func (w *walker) enter(ctx context.Context, fd int, p place) error {
 	} else {
 		defer unix.Close(fd)
 	}
-	st, err := stat(fd, "")
+	st, err := w.stat(fd, "")
 	if err != nil {
 		return err
 	}
@@ -139,7 +140,7 @@ func (w *walker) enter(ctx context.Context, fd int, p place) error {
 }
 
 func (w *walker) entry(dir int, name string, below place) error {
-	st, err := stat(dir, name)
+	st, err := w.stat(dir, name)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
@@ -171,16 +172,16 @@ func (w *walker) foreign(st *unix.Statx_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR && w.device != [2]uint32{st.Dev_major, st.Dev_minor}
 }
 
-func stat(dir int, name string) (*unix.Statx_t, error) {
+// stat is good until the next one.
+func (w *walker) stat(dir int, name string) (*unix.Statx_t, error) {
 	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
 	}
-	var st unix.Statx_t
-	if err := unix.Statx(dir, name, flags, unix.STATX_TYPE|unix.STATX_NLINK|unix.STATX_INO|unix.STATX_BLOCKS, &st); err != nil {
+	if err := unix.Statx(dir, name, flags, unix.STATX_TYPE|unix.STATX_NLINK|unix.STATX_INO|unix.STATX_BLOCKS, &w.st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: name, Err: err}
 	}
-	return &st, nil
+	return &w.st, nil
 }
 
 // file is what a hard link is known by.
