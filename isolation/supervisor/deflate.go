@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"io"
+	"slices"
 	"syscall"
 )
 
@@ -333,8 +334,7 @@ func (h *huffman) tree(counts []uint32) bool {
 	}
 	// Nodes come after their children: depths from the root down.
 	clear(h.lengths[:])
-	for i := len(nodes) - 1; i >= 0; i-- {
-		n := nodes[i]
+	for _, n := range slices.Backward(nodes) {
 		switch {
 		case n.right >= 0:
 			nodes[n.left].depth, nodes[n.right].depth = n.depth+1, n.depth+1

@@ -77,10 +77,10 @@ func poll(fds []pollFD) error {
 	return nil
 }
 
-func ioctl(fd int, request uint, arg unsafe.Pointer) (int, error) {
-	n, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
+func ioctl(fd int, request uint, arg unsafe.Pointer) error {
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(arg))
 	if errno != 0 {
-		return -1, errno
+		return errno
 	}
-	return int(n), nil
+	return nil
 }

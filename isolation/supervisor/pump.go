@@ -1,6 +1,9 @@
 package supervisor
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 const (
 	// copySize is how much is copied at once.
@@ -90,7 +93,7 @@ func (p *pump) run() {
 	var fds []pollFD
 	for {
 		fds = p.interests(fds[:0])
-		if err := poll(fds); err != nil && err != syscall.EINTR {
+		if err := poll(fds); err != nil && !errors.Is(err, syscall.EINTR) {
 			return
 		}
 		if fds[0].revents != 0 {

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"syscall"
@@ -203,13 +204,13 @@ func (l *logFile) rotate() bool {
 	l.shift()
 	if l.rotation.MaxFiles > 0 {
 		first := l.name + ".1"
-		if renameAt(l.dir, l.name, first) == syscall.EISDIR {
+		if errors.Is(renameAt(l.dir, l.name, first), syscall.EISDIR) {
 			// The container's own doing; the bound counts for more.
 			_ = unlinkAt(l.dir, first, atRemoveDir)
 			_ = renameAt(l.dir, l.name, first)
 		}
 	}
-	if renameAt(l.dir, next, l.name) == syscall.EISDIR {
+	if errors.Is(renameAt(l.dir, next, l.name), syscall.EISDIR) {
 		_ = unlinkAt(l.dir, l.name, atRemoveDir)
 		_ = renameAt(l.dir, next, l.name)
 	}
@@ -247,7 +248,7 @@ func (l *logFile) create(name string) (fd int, err error) {
 		if err != syscall.EEXIST {
 			break
 		}
-		if unlinkAt(l.dir, name, 0) == syscall.EISDIR {
+		if errors.Is(unlinkAt(l.dir, name, 0), syscall.EISDIR) {
 			_ = unlinkAt(l.dir, name, atRemoveDir)
 		}
 	}

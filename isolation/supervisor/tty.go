@@ -23,7 +23,7 @@ func openMaster(path string) (terminal, error) {
 		return t, err
 	}
 	var unlock int32
-	if _, err = ioctl(t.master, syscall.TIOCSPTLCK, unsafe.Pointer(&unlock)); err == nil {
+	if err = ioctl(t.master, syscall.TIOCSPTLCK, unsafe.Pointer(&unlock)); err == nil {
 		t.slave, err = openSlave(t.master)
 	}
 	if err != nil {
@@ -116,5 +116,5 @@ func (t *terminal) close() {
 // resize sets the size of the window, which tells the command (SIGWINCH).
 func (t *terminal) resize(rows, columns uint32) {
 	size := [4]uint16{uint16(min(rows, 1<<16-1)), uint16(min(columns, 1<<16-1))}
-	_, _ = ioctl(t.master, syscall.TIOCSWINSZ, unsafe.Pointer(&size))
+	_ = ioctl(t.master, syscall.TIOCSWINSZ, unsafe.Pointer(&size))
 }
