@@ -22,14 +22,14 @@ import (
 )
 
 // writeLayout makes a folder with an OCI layout "img" of one image.
-func writeLayout(tb testing.TB, img v1.Image, options ...layout.Option) string {
+func writeLayout(tb testing.TB, img v1.Image) string {
 	tb.Helper()
 	dir := tb.TempDir()
 	l, err := layout.Write(filepath.Join(dir, "img"), empty.Index)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := l.AppendImage(img, options...); err != nil {
+	if err := l.AppendImage(img); err != nil {
 		tb.Fatal(err)
 	}
 	return dir

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -152,8 +153,8 @@ func split(lower []string, options, base string) int {
 func lowerdir(lower []string) string {
 	var b strings.Builder
 	b.WriteString("lowerdir=")
-	for i := len(lower) - 1; i >= 0; i-- {
-		b.WriteString(lower[i])
+	for i, l := range slices.Backward(lower) {
+		b.WriteString(l)
 		if i > 0 {
 			b.WriteByte(':')
 		}

@@ -15,8 +15,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sys/unix"
-
-	mesos "clusterd/api/mesos/v1"
 )
 
 // benchLayers makes layers of the files of this machine's /usr: what images are like.
@@ -214,13 +212,11 @@ func BenchmarkProvision(b *testing.B) {
 	r := newRegistry(b)
 	name := r.push(b, "img", threeLayers(b))
 	p := newProvisioner(b, testOptions(b))
-	var ids []*mesos.ContainerID
 	for b.Loop() {
 		id := newID()
 		if _, err := p.Provision(b.Context(), id, dockerImageNamed(name)); err != nil {
 			b.Fatal(err)
 		}
-		ids = append(ids, id)
 		if err := p.Destroy(b.Context(), id); err != nil {
 			b.Fatal(err)
 		}

@@ -63,8 +63,7 @@ func (c *copier) dir(from, to int) error {
 	}
 	for _, e := range entries {
 		if err := c.entry(from, to, filepath.Base(e.Name())); err != nil {
-			var in *fs.PathError
-			if errors.As(err, &in) {
+			if in, ok := errors.AsType[*fs.PathError](err); ok {
 				return &fs.PathError{Op: in.Op, Path: e.Name() + "/" + in.Path, Err: in.Err}
 			}
 			return &fs.PathError{Op: "copy", Path: e.Name(), Err: err}

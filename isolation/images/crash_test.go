@@ -3,6 +3,7 @@ package images
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -86,9 +87,7 @@ func testKilled(t *testing.T, backend string) {
 		many = append(many, f)
 		want[f.Name] = fmt.Sprintf(`100644 0:0 "%d" @1600000000`, i)
 	}
-	for name, text := range threeLayersTree {
-		want[name] = text
-	}
+	maps.Copy(want, threeLayersTree)
 	img := imageOfLayers(t, v1.Config{}, append(layers, layerOf(t, compression.GZip, many...))...)
 	dir := t.TempDir()
 	if err := os.Rename(writeLayout(t, img), filepath.Join(dir, "registry")); err != nil {

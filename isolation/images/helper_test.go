@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -159,7 +160,7 @@ type fakeRegistry struct {
 func newRegistry(tb testing.TB) *fakeRegistry {
 	tb.Helper()
 	f := &fakeRegistry{}
-	real := registry.New(registry.Logger(discardLogger()))
+	real := registry.New(registry.Logger(slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
 		f.requests = append(f.requests, r.Method+" "+r.URL.Path)

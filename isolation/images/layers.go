@@ -45,7 +45,7 @@ func lookInOne(layer, name string) (fd int, deeper bool, err error) {
 	deeper = !isOpaque(fd)
 	for part := range strings.SplitSeq(name, "/") {
 		next, err := unix.Openat(fd, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err == unix.ENOTDIR { //nolint:errorlint // openat returns it bare
+		if err == unix.ENOTDIR {
 			deeper, err = false, unix.ENOENT
 		}
 		_ = unix.Close(fd)
@@ -118,9 +118,9 @@ func checkWhiteout(root int, layer string, lower []string, name string) error {
 			return nil
 		}
 	}
-	dir, err := openIn(root, strings.TrimSuffix(up, "/"), unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	dir, err := openIn(root, strings.TrimSuffix(up, "/"), unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return nil //nolint:nilerr // replaced by a later entry
+		return nil
 	}
 	defer func() { _ = unix.Close(dir) }()
 	var st unix.Stat_t
@@ -133,7 +133,7 @@ func checkWhiteout(root int, layer string, lower []string, name string) error {
 func completeOne(root int, lower []string, name string) error {
 	from, err := lookIn(lower, name)
 	if err != nil {
-		return nil //nolint:nilerr // new in this layer
+		return nil
 	}
 	defer func() { _ = unix.Close(from) }()
 	var st unix.Stat_t
@@ -143,7 +143,7 @@ func completeOne(root int, lower []string, name string) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return nil
 	}
-	to, err := openIn(root, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	to, err := openIn(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func readLayered(layers []string, name string) ([]byte, error) {
 	b := make([]byte, min(st.Size, maxUsers))
 	for n := 0; n < len(b); {
 		m, err := unix.Read(fd, b[n:])
-		if err != nil && err != unix.EINTR { //nolint:errorlint // read returns it bare
+		if err != nil && err != unix.EINTR {
 			return nil, err
 		}
 		if err == nil && m == 0 {

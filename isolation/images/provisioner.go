@@ -220,7 +220,7 @@ func (p *Provisioner) provision(c *container, record *Record) (*isolation.Provis
 	name := uuid.NewString()
 	backend := filepath.Join(p.dir(c.id), "backends", p.backend.name())
 	r := rootfs{dir: filepath.Join(backend, "rootfses", name), scratch: filepath.Join(backend, "scratch", name)}
-	if err := p.makeDirs(c, r.dir); err != nil {
+	if err := p.makeDirs(r.dir); err != nil {
 		return nil, err
 	}
 	b, err := json.Marshal(c.used)
@@ -244,7 +244,7 @@ func (p *Provisioner) provision(c *container, record *Record) (*isolation.Provis
 }
 
 // makeDirs makes the directory of a root, which is the container's "/".
-func (p *Provisioner) makeDirs(c *container, dir string) error {
+func (p *Provisioner) makeDirs(dir string) error {
 	p.mu.Lock() // against prunes of parents
 	defer p.mu.Unlock()
 	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {

@@ -3,8 +3,6 @@ package images
 import (
 	"archive/tar"
 	"errors"
-	"io"
-	"log"
 	"os"
 	"path/filepath"
 	"testing"
@@ -16,8 +14,6 @@ import (
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
 )
-
-func discardLogger() *log.Logger { return log.New(io.Discard, "", 0) }
 
 // threeLayers is an image that uses most of what layers can say.
 func threeLayers(t testing.TB) v1.Image {

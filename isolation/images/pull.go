@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/rs/zerolog"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -93,8 +94,8 @@ func (s *Store) authFor(ctx context.Context, ref reference, d *mesos.Image_Docke
 			return nil, "", fmt.Errorf("docker config of image %s: %w", ref, err)
 		}
 		config = string(secret)
-	case d.GetCredential() != nil: //nolint:staticcheck // deprecated, and still part of the API
-		c := d.GetCredential() //nolint:staticcheck // as above
+	case d.GetCredential() != nil:
+		c := d.GetCredential()
 		sum := sha256.Sum256([]byte(c.GetPrincipal() + "\x00" + c.GetSecret()))
 		return &authn.Basic{Username: c.GetPrincipal(), Password: c.GetSecret()}, hex.EncodeToString(sum[:]), nil
 	}
@@ -127,11 +128,11 @@ func (s *Store) join(ref reference, key string, auth authn.Authenticator) (*pull
 		if s.o.Pulled != nil {
 			s.o.Pulled(time.Since(start), err)
 		}
-		event := s.log.Info()
+		level := zerolog.InfoLevel
 		if err != nil {
-			event = s.log.Warn().Err(err)
+			level = zerolog.WarnLevel
 		}
-		event.Str("image", ref.String()).Dur("took", time.Since(start)).Msg("pull image")
+		s.log.WithLevel(level).Err(err).Str("image", ref.String()).Dur("took", time.Since(start)).Msg("pull image")
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.pulls[key] == p {
@@ -464,7 +465,7 @@ func drain(r io.Reader, b *budget) error {
 		if b.bytes.Add(int64(-n)) < 0 {
 			return fmt.Errorf("%w: too many bytes", ErrTooLarge)
 		}
-		if err == io.EOF { //nolint:errorlint // readers return it bare
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

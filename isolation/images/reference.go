@@ -15,9 +15,7 @@ type reference struct {
 // parseReference reads [HOST[:PORT]/]REPOSITORY[:TAG][@DIGEST]. What it accepts is
 // safe to be part of a path.
 func parseReference(s string) (reference, error) {
-	invalid := func(why string) (reference, error) {
-		return reference{}, fmt.Errorf("%w %q: %s", ErrInvalidName, s, why)
-	}
+	invalid := func(why string) error { return fmt.Errorf("%w %q: %s", ErrInvalidName, s, why) }
 	if len(s) > 1024 {
 		return reference{}, fmt.Errorf("%w: %d characters", ErrInvalidName, len(s))
 	}
@@ -25,26 +23,26 @@ func parseReference(s string) (reference, error) {
 	rest, digest, ok := strings.Cut(s, "@")
 	if ok {
 		if _, err := v1.NewHash(digest); err != nil || !strings.HasPrefix(digest, "sha256:") {
-			return invalid("the digest is not sha256:<64 hexadecimal digits>")
+			return r, invalid("the digest is not sha256:<64 hexadecimal digits>")
 		}
 		r.digest = digest
 	}
 	if i := strings.LastIndexByte(rest, ':'); i >= 0 && !strings.Contains(rest[i:], "/") {
 		rest, r.tag = rest[:i], rest[i+1:]
 		if r.tag == "" || len(r.tag) > 128 || strings.Trim(r.tag, letters+"._-") != "" || strings.ContainsAny(r.tag[:1], ".-") {
-			return invalid("bad tag")
+			return r, invalid("bad tag")
 		}
 	}
 	r.repository = rest
 	if first, after, ok := strings.Cut(rest, "/"); ok && (strings.ContainsAny(first, ".:") || first == "localhost") {
 		r.registry, r.repository = first, after
 		if strings.Trim(first, letters+".-:[]") != "" || !strings.ContainsAny(first, letters+"[") {
-			return invalid("bad registry")
+			return r, invalid("bad registry")
 		}
 	}
 	for part := range strings.SplitSeq(r.repository, "/") {
 		if part == "" || part == "." || part == ".." || strings.Trim(part, letters+"._-") != "" {
-			return invalid("bad repository")
+			return r, invalid("bad repository")
 		}
 	}
 	return r, nil

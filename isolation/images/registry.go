@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -155,8 +156,7 @@ func (o *Options) retry(ctx context.Context, op func() error) error {
 func (o *Options) pause(ctx context.Context, attempt int, err error) error {
 	d := min(o.Backoff<<min(attempt-1, 16), maxPause)
 	d = d/2 + rand.N(d/2+1) // so that agents do not come back all at once
-	var status *statusError
-	if errors.As(err, &status) {
+	if status, ok := errors.AsType[*statusError](err); ok {
 		d = max(d, min(status.retryAfter, maxPause))
 	}
 	timer := time.NewTimer(d)
@@ -209,9 +209,7 @@ func (r *repository) get(ctx context.Context, path string, header http.Header) (
 	if err != nil {
 		return nil, err
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -334,9 +332,9 @@ func (d *download) try(p []byte) (int, error) {
 		return 0, fmt.Errorf("%w: the blob is longer than its manifest says", ErrTooLarge)
 	case err != nil && d.at == d.size:
 		return n, io.EOF
-	case err == io.EOF && d.size >= 0: //nolint:errorlint // readers return it bare
+	case err == io.EOF && d.size >= 0:
 		return n, io.ErrUnexpectedEOF
-	case err != nil && err != io.EOF: //nolint:errorlint // readers return it bare
+	case err != nil && err != io.EOF:
 		return n, fmt.Errorf("read blob: %w", err)
 	}
 	return n, err
@@ -356,9 +354,9 @@ func (d *download) connect() error {
 		}
 		header = http.Header{"Range": {"bytes=" + strconv.FormatInt(d.at, 10) + "-" + until}}
 	}
-	resp, err := d.r.get(ctx, d.path, header)
+	resp, err := d.r.get(ctx, d.path, header) //nolint:bodyclose // disconnect does
 	if status, ok := errors.AsType[*statusError](err); ok && status.status == http.StatusRequestedRangeNotSatisfiable {
-		resp, err = d.r.get(ctx, d.path, nil)
+		resp, err = d.r.get(ctx, d.path, nil) //nolint:bodyclose // disconnect does
 	}
 	if err != nil {
 		return cause(ctx, err)

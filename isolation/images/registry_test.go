@@ -162,10 +162,10 @@ func TestRegistryRefusals(t *testing.T) {
 		fault      func(w http.ResponseWriter, r *http.Request)
 		want       string
 	}{
-		{"no such image", "/manifests/", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "404"},
-		{"forbidden", "/manifests/", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "403"},
-		{"no such blob", blob, 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "404"},
-		{"always 500", "/manifests/", 3, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "500"},
+		{"no such image", "/manifests/", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, "404"},
+		{"forbidden", "/manifests/", 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, "403"},
+		{"no such blob", blob, 1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, "404"},
+		{"always 500", "/manifests/", 3, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "500"},
 		{"another layer", blob, 2, func(w http.ResponseWriter, _ *http.Request) {
 			l := layerOf(t, compression.GZip, reg("other", noise(300<<10)))
 			rc, err := l.Compressed()
@@ -276,7 +276,7 @@ func TestAuthentication(t *testing.T) {
 				case req.URL.Path == "/token" && req.Header.Get("Authorization") == basic && req.URL.Query().Get("scope") == "repository:img:pull":
 					_, _ = w.Write([]byte(`{"token": "the-token"}`))
 				case req.URL.Path == "/token":
-					w.WriteHeader(401)
+					w.WriteHeader(http.StatusUnauthorized)
 				case req.Header.Get("Authorization") == want:
 					return false
 				default:
@@ -285,7 +285,7 @@ func TestAuthentication(t *testing.T) {
 						challenge = fmt.Sprintf(`Bearer realm="http://%s/token",service="s"`, r.host)
 					}
 					w.Header().Set("WWW-Authenticate", challenge)
-					w.WriteHeader(401)
+					w.WriteHeader(http.StatusUnauthorized)
 				}
 				return true
 			})
@@ -303,7 +303,7 @@ func TestAuthentication(t *testing.T) {
 				t.Errorf("without credentials: %d requests", n)
 			}
 			wrong := dockerImageNamed(name)
-			wrong.Docker.Credential = &mesos.Credential{Principal: new("me"), Secret: new("no")} //nolint:staticcheck // deprecated, and there
+			wrong.Docker.Credential = &mesos.Credential{Principal: new("me"), Secret: new("no")}
 			if _, err := p.Provision(testContext(t), newID(), wrong); err == nil {
 				t.Error("wrong credential: got no error")
 			}
@@ -312,7 +312,7 @@ func TestAuthentication(t *testing.T) {
 			pulled(t, p, own)
 			again := dockerImageNamed(name)
 			again.Cached = new(false)
-			again.Docker.Credential = &mesos.Credential{Principal: new("me"), Secret: new("pass:word")} //nolint:staticcheck // deprecated, and there
+			again.Docker.Credential = &mesos.Credential{Principal: new("me"), Secret: new("pass:word")}
 			pulled(t, p, again)
 			reference := dockerImageNamed(name)
 			reference.Cached = new(false)
@@ -471,7 +471,7 @@ func TestDefaultRegistry(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := &Store{o: o, transport: roundTripper(func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}}, nil
+			return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Header: http.Header{}}, nil
 		})}
 		repo, err := s.openRepository(t.Context(), reference{repository: "img"}, credentials(nil).For(""))
 		if err != nil {

@@ -435,11 +435,10 @@ func (s *Store) discardLocked(name string) error {
 	if err := os.Rename(s.path(layersDir, name), filepath.Join(to, "layer")); err != nil {
 		return err
 	}
-	if shortErr != nil || filepath.Dir(short) != s.path(linksDir) {
-		return nil // it had none
-	}
-	if err := os.Remove(short); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if shortErr == nil && filepath.Dir(short) == s.path(linksDir) {
+		if err := os.Remove(short); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

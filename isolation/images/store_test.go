@@ -186,7 +186,10 @@ func TestRecover(t *testing.T) {
 		t.Errorf("in use: got layers %v, names %v", l, n)
 	}
 	// Without the registry.
-	r.interfere(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
+	r.interfere(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.WriteHeader(http.StatusInternalServerError)
+		return true
+	})
 	if have := pulled(t, p, known); have["f"] == "" {
 		t.Errorf("from the store: got %v", have)
 	}

@@ -85,7 +85,7 @@ func readAhead(r io.Reader) *ahead {
 					return
 				}
 			}
-			if err == io.ErrUnexpectedEOF && n > 0 { //nolint:errorlint // ReadAtLeast makes it of EOF; of the reader's own below
+			if err == io.ErrUnexpectedEOF && n > 0 {
 				continue
 			}
 			if err != nil {

@@ -117,9 +117,9 @@ func unpack(r io.Reader, dir string, b *budget) (*dependence, error) {
 			return nil, fmt.Errorf("layer entry %q: %w", h.Name, err)
 		}
 	}
-	for i := len(u.times) - 1; i >= 0; i-- {
-		if err := u.setTime(u.times[i]); err != nil {
-			return nil, fmt.Errorf("layer entry %q: %w", u.times[i].name, err)
+	for _, t := range slices.Backward(u.times) {
+		if err := u.setTime(t); err != nil {
+			return nil, fmt.Errorf("layer entry %q: %w", t.name, err)
 		}
 	}
 	d := &dependence{whiteouts: u.whiteouts, opaque: u.hides}
@@ -200,17 +200,17 @@ func (u *unpacker) open(dir string) (int, error) {
 }
 
 func (u *unpacker) lookup(dir string) (int, error) {
-	return openIn(u.root, dir, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	return openIn(u.root, dir, unix.O_PATH|unix.O_DIRECTORY)
 }
 
-// openIn opens a path below a directory.
-func openIn(root int, name string, flags int, resolve uint64) (int, error) {
+// openIn opens a path with a directory for the root.
+func openIn(root int, name string, flags int) (int, error) {
 	if name == "" {
 		name = "."
 	}
 	for {
-		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve | unix.RESOLVE_NO_MAGICLINKS})
-		if err != unix.EAGAIN && err != unix.EINTR { //nolint:errorlint // openat2 returns it bare
+		fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+		if err != unix.EAGAIN && err != unix.EINTR {
 			return fd, err
 		}
 	}
@@ -273,7 +273,7 @@ func isWhiteout(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFC
 func (u *unpacker) clear(fd int, base string, isDir bool) (masked bool, err error) {
 	var st unix.Stat_t
 	err = unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if err == unix.ENOENT { //nolint:errorlint // fstatat returns it bare
+	if err == unix.ENOENT {
 		return false, nil
 	}
 	if err != nil {
@@ -322,7 +322,7 @@ func (u *unpacker) whiteout(fd int, base string) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(fd, base, &st, unix.AT_SYMLINK_NOFOLLOW)
 	switch {
-	case err == unix.ENOENT: //nolint:errorlint // fstatat returns it bare
+	case err == unix.ENOENT:
 		u.whiteouts = append(u.whiteouts, path.Join(u.parent, base))
 		return unix.Mknodat(fd, base, unix.S_IFCHR, 0)
 	case err != nil:
@@ -354,7 +354,7 @@ func (u *unpacker) make(fd int, base string, h *tar.Header, content io.Reader) e
 	mode := uint32(h.Mode) & 0o7777
 	switch h.Typeflag {
 	case tar.TypeDir:
-		if err := unix.Mkdirat(fd, base, 0o700); err != nil && err != unix.EEXIST { //nolint:errorlint // mkdirat returns it bare
+		if err := unix.Mkdirat(fd, base, 0o700); err != nil && err != unix.EEXIST {
 			return err
 		}
 	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // old archives have TypeRegA
@@ -511,7 +511,7 @@ func (u *unpacker) write(fd int, content io.Reader, size int64) error {
 func writeAt(fd int, b []byte, at int64) error {
 	for len(b) > 0 {
 		n, err := unix.Pwrite(fd, b, at)
-		if err == unix.EINTR { //nolint:errorlint // pwrite returns it bare
+		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
@@ -570,9 +570,9 @@ func (u *unpacker) link(fd int, base, target string) error {
 
 // setTime sets the time of a directory. It may have become something else since.
 func (u *unpacker) setTime(t dirTime) error {
-	fd, err := openIn(u.root, t.name, unix.O_PATH|unix.O_DIRECTORY, unix.RESOLVE_IN_ROOT)
+	fd, err := openIn(u.root, t.name, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return nil //nolint:nilerr // replaced by another entry
+		return nil
 	}
 	defer func() { _ = unix.Close(fd) }()
 	return unix.UtimesNanoAt(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), timespecs(t.time), 0)

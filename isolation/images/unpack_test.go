@@ -192,11 +192,10 @@ func TestSparse(t *testing.T) {
 
 // node is a file in the plain model of what layers mean.
 type node struct {
-	kind   byte
-	mode   int64
-	uid    int
-	text   string // content, or where a link leads
-	linked string // the first name of a hard link
+	kind byte
+	mode int64
+	uid  int
+	text string // content, or where a link leads
 }
 
 // apply is what the OCI image specification says of a layer: first what is removed

@@ -84,7 +84,7 @@ func (i *Isolator) prepare(config *isolation.ContainerConfig) (*isolation.Prepar
 	env := environment(image.Env)
 	own := config.Command
 	switch config.Builtin {
-	case isolation.BuiltinCommandExecutor:
+	case isolation.BuiltinCommandExecutor, isolation.BuiltinCommandExecutorTLS:
 		p.TaskEnv, own = env, config.TaskCommand
 	case isolation.BuiltinDefaultExecutor:
 		p.Env, own = env, nil

@@ -49,7 +49,7 @@ func TestCommand(t *testing.T) {
 		{"shell, value and arguments", command(true, "v", "a"), [4]string{}},
 	} {
 		for n, image := range images {
-			for _, builtin := range []isolation.Builtin{isolation.BuiltinNone, isolation.BuiltinCommandExecutor} {
+			for _, builtin := range []isolation.Builtin{isolation.BuiltinNone, isolation.BuiltinCommandExecutor, isolation.BuiltinCommandExecutorTLS} {
 				config := &isolation.ContainerConfig{ID: &mesos.ContainerID{Value: new("c")}, Image: &image, Builtin: builtin, User: "root"}
 				if builtin == isolation.BuiltinNone {
 					config.Command = c.command
