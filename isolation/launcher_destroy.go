@@ -32,6 +32,11 @@ func (l *launcher) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 	if err != nil {
 		return err
 	}
+	select {
+	case <-c.forked:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if err := l.destroyNested(ctx, id); err != nil {
 		return err
 	}
@@ -163,7 +168,11 @@ func (l *launcher) watch(c *launched) {
 		return // closed: the containerizer stops watching
 	}
 	l.reap(c, c.supervisor)
-	if err := l.destroyNested(context.Background(), c.id); err != nil {
+	err := l.destroyNested(l.base, c.id)
+	if l.base.Err() != nil {
+		return // as above
+	}
+	if err != nil {
 		l.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("destroy the containers nested in one that has ended")
 	}
 	l.finish(c, true)
@@ -192,7 +201,7 @@ func (l *launcher) finish(c *launched, seen bool) {
 	switch {
 	case l.tree != nil:
 		// The supervisor cannot see everything where it shares a pid namespace.
-		if err := l.tree.Kill(context.Background(), c.id); err != nil {
+		if err := l.tree.Kill(l.base, c.id); err != nil && l.base.Err() == nil {
 			l.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("kill what is left of a container")
 		}
 	case started && (!ok || l.namespaces):

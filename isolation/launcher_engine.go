@@ -54,7 +54,10 @@ type launcher struct {
 	// tree keeps the containers' cgroups; nil: they have none.
 	tree *cgroups.Tree
 
-	wg sync.WaitGroup
+	// base ends with Close: what the launcher does on its own runs under it.
+	base   context.Context //nolint:containedctx // the lifecycle owner
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
 
 	mu sync.Mutex
 	// containers and closed are guarded by mu.
@@ -77,6 +80,8 @@ type launched struct {
 	namespaces, enters uintptr
 	// forced says that the agent has killed the supervisor with all the rest.
 	forced atomic.Bool
+	// forked is closed when Fork is done, whatever came of it.
+	forked chan struct{}
 	// ended is closed when no process is left; status is set before.
 	ended  chan struct{}
 	status ExitStatus
@@ -105,8 +110,9 @@ func newLauncher(name, runtimeDir string, programs *Programs, log zerolog.Logger
 	if err != nil {
 		return nil, errors.Join(err, null.Close(), lock.Close())
 	}
+	ctx, cancel := context.WithCancel(context.Background())
 	return &launcher{
-		name: name, dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null,
+		base: ctx, cancel: cancel, name: name, dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null,
 		containers: make(map[string]*launched),
 	}, nil
 }
@@ -190,7 +196,8 @@ func runtimeDirs(ctx context.Context, dir string, parent *mesos.ContainerID, ids
 }
 
 func (l *launcher) recover(id *mesos.ContainerID) error {
-	c := &launched{id: id, dir: RuntimePath(l.dir, id), ended: make(chan struct{})}
+	c := &launched{id: id, dir: RuntimePath(l.dir, id), forked: make(chan struct{}), ended: make(chan struct{})}
+	close(c.forked)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -212,6 +219,9 @@ func (l *launcher) recover(id *mesos.ContainerID) error {
 		if err == nil {
 			if _, still := l.readSupervisor(c); still {
 				c.supervisor, c.pidfd = pid, fd
+				if c.pid == 0 && fileExists(filepath.Join(c.dir, launchInfoFile)) {
+					c.pid = commandOf(c)
+				}
 				l.wg.Go(func() { l.watch(c) })
 				return nil
 			}
@@ -225,6 +235,25 @@ func (l *launcher) recover(id *mesos.ContainerID) error {
 	}
 	l.finish(c, false)
 	return nil
+}
+
+// commandOf finds the command of a container whose number nobody has written down: the
+// agent died at that very moment. It is what the supervisor has started first.
+func commandOf(c *launched) int {
+	if c.builtin != BuiltinNone {
+		return c.supervisor
+	}
+	table, err := proctree.ReadTable()
+	if err != nil {
+		return 0
+	}
+	first := 0
+	for _, pid := range table.Children(c.supervisor) {
+		if first == 0 || table[pid].Start < table[first].Start {
+			first = pid
+		}
+	}
+	return first
 }
 
 // readSupervisor reads who the supervisor is, and says whether it is there at
@@ -256,7 +285,7 @@ func (l *launcher) readSupervisor(c *launched) (pid int, alive bool) {
 // Fork implements Launcher.
 func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo) (int, error) {
 	c := &launched{
-		id: id, dir: RuntimePath(l.dir, id), builtin: info.Builtin, ended: make(chan struct{}),
+		id: id, dir: RuntimePath(l.dir, id), builtin: info.Builtin, forked: make(chan struct{}), ended: make(chan struct{}),
 		namespaces: info.CloneFlags, enters: info.EnterFlags,
 	}
 	if err := l.checkNamespaces(c); err != nil {
@@ -286,10 +315,12 @@ func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo
 	}
 	l.containers[Key(id)] = c
 	l.mu.Unlock()
+	defer close(c.forked)
 	if err := l.fork(c, start, info.Cgroup); err != nil {
 		l.mu.Lock()
 		delete(l.containers, Key(id))
 		l.mu.Unlock()
+		close(c.ended)
 		return 0, err
 	}
 	l.wg.Go(func() { l.watch(c) })
@@ -655,6 +686,7 @@ func (l *launcher) Close() error {
 		return nil
 	}
 	l.closed = true
+	l.cancel()
 	for _, c := range l.containers {
 		if c.pidfd != nil {
 			c.pidfd.Close()

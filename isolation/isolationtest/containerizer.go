@@ -358,7 +358,7 @@ func testUnknownContainer(t *testing.T, ct *containerizerTest) {
 }
 
 func testUsage(t *testing.T, ct *containerizerTest) {
-	config := ct.config(t, "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; echo >burnt; "+waitForGo)
+	config := ct.config(t, "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo >burnt; "+waitForGo)
 	config.Limits = map[string]*mesos.Value_Scalar{"cpus": {Value: new(2.5)}}
 	ct.launch(t, config)
 	readFile(t, filepath.Join(config.Sandbox, "burnt"))
