@@ -285,6 +285,7 @@ func (a *Agent) remove(id *mesos.ContainerID) {
 		}
 	})
 	delete(a.containers, id.GetValue())
+	a.nested.forget(id)
 }
 
 // newFetcher makes what brings in the files of a command.

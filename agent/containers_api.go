@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -157,7 +159,7 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 	if err := place.make(config.User); err != nil {
 		return 0, httpapi.BadRequest("Failed to create nested sandbox '%s': %v", config.Sandbox, err)
 	}
-	if err := a.fetchFor(ctx, config); err != nil {
+	if err := a.fetchFor(ctx, place, config); err != nil {
 		return 0, httpapi.BadRequest("%v", err)
 	}
 	switch err := a.runner.Launch(ctx, config); {
@@ -179,20 +181,37 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 // 3rdparty/stout/include/stout/posix/os.hpp).
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-func (a *Agent) fetchFor(ctx context.Context, config *isolation.ContainerConfig) error {
+// fetchFor brings in the files of a command.
+func (a *Agent) fetchFor(ctx context.Context, p *place, config *isolation.ContainerConfig) error {
 	uris := config.Command.GetUris()
 	if len(uris) == 0 {
 		return nil
 	}
+	// What is opened stays what it is, whatever the task above makes of the path meanwhile.
+	dir, err := p.open()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	sandbox := fmt.Sprintf("/proc/self/fd/%d/.", dir.Fd())
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(a.ctx, stop)()
-	if err := a.fetch(ctx, config.Sandbox, config.User, uris); err != nil {
+	if err := a.fetch(ctx, sandbox, config.User, uris); err != nil {
 		a.metrics.Counter("containerizer/fetcher/task_fetches_failed").Inc()
-		return err
+		return errors.New(strings.ReplaceAll(err.Error(), sandbox, config.Sandbox))
 	}
 	a.metrics.Counter("containerizer/fetcher/task_fetches_succeeded").Inc()
 	return nil
+}
+
+// forget drops what is remembered of the containers nested in one that is removed.
+func (n *nestedContainers) forget(root *mesos.ContainerID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	maps.DeleteFunc(n.users, func(key, _ string) bool {
+		return key == root.GetValue() || strings.HasPrefix(key, root.GetValue()+".")
+	})
 }
 
 // replaceable says whether a standalone container has ended, and forgets it then: Mesos
@@ -292,6 +311,19 @@ func (p *place) make(owner string) error {
 		return err
 	}
 	return chownTo(owner, func(uid, gid int) error { return root.Lchown(p.sub, uid, gid) })
+}
+
+// open opens the sandbox; see make for how.
+func (p *place) open() (*os.File, error) {
+	if p.sub == "" {
+		return os.Open(p.root)
+	}
+	root, err := os.OpenRoot(p.root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	return root.Open(p.sub)
 }
 
 func chownTo(name string, chown func(uid, gid int) error) error {

@@ -577,6 +577,16 @@ func TestNestedAPI(t *testing.T) {
 	p.call(200, `{"type":"REMOVE_CONTAINER","remove_container":{"container_id":%s}}`, id)
 	p.call(404, `{"type":"KILL_NESTED_CONTAINER","kill_nested_container":{"container_id":%s}}`, id)
 
+	// Files are brought in.
+	source := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(source, []byte("brought"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	const fetch = `{"type":"LAUNCH_CONTAINER","launch_container":{"container_id":%s,"command":{"value":"cat file","uris":[{"value":"%s"}]}}}`
+	p.call(200, fetch, nestedJSON(executor, "fetches"), source)
+	readWhenThere(t, filepath.Join(sandbox, "containers", "fetches", "stdout"), "brought")
+	p.call(400, fetch, nestedJSON(executor, "fetches2"), source+".nosuch")
+
 	p.call(400, launch, nestedJSON(executor, "nosuch", "x"))
 	p.call(400, launch, nestedJSON("nosuch", "x"))
 	p.call(400, `{"type":"LAUNCH_CONTAINER","launch_container":{"container_id":%s,"command":{"value":"/nosuch","shell":false}}}`, id)
