@@ -82,25 +82,20 @@ func (*Containerizer) Runs(config *isolation.ContainerConfig) bool {
 // Recover implements isolation.Containerizer.
 func (c *Containerizer) Recover(ctx context.Context, known []isolation.ContainerConfig) ([]*mesos.ContainerID, error) {
 	own := make([]isolation.ContainerConfig, 0, len(known))
-	keys := map[string]bool{}
 	for _, k := range known {
 		own = append(own, *c.inner(&k))
-		keys[isolation.Key(k.ID)] = true
 	}
 	orphans, err := c.Mesos.Recover(ctx, own)
 	if err != nil {
 		return nil, err
 	}
-	c.wg.Go(func() { c.clear(keys) })
+	c.wg.Go(c.clear)
 	return orphans, nil
 }
 
 // clear removes what an earlier run has left in the engine, now or when it is old enough.
 // It waits for an engine that is not there.
-func (c *Containerizer) clear(known map[string]bool) {
-	if !c.options.KillOrphans {
-		return
-	}
+func (c *Containerizer) clear() {
 	var all []container.Summary
 	for {
 		list, err := c.engine.ContainerList(c.base, client.ContainerListOptions{
@@ -114,23 +109,53 @@ func (c *Containerizer) clear(known map[string]bool) {
 			return
 		}
 		c.log.Warn().Err(err).Msg("docker: cannot ask the engine for containers of an earlier run; trying again")
-		if !c.sleep(10 * time.Second) {
+		if !c.sleep(retryInterval) {
 			return
 		}
 	}
 	for _, s := range all {
-		if known[s.Labels[idLabel]] {
-			continue
+		if err := c.clearOne(&s); err != nil && c.base.Err() == nil {
+			c.log.Error().Err(err).Str("container_id", s.Labels[idLabel]).Msg("docker: clear container of an earlier run")
 		}
-		if s.State == container.StateRunning {
-			c.log.Info().Str("container_id", s.Labels[idLabel]).Msg("docker: destroy orphan container")
-			if err := c.stop(c.base, s.ID); err != nil && c.base.Err() == nil {
-				c.log.Error().Err(err).Str("container_id", s.Labels[idLabel]).Msg("docker: stop orphan container")
-			}
-		}
-		c.removeLater(s.ID, c.options.RemoveDelay-time.Since(time.Unix(s.Created, 0)))
 	}
 }
+
+// clearOne looks after one container that may be left from an earlier run. One that has
+// a runner has the runner's file, those that were launched meanwhile too.
+func (c *Containerizer) clearOne(s *container.Summary) error {
+	if c.files.owned(s.Labels[idLabel]) {
+		return nil
+	}
+	found, err := c.engine.ContainerInspect(c.base, s.ID, client.ContainerInspectOptions{})
+	if cerrdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	delay := c.options.RemoveDelay
+	state := found.Container.State
+	switch {
+	case state == nil:
+	case state.Running:
+		if !c.options.KillOrphans {
+			return nil
+		}
+		c.log.Info().Str("container_id", s.Labels[idLabel]).Msg("docker: destroy orphan container")
+		if err := c.stop(c.base, s.ID); err != nil {
+			return err
+		}
+	default:
+		if at, err := time.Parse(time.RFC3339Nano, state.FinishedAt); err == nil {
+			delay -= time.Since(at)
+		}
+	}
+	c.removeLater(s.ID, delay)
+	return nil
+}
+
+// retryInterval is the time between questions to an engine that does not answer.
+const retryInterval = time.Second
 
 func (c *Containerizer) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)

@@ -46,7 +46,6 @@ type isolator struct {
 type launch struct {
 	create *create
 	force  bool
-	auth   *mesos.Secret
 }
 
 func newIsolator(c *Containerizer) (*isolator, error) {
@@ -78,13 +77,61 @@ func (i *isolator) ofTask(id *mesos.ContainerID) bool {
 	return i.tasks[isolation.Key(id)]
 }
 
-func (i *isolator) Recover(_ context.Context, states []isolation.ContainerState, _ []*mesos.ContainerID) error {
+// Recover forgets runners of which nothing else is left: what they ran is cleared away.
+func (i *isolator) Recover(_ context.Context, states []isolation.ContainerState, orphans []*mesos.ContainerID) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	there := map[string]bool{}
 	for _, s := range states {
 		i.tasks[isolation.Key(s.Config.ID)] = s.Config.Builtin != isolation.BuiltinNone
+		there[i.file(s.Config.ID)] = true
 	}
-	return nil
+	for _, id := range orphans {
+		there[i.file(id)] = true
+	}
+	files, err := filepath.Glob(filepath.Join(i.dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if !there[f] {
+			err = errors.Join(err, os.Remove(f))
+		}
+	}
+	return err
+}
+
+// owned says whether a container of the engine has its runner's file.
+func (i *isolator) owned(key string) bool {
+	_, err := os.Stat(filepath.Join(i.dir, key+".json"))
+	return err == nil
+}
+
+// Reached says whether an executor's container ran out of memory. Of a task it is the
+// command executor that says so.
+func (i *isolator) Reached(ctx context.Context, id *mesos.ContainerID) (isolation.Limitation, bool) {
+	var none isolation.Limitation
+	if i.ofTask(id) || !i.owned(isolation.Key(id)) {
+		return none, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupPatience)
+	defer cancel()
+	found, err := i.c.engine.ContainerInspect(ctx, containerName(id), client.ContainerInspectOptions{})
+	if err != nil || found.Container.State == nil || !found.Container.State.OOMKilled || found.Container.HostConfig == nil {
+		return none, false
+	}
+	limit := found.Container.HostConfig.Memory
+	return isolation.Limitation{
+		Resources: []*mesos.Resource{{
+			Name: new("mem"), Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: new(float64(limit) / (1 << 20))},
+		}},
+		Reason:  mesos.TaskStatus_REASON_CONTAINER_LIMITATION_MEMORY,
+		Message: outOfMemory(limit),
+	}, true
+}
+
+func outOfMemory(limit int64) string {
+	return fmt.Sprintf("Memory limit exceeded: Requested: %d MB", limit>>20)
 }
 
 func (i *isolator) file(id *mesos.ContainerID) string {
@@ -128,29 +175,52 @@ func (i *isolator) Prepare(ctx context.Context, config *isolation.ContainerConfi
 	return p, nil
 }
 
+// cleanupPatience is how long the end of a container waits for an engine that does not
+// answer. Longer than that takes what goes on beside.
+const cleanupPatience = 30 * time.Second
+
 // Cleanup stops the engine's container, when the runner could not, and removes it
 // after its time.
 func (i *isolator) Cleanup(ctx context.Context, id *mesos.ContainerID) error {
 	i.mu.Lock()
 	delete(i.tasks, isolation.Key(id))
 	i.mu.Unlock()
-	if err := os.Remove(i.file(id)); errors.Is(err, fs.ErrNotExist) {
+	if !i.owned(isolation.Key(id)) {
 		return nil // there was none
-	} else if err != nil {
+	}
+	ctx, cancel := context.WithTimeout(ctx, cleanupPatience+i.c.options.StopTimeout)
+	defer cancel()
+	err := i.end(ctx, id)
+	if err == nil || i.c.base.Err() != nil { // the next run of the agent does it
 		return err
 	}
+	// It goes on where nobody looks after it, until the engine is back.
+	i.c.wg.Go(func() { _ = i.end(i.c.base, id) })
+	return err
+}
+
+// end stops the engine's container and forgets it, when the engine answers.
+func (i *isolator) end(ctx context.Context, id *mesos.ContainerID) error {
 	name := containerName(id)
-	err := i.c.stop(ctx, name)
-	for tries := 0; err != nil && !cerrdefs.IsNotFound(err) && tries < 30 && ctx.Err() == nil; tries++ {
-		// An engine that restarts comes back; a container that nobody stops goes on.
-		i.c.log.Warn().Err(err).Str("container_id", isolation.Key(id)).Msg("docker: stop container; trying again")
-		if !i.c.sleep(time.Second) {
+	for {
+		err := i.c.stop(ctx, name)
+		if err == nil {
 			break
 		}
-		err = i.c.stop(ctx, name)
+		if ctx.Err() != nil {
+			return fmt.Errorf("docker: stop container %s: %w", name, err)
+		}
+		i.c.log.Warn().Err(err).Str("container_id", isolation.Key(id)).Msg("docker: stop container; trying again")
+		select {
+		case <-time.After(retryInterval):
+		case <-ctx.Done():
+		}
 	}
 	i.c.removeLater(name, i.c.options.RemoveDelay)
-	return err
+	if err := os.Remove(i.file(id)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // pull brings the image in, unless it is there.

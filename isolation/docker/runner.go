@@ -87,18 +87,11 @@ func (r *runner) main() (code int, err error) {
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if err := r.create(ctx); err != nil {
-		return exitFailed, err
-	}
-	if err := r.attach(ctx, false); err != nil {
-		return exitFailed, err
+	ended, code, err := r.begin(ctx, signals)
+	if ended == nil {
+		return code, err
 	}
 	go r.handOn(ctx, signals)
-	// Before it starts: it may be over at once.
-	ended := r.engine.ContainerWait(ctx, r.id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
-	if _, err := r.engine.ContainerStart(ctx, r.id, client.ContainerStartOptions{}); err != nil {
-		return exitFailed, fmt.Errorf("start container: %w", err)
-	}
 	r.tellRunning(ctx)
 	for {
 		select {
@@ -107,12 +100,59 @@ func (r *runner) main() (code int, err error) {
 		case <-ended.Error:
 		}
 		// The engine is away. With live restore the container goes on, so this waits.
-		if state := r.look(ctx); state != nil && !state.Running {
+		broken := time.Now()
+		state := r.look(ctx)
+		select {
+		case <-r.copied:
+			r.copied = make(chan struct{})
+			_ = r.resume(ctx, broken, state)
+		case <-time.After(time.Second): // only the wait was broken off
+		}
+		if !state.Running {
 			return r.over(ctx)
 		}
-		_ = r.attach(ctx, true)
-		ended = r.engine.ContainerWait(ctx, r.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning})
+		ended = new(r.engine.ContainerWait(ctx, r.id, client.ContainerWaitOptions{Condition: container.WaitConditionNotRunning}))
 	}
+}
+
+// exitSignaled is added to the number of a signal, as shells do.
+const exitSignaled = 128
+
+// begin makes and starts the container. A signal that comes before it is made ends it
+// all, with an exit status; a later one is for the container.
+func (r *runner) begin(ctx context.Context, signals <-chan os.Signal) (ended *client.ContainerWaitResult, code int, err error) {
+	making, stop := context.WithCancel(ctx)
+	defer stop()
+	var signaled os.Signal
+	watched, made := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case signaled = <-signals:
+			stop()
+		case <-made:
+		}
+	}()
+	err = r.create(making)
+	close(made)
+	<-watched
+	if signaled != nil {
+		_, _ = r.engine.ContainerRemove(ctx, r.Name, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
+		number, _ := signaled.(syscall.Signal)
+		return nil, exitSignaled + int(number), nil
+	}
+	if err == nil {
+		err = r.attach(ctx)
+	}
+	if err != nil {
+		return nil, exitFailed, err
+	}
+	// Before it starts: it may be over at once.
+	wait := r.engine.ContainerWait(ctx, r.id, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
+	if _, err := r.engine.ContainerStart(ctx, r.id, client.ContainerStartOptions{}); err != nil {
+		return nil, exitFailed, fmt.Errorf("start container: %w", err)
+	}
+	return &wait, 0, nil
 }
 
 // create makes the container. One of the name that is left from a runner that was
@@ -135,28 +175,50 @@ func (r *runner) create(ctx context.Context) error {
 	return nil
 }
 
-// attach begins to copy the output. Again says that it was broken off: what was printed
-// meanwhile is in the engine's log only.
-func (r *runner) attach(ctx context.Context, again bool) error {
+// attach begins to copy the output.
+func (r *runner) attach(ctx context.Context) error {
 	answer, err := r.engine.ContainerAttach(ctx, r.id, client.ContainerAttachOptions{Stream: true, Stdout: true, Stderr: true})
 	if err != nil {
 		return fmt.Errorf("attach to container: %w", err)
 	}
-	if again {
-		<-r.copied
-		r.copied = make(chan struct{})
-	}
-	copied := r.copied
 	go func() {
-		defer close(copied)
 		defer answer.Close()
-		if r.Create.Config.Tty {
-			_, _ = io.Copy(os.Stdout, answer.Reader)
-			return
-		}
-		_, _ = stdcopy.StdCopy(os.Stdout, os.Stderr, answer.Reader)
+		r.copyOutput(answer.Reader)
 	}()
 	return nil
+}
+
+// resume goes on with the output that was broken off. What was printed since is in the
+// engine's log, if it keeps one.
+func (r *runner) resume(ctx context.Context, since time.Time, state *container.State) error {
+	answer, err := r.engine.ContainerLogs(ctx, r.id, client.ContainerLogsOptions{
+		ShowStdout: true, ShowStderr: true, Follow: state.Running, Since: since.Format(time.RFC3339Nano),
+	})
+	if err != nil && state.Running {
+		err = r.attach(ctx)
+		if err == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		close(r.copied)
+		return err
+	}
+	go func() {
+		defer answer.Close()
+		r.copyOutput(answer)
+	}()
+	return nil
+}
+
+// copyOutput copies the output to its end.
+func (r *runner) copyOutput(from io.Reader) {
+	defer close(r.copied)
+	if r.Create.Config.Tty {
+		_, _ = io.Copy(os.Stdout, from)
+		return
+	}
+	_, _ = stdcopy.StdCopy(os.Stdout, os.Stderr, from)
 }
 
 // handOn gives the container the signals that this process gets. SIGTERM is whatever
@@ -226,7 +288,7 @@ func (r *runner) over(ctx context.Context) (code int, err error) {
 	case <-time.After(10 * time.Second): // a process that holds the output is no reason to stay
 	}
 	if state.OOMKilled {
-		r.say(fmt.Sprintf("oom Memory limit exceeded: requested %d MB", r.Create.HostConfig.Memory>>20))
+		r.say("oom " + outOfMemory(r.Create.HostConfig.Memory))
 	}
 	if state.Error != "" {
 		return state.ExitCode, errors.New(state.Error)
