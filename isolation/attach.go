@@ -300,7 +300,7 @@ func (a *attachment) dial(kind byte) (net.Conn, error) {
 		return nil, err
 	}
 	defer dir.Close()
-	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).Dial("unix", filepath.Join(fdPath(dir), doorFile)) //nolint:noctx // bounded, and on this machine
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).Dial("unix", filepath.Join(fdPath(dir), doorFile))
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (f *follower) open(i int) (file *os.File, inode uint64, size int64) {
 	} else {
 		var root *os.Root
 		if root, err = os.OpenRoot(f.within); err == nil {
-			defer root.Close()
+			defer func() { _ = root.Close() }()
 			file, err = root.OpenFile(f.below(i), flags, 0)
 		}
 	}
@@ -72,7 +72,7 @@ func (f *follower) stat(i int) os.FileInfo {
 	} else {
 		var root *os.Root
 		if root, err = os.OpenRoot(f.within); err == nil {
-			defer root.Close()
+			defer func() { _ = root.Close() }()
 			fi, err = root.Lstat(f.below(i))
 		}
 	}

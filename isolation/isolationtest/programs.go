@@ -36,11 +36,11 @@ func Programs(tb testing.TB) *isolation.Programs {
 			built.given = true
 			return
 		}
-		built.dir, built.err = os.MkdirTemp("", "isolation-programs-")
+		built.dir, built.err = os.MkdirTemp("", "isolation-programs-") //nolint:usetesting // all tests share it; RemovePrograms deletes it
 		if built.err != nil {
 			return
 		}
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "supervisor"), "clusterd/internal/bin/supervisor")
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(built.dir, "supervisor"), "clusterd/internal/bin/supervisor") //nolint:noctx // all tests share what it makes
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			tb.Logf("%s", out)
