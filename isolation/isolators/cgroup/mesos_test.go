@@ -80,12 +80,13 @@ func TestContainerOutOfMemory(t *testing.T) {
 	}
 }
 
-// A fork bomb is stopped by its bound, and gone when it is destroyed.
+// A fork bomb is stopped by its bound, and gone when it is destroyed. A shell that cannot
+// fork ends; one stays, so that the container does.
 func TestContainerForkBomb(t *testing.T) {
 	f := newSet(t, cgroup.Options{PidsMax: 24})
 	m := f.newMesos(t, "cgroups/cpu", "cgroups/pids")
 	id := newID("bomb")
-	if err := m.Launch(t.Context(), shell(t, id, "f() { f & f & wait; }; while :; do f; done", 0.2, 32)); err != nil {
+	if err := m.Launch(t.Context(), shell(t, id, "(f() { f & f & wait; }; while :; do f; done); exec sleep 1000", 0.2, 32)); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "a fork was refused", func() bool {
