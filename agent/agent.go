@@ -274,7 +274,7 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 	}
 	a.log.Info().Str("programs", programs.Describe()).Msg("programs of containers")
 	o := a.opts.Containers
-	o.WorkDir, o.RuntimeDir = a.opts.WorkDir, a.opts.RuntimeDir
+	o.WorkDir, o.RuntimeDir, o.Resources = a.opts.WorkDir, a.opts.RuntimeDir, a.info.GetResources()
 	runner, err := setup.New(o, programs, a.log)
 	if err != nil {
 		return err

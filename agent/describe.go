@@ -14,6 +14,7 @@ import (
 	"clusterd/agent/hostinfo"
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation/setup"
 )
 
 // describe opens the listener and works out what the agent says of itself.
@@ -96,6 +97,19 @@ func (a *Agent) resources() ([]*mesos.Resource, error) {
 			return nil, fmt.Errorf("detected resources: %w", err)
 		}
 		total = total.Add(r)
+	}
+	if !slices.Contains(named, "gpus") {
+		gpus, err := setup.GPUs(a.opts.Containers)
+		if err != nil {
+			return nil, fmt.Errorf("detected resources: %w", err)
+		}
+		if gpus > 0 {
+			r, err := resources.Parse("gpus:"+strconv.Itoa(gpus), role)
+			if err != nil {
+				return nil, fmt.Errorf("detected resources: %w", err)
+			}
+			total = total.Add(r)
+		}
 	}
 	return total.Proto(), nil
 }

@@ -1,19 +1,29 @@
 package cli
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
+	"clusterd/agent/containerlogger"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
 	"clusterd/internal/flags"
+	"clusterd/internal/units"
+	"clusterd/isolation/images"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/disk"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
+	"clusterd/isolation/isolators/network/cni"
+	"clusterd/isolation/isolators/network/portmapping"
+	"clusterd/isolation/isolators/network/ports"
 	rights "clusterd/isolation/isolators/security"
 	"clusterd/isolation/setup"
 )
@@ -47,7 +57,180 @@ func containerOptions(v *flags.Values) (setup.Options, error) {
 		return o, err
 	}
 	o.Cgroups = cgroupOptions(v, devices)
-	return o, nil
+	if o.VolumeGIDRange, err = gidRanges(v); err != nil {
+		return o, err
+	}
+	if o.GPU.Devices, err = indexes(v, "nvidia_gpu_devices"); err != nil {
+		return o, err
+	}
+	o.ImageProviders = v.List("image_providers")
+	if o.Images, err = imageOptions(v); err != nil {
+		return o, err
+	}
+	o.Runtime.Ignore = v.Bool("docker_ignore_runtime")
+	if o.Network, err = networkOptions(v); err != nil {
+		return o, err
+	}
+	o.Docker = dockerOptions(v, o.Network.CNI.DNS)
+	o.Containerizers, err = containerizers(v)
+	return o, err
+}
+
+// containerLogger reads --container_logger, whose parameters Mesos has in --modules.
+func containerLogger(v *flags.Values) (*containerlogger.Logger, error) {
+	name := v.String("container_logger")
+	parameters, err := containerlogger.Modules(v.String("modules"), name)
+	if err != nil {
+		return nil, fmt.Errorf("--modules: %w: %w", flags.ErrInvalidValue, err)
+	}
+	l, err := containerlogger.New(name, parameters)
+	if err != nil {
+		return nil, fmt.Errorf("--container_logger: %w: %w", flags.ErrInvalidValue, err)
+	}
+	return l, nil
+}
+
+// imageOptions reads the flags about images.
+func imageOptions(v *flags.Values) (images.Options, error) {
+	o := images.Options{
+		WorkDir: v.Path("work_dir"), StoreDir: v.Path("docker_store_dir"), Registry: v.String("docker_registry"), Config: v.String("docker_config"),
+		Backend: v.String("image_provisioner_backend"), StallTimeout: v.Duration("fetcher_stall_timeout"),
+	}
+	var err error
+	o.GC, err = imageGC(v.String("image_gc_config"))
+	return o, err
+}
+
+// imageGC reads --image_gc_config (ImageGcConfig in Mesos's include/mesos/mesos.proto).
+func imageGC(text string) (*images.GCConfig, error) {
+	if text == "" {
+		return nil, nil
+	}
+	in := struct {
+		Headroom float64 `json:"image_disk_headroom"`
+		Interval struct {
+			Nanoseconds int64 `json:"nanoseconds"`
+		} `json:"image_disk_watch_interval"`
+		Excluded []json.RawMessage `json:"excluded_images"`
+	}{Headroom: 0.1}
+	in.Interval.Nanoseconds = int64(time.Hour)
+	bad := func(err error) (*images.GCConfig, error) {
+		return nil, fmt.Errorf("--image_gc_config: %w: %w", flags.ErrInvalidValue, err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&in); err != nil {
+		return bad(err)
+	}
+	if in.Headroom < 0 || in.Headroom > 1 || in.Interval.Nanoseconds <= 0 {
+		return bad(errors.New("the headroom is between 0 and 1, the interval positive"))
+	}
+	out := &images.GCConfig{Headroom: in.Headroom, Interval: time.Duration(in.Interval.Nanoseconds)}
+	for _, raw := range in.Excluded {
+		image := &mesos.Image{}
+		if err := mesosjson.Unmarshal(raw, image); err != nil {
+			return bad(err)
+		}
+		out.Excluded = append(out.Excluded, image)
+	}
+	return out, nil
+}
+
+func networkOptions(v *flags.Values) (o setup.NetworkOptions, err error) {
+	o.CNI = cni.Options{
+		PluginDirs: split(v.String("network_cni_plugins_dir"), ":"), ConfigDir: v.Path("network_cni_config_dir"), Metrics: v.Bool("network_cni_metrics"),
+	}
+	o.CNIRootDirPersist = v.Bool("network_cni_root_dir_persist")
+	if text := v.String("default_container_dns"); text != "" {
+		if o.CNI.DNS, err = cni.ParseContainerDNS([]byte(text)); err != nil {
+			return o, fmt.Errorf("--default_container_dns: %w: %w", flags.ErrInvalidValue, err)
+		}
+	}
+	o.AgentPortsOnly = v.Bool("check_agent_port_range_only")
+	o.Ports = ports.Options{WatchInterval: v.Duration("container_ports_watch_interval"), Enforce: v.Bool("enforce_container_ports")}
+	if text := v.String("container_ports_isolated_range"); text != "" {
+		if o.Ports.Isolated, err = ports.ParseRanges(text); err != nil {
+			return o, fmt.Errorf("--container_ports_isolated_range: %w: %w", flags.ErrInvalidValue, err)
+		}
+	}
+	o.PortMapping = portmapping.Options{
+		EphemeralPortsPerContainer: uint16(min(v.Int("ephemeral_ports_per_container"), math.MaxUint16)),
+		Eth0:                       v.String("eth0_name"), Lo: v.String("lo_name"),
+		IngressOnExisting: v.Bool("ingress_isolate_existing_containers"), LinkSpeed: v.Bytes("network_link_speed"),
+		UniqueFlows: v.Bool("egress_unique_flow_per_container"), FlowParent: v.String("egress_flow_classifier_parent"),
+		SocketSummary: v.Bool("network_enable_socket_statistics_summary"), SocketDetails: v.Bool("network_enable_socket_statistics_details"),
+		SNMP: v.Bool("network_enable_snmp_statistics"),
+	}
+	if o.PortMapping.Egress, err = egress(v); err != nil {
+		return o, err
+	}
+	o.PortMapping.Ingress, err = ingress(v)
+	return o, err
+}
+
+// egress and ingress read what bounds the traffic of containers.
+func egress(v *flags.Values) (portmapping.Limits, error) {
+	return perCPU(v, "egress_rate_per_cpu", portmapping.Limits{
+		PerContainer: v.Bytes("egress_rate_limit_per_container"),
+		Minimum:      v.Bytes("minimum_egress_rate_limit"), Maximum: v.Bytes("maximum_egress_rate_limit"),
+		Ceil: v.Bytes("egress_ceil_limit"), Burst: v.Bytes("egress_burst"),
+	})
+}
+
+func ingress(v *flags.Values) (portmapping.Limits, error) {
+	return perCPU(v, "ingress_rate_per_cpu", portmapping.Limits{
+		PerContainer: v.Bytes("ingress_rate_limit_per_container"),
+		Minimum:      v.Bytes("minimum_ingress_rate_limit"), Maximum: v.Bytes("maximum_ingress_rate_limit"),
+		Ceil: v.Bytes("ingress_ceil_limit"), Burst: v.Bytes("ingress_burst"),
+	})
+}
+
+// perCPU adds a rate that grows with the container's CPUs; auto shares the link out.
+func perCPU(v *flags.Values, name string, l portmapping.Limits) (portmapping.Limits, error) {
+	var err error
+	switch text := v.String(name); text {
+	case "":
+	case "auto":
+		l.Auto = true
+	default:
+		if l.PerCPU, err = units.ParseBytes(text); err != nil {
+			return l, fmt.Errorf("--%s: %w: %w", name, flags.ErrInvalidValue, err)
+		}
+	}
+	return l, nil
+}
+
+// gidRanges reads --volume_gid_range.
+func gidRanges(v *flags.Values) ([]filesystem.GIDRange, error) {
+	text := v.String("volume_gid_range")
+	if text == "" {
+		return nil, nil
+	}
+	parsed, err := ports.ParseRanges(text)
+	if err != nil {
+		return nil, fmt.Errorf("--volume_gid_range: %w: %w", flags.ErrInvalidValue, err)
+	}
+	out := make([]filesystem.GIDRange, 0, len(parsed))
+	for _, r := range parsed {
+		if r.Begin == 0 || r.End >= math.MaxUint32 {
+			return nil, fmt.Errorf("--volume_gid_range: %w: %d is no group that volumes can have", flags.ErrInvalidValue, r.Begin)
+		}
+		out = append(out, filesystem.GIDRange{First: uint32(r.Begin), Last: uint32(r.End)})
+	}
+	return out, nil
+}
+
+// indexes reads a list of numbers; nil when it is not given.
+func indexes(v *flags.Values, name string) ([]int, error) {
+	var out []int
+	for _, text := range split(v.String(name), ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(text))
+		if err != nil || n < 0 {
+			return nil, fmt.Errorf("--%s: %w: '%s' is no index", name, flags.ErrInvalidValue, text)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 func rightsOptions(v *flags.Values, devices *mesos.DeviceWhitelist) (o rights.Options, err error) {

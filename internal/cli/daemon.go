@@ -396,6 +396,10 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	if o.Containers, err = containerOptions(v); err != nil {
 		return o, err
 	}
+	if o.ContainerLogger, err = containerLogger(v); err != nil {
+		return o, err
+	}
+	o.HTTPHeartbeatInterval = v.Duration("http_heartbeat_interval")
 	o.RegistrationBackoffFactor = v.Duration("registration_backoff_factor")
 	o.ExecutorRegistrationTimeout = v.Duration("executor_registration_timeout")
 	o.ExecutorReregistrationTimeout = v.Duration("executor_reregistration_timeout")

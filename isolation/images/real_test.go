@@ -67,8 +67,8 @@ func shellImage(t *testing.T, file string, config v1.Config) {
 			t.Skipf("ldd: %v", err)
 		}
 		for field := range strings.FieldsSeq(string(out)) {
-			if strings.HasPrefix(field, "/") {
-				program(field, strings.TrimPrefix(field, "/"))
+			if to, ok := strings.CutPrefix(field, "/"); ok {
+				program(field, to)
 			}
 		}
 	}
@@ -126,7 +126,8 @@ func newMachine(t *testing.T, backend string, config v1.Config) *machine {
 	m := &machine{t: t, options: setup.Options{
 		WorkDir: filepath.Join(work, "work"), RuntimeDir: filepath.Join(work, "run"), Launcher: "linux",
 		Isolation: "filesystem/linux,docker/runtime,namespaces/pid", CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
-		Images: &images.Options{
+		ImageProviders: []string{"docker"},
+		Images: images.Options{
 			WorkDir: filepath.Join(work, "work"), StoreDir: filepath.Join(work, "store"), Registry: filepath.Join(work, "registry"), Backend: backend,
 		},
 	}}

@@ -3,6 +3,7 @@ package setup
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/rs/zerolog"
 
@@ -13,8 +14,13 @@ import (
 // openImages makes the provisioner if there are to be images. The function that it
 // returns undoes that.
 func (o *Options) openImages(log zerolog.Logger) (undo func(), err error) {
-	if o.Images == nil || o.Provisioner != nil {
+	if len(o.ImageProviders) == 0 || o.Provisioner != nil {
 		return func() {}, nil
+	}
+	for _, p := range o.ImageProviders {
+		if strings.ToLower(p) != "docker" {
+			return nil, fmt.Errorf("image_providers: %w: %q (there is docker, which takes OCI images too)", isolation.ErrNotSupported, p)
+		}
 	}
 	// As Mesos, which does not start either (docs/container-image.md).
 	wanted, err := o.wanted()
@@ -29,7 +35,11 @@ func (o *Options) openImages(log zerolog.Logger) (undo func(), err error) {
 	if o.Launcher != "linux" {
 		return nil, fmt.Errorf("image_providers: %w without --launcher=linux", isolation.ErrNotSupported)
 	}
-	p, err := images.New(context.Background(), *o.Images, log)
+	options := o.Images
+	if options.WorkDir == "" {
+		options.WorkDir = o.WorkDir
+	}
+	p, err := images.New(context.Background(), options, log)
 	if err != nil {
 		return nil, err
 	}

@@ -142,10 +142,22 @@ func (b *builder) diskXFS() disk.XFSOptions {
 func (b *builder) makeGPU() (isolation.Isolator, error) {
 	if b.cgroups != nil {
 		if devices, ok := b.cgroups.Devices(); ok && b.wanted["filesystem/linux"] {
-			return gpu.New(b.GPU, devices)
+			o := b.GPU
+			o.RuntimeDir = b.RuntimeDir
+			return gpu.New(o, devices)
 		}
 	}
 	return nil, fmt.Errorf("%w: it needs cgroups/devices and filesystem/linux", isolation.ErrNotSupported)
+}
+
+// GPUs says how many GPUs an agent has to offer: none without gpu/nvidia.
+func GPUs(o Options) (int, error) {
+	for name := range strings.SplitSeq(o.Isolation, ",") {
+		if strings.TrimSpace(name) == "gpu/nvidia" {
+			return gpu.Discover(o.GPU)
+		}
+	}
+	return 0, nil
 }
 
 func (b *builder) makeCapabilities() (isolation.Isolator, error) {

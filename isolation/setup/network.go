@@ -14,6 +14,8 @@ type NetworkOptions struct {
 	CNIRootDirPersist bool
 	PortMapping       portmapping.Options
 	Ports             ports.Options
+	// AgentPortsOnly is --check_agent_port_range_only.
+	AgentPortsOnly bool
 }
 
 // cni, portMapping and ports fill in what is not of the flags about networks.
@@ -25,13 +27,16 @@ func (b *builder) cni() cni.Options {
 
 func (b *builder) portMapping() portmapping.Options {
 	o := b.Network.PortMapping
-	o.StateDir, o.Log = portmapping.StateDir(b.RuntimeDir), b.log
+	o.StateDir, o.Log, o.Resources = portmapping.StateDir(b.RuntimeDir), b.log, b.Resources
 	return o
 }
 
 func (b *builder) ports() ports.Options {
 	o := b.Network.Ports
 	o.CNI, o.Log = b.wanted[cni.Name], b.log
+	if b.Network.AgentPortsOnly {
+		o.Isolated = ports.AgentPorts(b.Resources)
+	}
 	if b.Tree != nil && b.Launcher == "linux" {
 		o.Processes = b.Tree.Processes
 	}

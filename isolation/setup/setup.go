@@ -15,6 +15,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
 	"clusterd/isolation/docker"
@@ -32,6 +33,8 @@ import (
 type Options struct {
 	// WorkDir is the agent's work directory, RuntimeDir that of what ends with the boot.
 	WorkDir, RuntimeDir string
+	// Resources are the agent's.
+	Resources []*mesos.Resource
 	// Containerizers (--containerizers) are asked in this order; none means mesos.
 	Containerizers []string
 	// Docker is for the containerizer of that name.
@@ -62,10 +65,11 @@ type Options struct {
 	Filesystem filesystem.Options
 	IPC        namespaces.IPCOptions
 	Users      namespaces.UserOptions
-	// Images, if set (--image_providers), are for the provisioner of images; Runtime is
-	// for docker/runtime.
-	Images  *images.Options
-	Runtime runtime.Options
+	// ImageProviders (--image_providers) are the kinds of images there are: none, or
+	// docker. Images are for their provisioner, Runtime is for docker/runtime.
+	ImageProviders []string
+	Images         images.Options
+	Runtime        runtime.Options
 	// Provisioner makes root file systems of images; nil: there are none, or New makes
 	// it of Images.
 	Provisioner isolation.Provisioner
