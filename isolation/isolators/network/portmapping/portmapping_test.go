@@ -761,7 +761,7 @@ func TestRealContainer(t *testing.T) {
 		WorkDir: t.TempDir(), RuntimeDir: t.TempDir(), Launcher: "linux", Isolation: "network/port_mapping,network/ports",
 		CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
 	}
-	options.Network.PortMapping = w.options
+	options.Network.PortMapping, options.Resources = w.options, w.options.Resources
 	w.options.StateDir = portmapping.StateDir(options.RuntimeDir)
 	t.Cleanup(func() {
 		if tree, err := cgroups.Open(setup.DefaultCgroupsHierarchy, options.CgroupsRoot); err == nil && tree.Use(cgroups.Core) == nil {
