@@ -161,6 +161,14 @@ func networkOptions(v *flags.Values) (o setup.NetworkOptions, err error) {
 		SocketSummary: v.Bool("network_enable_socket_statistics_summary"), SocketDetails: v.Bool("network_enable_socket_statistics_details"),
 		SNMP: v.Bool("network_enable_snmp_statistics"),
 	}
+	if v.Bool("network_enable_rate_statistics") {
+		o.PortMapping.Rates = portmapping.RateStatistics{
+			Window: v.Duration("network_rate_statistics_window"), Interval: v.Duration("network_rate_statistics_interval"),
+		}
+		if o.PortMapping.Rates == (portmapping.RateStatistics{}) {
+			return o, fmt.Errorf("--network_enable_rate_statistics without a window and an interval: %w", flags.ErrInvalidValue)
+		}
+	}
 	if o.PortMapping.Egress, err = egress(v); err != nil {
 		return o, err
 	}

@@ -166,7 +166,7 @@ func (c *create) addNetwork(info *mesos.ContainerInfo, o *Options) error {
 	default:
 		return fmt.Errorf("%w: unknown network %v", ErrInvalid, mode)
 	}
-	if o.DNS != nil {
+	if o.DNS != nil && !slices.ContainsFunc(docker.GetParameters(), aboutDNS) {
 		servers, search, options := o.DNS(mode, name)
 		for _, s := range servers {
 			if err := c.addDNS(s); err != nil {
@@ -195,6 +195,16 @@ func (c *create) addNetwork(info *mesos.ContainerInfo, o *Options) error {
 		c.HostConfig.PortBindings[port] = append(c.HostConfig.PortBindings[port], network.PortBinding{HostPort: strconv.Itoa(int(m.GetHostPort()))})
 	}
 	return nil
+}
+
+// aboutDNS says that a parameter is about names: then the framework knows better than
+// the operator.
+func aboutDNS(p *mesos.Parameter) bool {
+	switch p.GetKey() {
+	case "dns", "dns-search", "dns-opt", "dns-option":
+		return true
+	}
+	return false
 }
 
 func (c *create) addDNS(server string) error {
