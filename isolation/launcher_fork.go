@@ -256,4 +256,3 @@ func (l *launcher) forked(c *launched) error {
 	}
 	return nil
 }
-
