@@ -122,7 +122,7 @@ func (m *Machine) buildTests(ctx context.Context, t *tree) (*plan.Plan, error) {
 		}
 		limit := pkg.Timeout
 		if limit == 0 {
-			limit = 5 * time.Minute
+			limit = 10 * time.Minute
 		}
 		// The tests' own clock rings first, since it tells more.
 		args := []string{program, "-test.v=test2json", "-test.paniconexit0", "-test.timeout=" + limit.String()}

@@ -75,7 +75,7 @@ type Package struct {
 	Run, Skip string
 	// Files are paths on this machine that are there in the virtual one too.
 	Files []string
-	// Timeout is how long all tests of the package may take; 0: five minutes. A machine
+	// Timeout is how long all tests of the package may take; 0: ten minutes. A machine
 	// that is busy with other things makes this one many times slower.
 	Timeout time.Duration
 	// Env is added to the environment.
