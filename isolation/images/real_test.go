@@ -56,7 +56,7 @@ func shellImage(t *testing.T, file string, config v1.Config) {
 		}
 		add(&tar.Header{Typeflag: tar.TypeReg, Name: to, Mode: 0o755}, content)
 	}
-	for _, tool := range []string{"sh", "id", "cat", "sleep"} {
+	for _, tool := range []string{"sh", "id", "cat", "sleep", "stat"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			t.Skip(err)
@@ -105,7 +105,7 @@ type machine struct {
 	isolation.Containerizer
 }
 
-func newMachine(t *testing.T, backend string, config v1.Config) *machine {
+func newMachine(t *testing.T, backend string, config v1.Config, isolators ...string) *machine {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("images need root")
@@ -125,7 +125,7 @@ func newMachine(t *testing.T, backend string, config v1.Config) *machine {
 	shellImage(t, filepath.Join(work, "registry", "shell:1.tar"), config)
 	m := &machine{t: t, options: setup.Options{
 		WorkDir: filepath.Join(work, "work"), RuntimeDir: filepath.Join(work, "run"), Launcher: "linux",
-		Isolation: "filesystem/linux,docker/runtime,namespaces/pid", CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
+		Isolation: strings.Join(append(isolators, "filesystem/linux,docker/runtime,namespaces/pid"), ","), CgroupsRoot: "clusterd-test-" + strings.ToLower(rand.Text()[:12]),
 		ImageProviders: []string{"docker"},
 		Images: images.Options{
 			WorkDir: filepath.Join(work, "work"), StoreDir: filepath.Join(work, "store"), Registry: filepath.Join(work, "registry"), Backend: backend,
@@ -283,6 +283,28 @@ func TestRealContainer(t *testing.T) {
 			}
 			if strings.Contains(string(b), filepath.Join(m.options.WorkDir, "provisioner")) {
 				t.Errorf("mounts left:\n%s", b)
+			}
+		})
+	}
+}
+
+// TestRealUserNamespace shows a container in a user namespace the owners that its image
+// has, in an overlay and in a copy.
+func TestRealUserNamespace(t *testing.T) {
+	for _, backend := range []string{images.BackendOverlay, images.BackendCopy} {
+		t.Run(backend, func(t *testing.T) {
+			m := newMachine(t, backend, v1.Config{Env: []string{"PATH=/bin"}}, "namespaces/user")
+			c := m.container()
+			c.User = "root"
+			c.Command = &mesos.CommandInfo{Value: new(`id -u; echo x >/home/u/new && cat /home/u/new; stat -c %u:%g /home/u /bin /home/u/new`)}
+			if err := m.Launch(m.context(), c); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Wait(m.context(), c.ID); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := m.end(c), "0\nx\n1000:1001\n0:0\n0:0\n"; got != want {
+				t.Errorf("got %q, want %q", got, want)
 			}
 		})
 	}
