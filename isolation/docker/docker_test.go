@@ -119,7 +119,7 @@ func TestVolumes(t *testing.T) {
 	if got := w.output(again); got != "keep" {
 		t.Errorf("named volume: got %q", got)
 	}
-	if _, err := w.engine.client.VolumeRemove(t.Context(), "clusterd-volume", client.VolumeRemoveOptions{Force: true}); err != nil {
+	if _, err := w.engine.Client.VolumeRemove(t.Context(), "clusterd-volume", client.VolumeRemoveOptions{Force: true}); err != nil {
 		t.Logf("remove volume: %v", err)
 	}
 }
@@ -139,7 +139,7 @@ func TestNetworks(t *testing.T) {
 	if got := w.output(config); got != "lo" {
 		t.Errorf("NONE: got interfaces %q", got)
 	}
-	if _, err := w.engine.client.NetworkCreate(t.Context(), "clusterd-net", client.NetworkCreateOptions{Driver: "bridge"}); err != nil {
+	if _, err := w.engine.Client.NetworkCreate(t.Context(), "clusterd-net", client.NetworkCreateOptions{Driver: "bridge"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, network := range []mesos.ContainerInfo_DockerInfo_Network{mesos.ContainerInfo_DockerInfo_BRIDGE, mesos.ContainerInfo_DockerInfo_USER} {
@@ -366,14 +366,14 @@ func TestEngineRestart(t *testing.T) {
 	meanwhile := w.config(`while [ ! -e /mnt/mesos/sandbox/go ]; do sleep 0.02; done; exit 6`)
 	w.launch(meanwhile)
 	eventually(t, "the second runs", func() bool {
-		found, err := w.engine.client.ContainerInspect(t.Context(), containerName(meanwhile.ID), client.ContainerInspectOptions{})
+		found, err := w.engine.Client.ContainerInspect(t.Context(), containerName(meanwhile.ID), client.ContainerInspectOptions{})
 		return err == nil && found.Container.State.Running
 	})
-	if err := w.engine.down(); err != nil {
+	if err := w.engine.Down(); err != nil {
 		t.Fatal(err)
 	}
 	release(t, meanwhile)
-	if err := w.engine.up(); err != nil {
+	if err := w.engine.Up(); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.wait(meanwhile); got.Status != 6<<8 {
@@ -434,9 +434,9 @@ func TestRecover(t *testing.T) {
 		if name != containerName(lost.ID) {
 			own.Config.Labels = nil
 		}
-		made, err := w.engine.client.ContainerCreate(t.Context(), client.ContainerCreateOptions{Name: name, Config: own.Config, HostConfig: own.HostConfig})
+		made, err := w.engine.Client.ContainerCreate(t.Context(), client.ContainerCreateOptions{Name: name, Config: own.Config, HostConfig: own.HostConfig})
 		if err == nil {
-			_, err = w.engine.client.ContainerStart(t.Context(), made.ID, client.ContainerStartOptions{})
+			_, err = w.engine.Client.ContainerStart(t.Context(), made.ID, client.ContainerStartOptions{})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -461,9 +461,9 @@ func TestRecover(t *testing.T) {
 	if got := w.wait(running); !got.StatusKnown || got.Status != 2<<8 {
 		t.Errorf("termination: got %+v", got)
 	}
-	others, err := w.engine.client.ContainerInspect(t.Context(), "mesos-somebody-elses", client.ContainerInspectOptions{})
+	others, err := w.engine.Client.ContainerInspect(t.Context(), "mesos-somebody-elses", client.ContainerInspectOptions{})
 	if err != nil || !others.Container.State.Running {
 		t.Errorf("a container of somebody else's: got %+v, %v", others.Container.State, err)
 	}
-	_, _ = w.engine.client.ContainerRemove(t.Context(), "mesos-somebody-elses", client.ContainerRemoveOptions{Force: true})
+	_, _ = w.engine.Client.ContainerRemove(t.Context(), "mesos-somebody-elses", client.ContainerRemoveOptions{Force: true})
 }
