@@ -225,7 +225,8 @@ type Rotation struct {
 //	1  2026-11-22  first
 //	2  2026-11-22  programs that supervise themselves (RunInline)
 //	3  2026-11-23  namespaces, root file systems, limits, terminals
-const specVersion = 3
+//	4  2026-11-23  user namespaces, mapped mounts
+const specVersion = 4
 
 // Encode renders s for the control socket.
 func (s *Spec) Encode() []byte {
