@@ -268,6 +268,11 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 		a.runner = a.logged(a.opts.Containerizer)
 		return nil
 	}
+	if l := a.opts.ContainerLogger; l != nil {
+		for _, w := range l.Warnings() {
+			a.log.Warn().Msg("container logger: " + w)
+		}
+	}
 	programs, err := isolation.LoadPrograms()
 	if err != nil {
 		return err

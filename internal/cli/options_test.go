@@ -29,6 +29,8 @@ func TestFlagsReachOptions(t *testing.T) {
 		"oidc_audience": true, "oidc_ca": true, "oidc_issuer": true, "oidc_principal_claim": true,
 		"tls_ca": true, "tls_cert": true, "tls_key": true, "tls_min_version": true, "tls_require_client_cert": true,
 		"user_jwt_audience": true, "user_jwt_key": true, "user_jwt_principal_claim": true,
+		// They only count beside --network_enable_rate_statistics, which is tried with both.
+		"network_enable_rate_statistics": true, "network_rate_statistics_window": true, "network_rate_statistics_interval": true,
 		"audit_log": true, "external_log_file": true, "logbufsecs": true,
 		"help": true, "version": true, "quiet": true, "log_dir": true, "logging_level": true, "allocator": true,
 	}

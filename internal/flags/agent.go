@@ -197,9 +197,9 @@ func agentNetworkFlags() []Flag {
 		{Name: "network_enable_socket_statistics_summary", Type: Bool, Default: "false", Help: "Collect socket statistics of each container."},
 		{Name: "network_enable_socket_statistics_details", Type: Bool, Default: "false", Help: "Collect TCP statistics of each connection."},
 		{Name: "network_enable_snmp_statistics", Type: Bool, Default: "false", Help: "Collect SNMP statistics of each container."},
-		{Name: "network_enable_rate_statistics", Type: Bool, Default: "false", Help: "Collect network rates of each container.", State: Accepted},
-		{Name: "network_rate_statistics_window", Type: Duration, Help: "Window of those rates.", State: Accepted},
-		{Name: "network_rate_statistics_interval", Type: Duration, Help: "How often those rates are sampled.", State: Accepted},
+		{Name: "network_enable_rate_statistics", Type: Bool, Default: "false", Help: "Collect network rates of each container."},
+		{Name: "network_rate_statistics_window", Type: Duration, Help: "Window of those rates."},
+		{Name: "network_rate_statistics_interval", Type: Duration, Help: "How often those rates are sampled."},
 	}
 }
 
