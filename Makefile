@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api soak-ha clean embedded vm vm-files
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded vm vm-files docker-engine
 
 all: build
 
@@ -30,12 +30,15 @@ embedded: ## build the programs that the binary embeds
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
-test: embedded conformance vm-files ## pass all tests; installs what they need
+test: embedded conformance vm-files docker-engine ## pass all tests; installs what they need
 	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
 	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
 
 vm-files: ## install what the tests in a virtual machine need
 	@scripts/vm.sh
+
+docker-engine: ## install the Docker engine that tests start
+	@scripts/docker.sh
 
 vm: vm-files ## run the tests of PKG, or those that RUN matches, in a virtual machine with cgroup v2
 	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -count=1 -v -run 'TestVM$$' $(if $(PKG),-vm.pkg=$(PKG)) $(if $(RUN),-vm.run='$(RUN)') $(TESTFLAGS)
@@ -62,6 +65,10 @@ bench-ha: build ## print how fast masters fail over and agents come back; ARGS="
 
 bench-api: build ## print how fast a large cluster is read, and what the readers cost it; ARGS="-agents 1000 -tasks 10000" for less
 	@$(GO) run ./internal/bench/api -clusterd bin/clusterd $(ARGS)
+
+bench-agent: build ## print what containers cost on one agent (needs root); ARGS="-containers 100" for less
+	@$(GO) run ./internal/bench/agent -clusterd bin/clusterd $(ARGS)
+	$(GO) test ./isolation/setup ./isolation/images ./agent/fetcher -run '^$$' -bench 'Launch|Pull|Cache' -benchtime=3x
 
 SOAK ?= 10m
 soak-ha: build ## do harm to masters, agents and the network between them for SOAK, under a workload
