@@ -139,8 +139,10 @@ type executorRun struct {
 	completed  []*mesos.Task
 
 	status *mesos.ContainerStatus
-	// given is what the container was last told that it may use.
+	// given is what the container was last told that it may use. Stale says that an
+	// earlier run of the agent told it so, and it has to hear it again.
 	given resources.Resources
+	stale bool
 	// resizes are what waits for ContainerUpdated, by token.
 	resizes map[uint64]func(error)
 	// pending says how the tasks will have ended when the container has.

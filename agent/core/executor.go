@@ -110,6 +110,9 @@ func (c *Core) subscribe(in Subscribe) {
 	}
 	e.stream = in.Stream
 	c.streams[in.Stream] = e
+	// As Slave::subscribe does: some isolators know what a container may use only when
+	// they are told by this run of the agent.
+	e.stale = e.stale || e.recovered
 	e.state, e.recovered = execRunning, false
 	e.registerTimer.stop()
 	c.log(Info, "executor_subscribed", "framework_id", e.fw.id, "executor_id", e.id, "container_id", e.containerID.GetValue())

@@ -324,7 +324,7 @@ func (c *Core) resizeAndDeliver(e *executorRun) {
 	for q := range e.queued.values() {
 		ids = append(ids, q.info.GetTaskId().GetValue())
 	}
-	if len(ids) == 0 {
+	if len(ids) == 0 && !e.stale {
 		return
 	}
 	c.resize(e, func(err error) {
@@ -339,11 +339,11 @@ func (c *Core) resizeAndDeliver(e *executorRun) {
 // resize brings the container's resources up to date, then does next.
 func (c *Core) resize(e *executorRun, next func(error)) {
 	want := e.allocated()
-	if want.Equal(e.given) {
+	if want.Equal(e.given) && !e.stale {
 		next(nil)
 		return
 	}
-	e.given = want
+	e.given, e.stale = want, false
 	c.token++
 	if e.resizes == nil {
 		e.resizes = map[uint64]func(error){}
