@@ -89,7 +89,7 @@ func (e *Engine) open(box string) (err error) {
 		{"address", "add", fmt.Sprintf("10.213.%d.1/24", subnet), "dev", e.bridge},
 		{"link", "set", e.bridge, "up"},
 	} {
-		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput(); err != nil {
 			return fmt.Errorf("ip %v: %w: %s", args, err, out)
 		}
 	}
@@ -136,8 +136,8 @@ func (e *Engine) Up() error {
 		return err
 	}
 	defer log.Close()
-	e.cmd = exec.Command(
-		"dockerd", "--host=unix://"+e.Socket, "--data-root="+e.dir+"/d", "--exec-root="+e.dir+"/e", "--pidfile="+e.dir+"/p",
+	e.cmd = exec.CommandContext(
+		context.Background(), "dockerd", "--host=unix://"+e.Socket, "--data-root="+e.dir+"/d", "--exec-root="+e.dir+"/e", "--pidfile="+e.dir+"/p",
 		"--bridge="+e.bridge, "--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false",
 		"--cgroup-parent=/"+e.bridge, "--live-restore", "--config-file="+e.dir+"/daemon.json",
 	)
@@ -177,22 +177,17 @@ func (e *Engine) Close() error {
 	}
 	var errs []error
 	if e.cmd != nil {
-		list, err := e.Client.ContainerList(context.Background(), client.ContainerListOptions{All: true})
+		errs = append(errs, e.removeAll())
+		networks, err := e.Client.NetworkList(context.Background(), client.NetworkListOptions{Filters: client.Filters{}.Add("type", "custom")})
 		errs = append(errs, err)
-		for _, c := range list.Items {
-			_, err := e.Client.ContainerRemove(context.Background(), c.ID, client.ContainerRemoveOptions{Force: true})
-			errs = append(errs, err)
-		}
-		list2, err := e.Client.NetworkList(context.Background(), client.NetworkListOptions{Filters: client.Filters{}.Add("type", "custom")})
-		errs = append(errs, err)
-		for _, n := range list2.Items {
+		for _, n := range networks.Items {
 			_, err := e.Client.NetworkRemove(context.Background(), n.ID, client.NetworkRemoveOptions{})
 			errs = append(errs, err)
 		}
 		errs = append(errs, e.Down())
 	}
 	if e.bridge != "" {
-		_ = exec.Command("ip", "link", "delete", e.bridge).Run()
+		_ = exec.CommandContext(context.Background(), "ip", "link", "delete", e.bridge).Run()
 	}
 	groups, _ := filepath.Glob("/sys/fs/cgroup/*/" + e.bridge)
 	more, _ := filepath.Glob(e.dir + "/cgroup/*/" + e.bridge)
@@ -206,6 +201,22 @@ func (e *Engine) Close() error {
 		}
 	}
 	return errors.Join(append(errs, os.RemoveAll(e.dir))...)
+}
+
+// removeAll removes the containers; the engine may be about to remove some by itself.
+func (e *Engine) removeAll() error {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		list, err := e.Client.ContainerList(context.Background(), client.ContainerListOptions{All: true})
+		if err == nil && len(list.Items) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("remove all containers: %d are left: %w", len(list.Items), err)
+		}
+		for _, c := range list.Items {
+			_, _ = e.Client.ContainerRemove(context.Background(), c.ID, client.ContainerRemoveOptions{Force: true})
+		}
+	}
 }
 
 // importImage makes an image of the static busybox.
@@ -223,7 +234,7 @@ func (e *Engine) importImage(box, name string, changes ...string) error {
 		err = errors.Join(err, werr)
 	}
 	add(&tar.Header{Name: "bin/busybox", Mode: 0o755}, body)
-	for _, applet := range strings.Fields("sh sleep echo cat env id nc httpd wget hostname ls kill stat head tail readlink touch true") {
+	for applet := range strings.FieldsSeq("sh sleep echo cat env id nc httpd wget hostname ls kill stat head tail readlink touch true") {
 		add(&tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox", Mode: 0o777}, nil)
 	}
 	add(&tar.Header{Name: "etc/passwd", Mode: 0o644}, []byte("root:x:0:0::/:/bin/sh\nsomeone:x:1234:1234::/:/bin/sh\n"))

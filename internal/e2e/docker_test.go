@@ -80,7 +80,7 @@ func TestDocker(t *testing.T) {
 	if !healthy.GetHealthy() {
 		t.Errorf("after the HTTP check: got %v", healthy)
 	}
-	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", port)) //nolint:noctx // the engine ends it
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", port))
 	if err != nil {
 		t.Fatalf("through the mapped port: %v", err)
 	}

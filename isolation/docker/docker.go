@@ -109,7 +109,7 @@ func (c *Containerizer) clear() {
 			return
 		}
 		c.log.Warn().Err(err).Msg("docker: cannot ask the engine for containers of an earlier run; trying again")
-		if !c.sleep(retryInterval) {
+		if !c.sleep(10 * retryInterval) {
 			return
 		}
 	}
@@ -303,8 +303,8 @@ func (c *Containerizer) Status(ctx context.Context, id *mesos.ContainerID) (*mes
 		return nil, err
 	}
 	found, err := c.engine.ContainerInspect(ctx, containerName(id), client.ContainerInspectOptions{})
-	if err != nil { // it may not be made yet
-		return status, nil
+	if err != nil {
+		return status, nil //nolint:nilerr // it may not be made yet, or the engine is away: then there is less to say
 	}
 	for _, ip := range addresses(&found.Container) {
 		protocol := mesos.NetworkInfo_IPv4

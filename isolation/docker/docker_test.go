@@ -119,9 +119,6 @@ func TestVolumes(t *testing.T) {
 	if got := w.output(again); got != "keep" {
 		t.Errorf("named volume: got %q", got)
 	}
-	if _, err := w.engine.Client.VolumeRemove(t.Context(), "clusterd-volume", client.VolumeRemoveOptions{Force: true}); err != nil {
-		t.Logf("remove volume: %v", err)
-	}
 }
 
 func TestNetworks(t *testing.T) {
@@ -157,7 +154,7 @@ func TestNetworks(t *testing.T) {
 			w.prints(config, "ready")
 			var body string
 			eventually(t, "the port on the host answers", func() bool {
-				answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", port)) //nolint:noctx // it ends with the container
+				answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/index.html", port))
 				if err != nil {
 					return false
 				}
@@ -188,7 +185,7 @@ func TestNetworks(t *testing.T) {
 
 func freePort(t *testing.T) uint32 {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

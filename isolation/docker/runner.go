@@ -97,7 +97,8 @@ func (r *runner) main() (code int, err error) {
 		select {
 		case <-ended.Result:
 			return r.over(ctx)
-		case <-ended.Error:
+		case err := <-ended.Error:
+			fmt.Fprintln(os.Stderr, "docker: the engine is away:", err)
 		}
 		// The engine is away. With live restore the container goes on, so this waits.
 		broken := time.Now()

@@ -187,6 +187,9 @@ func (c *create) addNetwork(info *mesos.ContainerInfo, o *Options) error {
 		if m.GetProtocol() != "" {
 			protocol = strings.ToLower(m.GetProtocol())
 		}
+		if protocol != "tcp" && protocol != "udp" {
+			return fmt.Errorf("%w: port mapping: unknown protocol %q", ErrInvalid, m.GetProtocol())
+		}
 		port, err := network.ParsePort(fmt.Sprintf("%d/%s", m.GetContainerPort(), protocol))
 		if err != nil {
 			return fmt.Errorf("%w: port mapping: %w", ErrInvalid, err)
