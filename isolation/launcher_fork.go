@@ -205,7 +205,9 @@ func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup stri
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
 	}
+	c.mu.Lock() // Status does not wait until the container runs
 	c.supervisor = pid
+	c.mu.Unlock()
 	if c.pidfd, err = openPidfd(pid); err == nil && l.tree != nil {
 		err = l.tree.Assign(c.id, pid)
 	}
