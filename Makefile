@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded vm vm-files docker-engine
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded vm vm-files docker-engine cni-plugins
 
 all: build
 
@@ -30,7 +30,7 @@ embedded: ## build the programs that the binary embeds
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
-test: embedded conformance vm-files docker-engine ## pass all tests; installs what they need
+test: embedded conformance vm-files docker-engine cni-plugins ## pass all tests; installs what they need
 	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
 	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
 
@@ -39,6 +39,9 @@ vm-files: ## install what the tests in a virtual machine need
 
 docker-engine: ## install the Docker engine that tests start
 	@scripts/docker.sh
+
+cni-plugins: ## install the CNI plugins that tests run
+	@scripts/cni.sh
 
 vm: vm-files ## run the tests of PKG, or those that RUN matches, in a virtual machine with cgroup v2
 	CLUSTERD_VM_REQUIRED=1 $(GO) test ./internal/vmtest -count=1 -v -run 'TestVM$$' $(if $(PKG),-vm.pkg=$(PKG)) $(if $(RUN),-vm.run='$(RUN)') $(TESTFLAGS)
