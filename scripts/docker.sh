@@ -4,9 +4,9 @@
 # started: the tests start their own. A second call does nothing.
 set -euo pipefail
 command -v dockerd >/dev/null && exit 0
-if [ "$(id -u)" != 0 ]; then
-	echo "scripts/docker.sh: as root, please: apt-get install docker.io" >&2
-	exit 1
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "scripts/docker.sh: tests of the Docker containerizer are skipped without docker.io" >&2
+	exit ${CI:+1}
 fi
 # Where services would be started at once, this one is not.
 policy=/usr/sbin/policy-rc.d
