@@ -180,7 +180,8 @@ func (w *world) bindMapped(source, target int, namespace string, recursive bool)
 		return err
 	}
 	defer syscall.Close(tree)
-	if err := mountSetattr(tree, &mountAttr{set: mountAttrIDMap, userNamespace: uint64(users)}, 0); err != nil {
+	err = mountSetattr(tree, &mountAttr{set: mountAttrIDMap, userNamespace: uint64(users)}, 0)
+	if err != nil && err != syscall.EPERM { // EPERM: it lies in what is mapped already
 		return err
 	}
 	return moveTree(tree, target)

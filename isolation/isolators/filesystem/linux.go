@@ -153,7 +153,10 @@ func (l *Linux) Prepare(_ context.Context, config *isolation.ContainerConfig) (*
 		sandbox.Target, sandbox.Make = l.o.sandboxDirectory(), supervisor.MakeDirectory
 		p.Mounts = append(p.Mounts, sandbox)
 	case users.Namespace != "":
-		sandbox.Target, sandbox.TargetIn = config.Sandbox, root
+		// The sandbox of a nested container lies in one that is for its owner only: all of
+		// it is mapped, or there would be no way in.
+		sandbox.Source, sandbox.SourceIn = root, root
+		sandbox.Target, sandbox.TargetIn = root, root
 		p.Mounts = append(p.Mounts, sandbox)
 	}
 	// What a nested container gets of a volume it gets of its parent's.

@@ -55,6 +55,9 @@ ls host >/dev/null 2>&1 || echo "no host"
 echo "shm $(echo x >/dev/shm/x && stat -c %u /dev/shm/x)"
 while [ ! -d late ] || ! (echo x >late/new) 2>/dev/null; do sleep 0.05; done; echo "late $(stat -c %u late/new)"
 echo ready; while :; do sleep 1; done`, "c")
+			if err := os.Chmod(config.Sandbox, 0o750); err != nil { // as the agent makes it
+				t.Fatal(err)
+			}
 			config.Resources = []*mesos.Resource{v}
 			config.ContainerInfo.Volumes = []*mesos.Volume{secretVolume("psst", "secret"), hostVolume(mesos.Volume_RW, host, "host")}
 			m.launch(config)
