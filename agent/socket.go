@@ -17,6 +17,7 @@ import (
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/authn"
 	"clusterd/internal/httpapi"
+	"clusterd/isolation"
 )
 
 // Executors reach the agent by TCP, or by a Unix socket. The socket is what makes TLS
@@ -74,9 +75,24 @@ func (a *Agent) listenSocket(ctx context.Context) error {
 	if err := os.Chmod(path, socketMode); err != nil {
 		return errors.Join(fmt.Errorf("socket of executors: %w", err), l.Close())
 	}
+	if err := linkSocket(path); err != nil {
+		return errors.Join(fmt.Errorf("socket of executors: %w", err), l.Close())
+	}
 	a.socket = l
 	a.log.Info().Str("path", path).Msg("executors can reach the agent by a socket")
 	return nil
+}
+
+// linkSocket gives the socket the name by which containers with a root of their own have it.
+func linkSocket(path string) error {
+	name := isolation.ExecutorSocket(path)
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Link(path, name)
 }
 
 // socketRoutes are what is served on the socket.

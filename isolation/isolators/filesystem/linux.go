@@ -152,6 +152,7 @@ func (l *Linux) Prepare(_ context.Context, config *isolation.ContainerConfig) (*
 		l.root(p, config, users)
 		sandbox.Target, sandbox.Make = l.o.sandboxDirectory(), supervisor.MakeDirectory
 		p.Mounts = append(p.Mounts, sandbox)
+		socketOfAgent(p, config)
 	case users.Namespace != "":
 		// The sandbox of a nested container lies in one that is for its owner only: all of
 		// it is mapped, or there would be no way in.
@@ -170,6 +171,21 @@ func (l *Linux) Prepare(_ context.Context, config *isolation.ContainerConfig) (*
 	}
 	p.Groups = f.gids
 	return p, nil
+}
+
+// socketOfAgent shows an executor with a root of its own the socket that it is to reach the
+// agent by. (Mesos's own executors stay outside of images.)
+func socketOfAgent(p *isolation.Preparation, config *isolation.ContainerConfig) {
+	socket := config.Env["MESOS_DOMAIN_SOCKET"]
+	if socket == "" || config.ID.GetParent() != nil {
+		return
+	}
+	name := isolation.ExecutorSocket(socket)
+	p.Env["MESOS_DOMAIN_SOCKET"] = filepath.Join(isolation.ContainerSocketDirectory, filepath.Base(name))
+	p.Mounts = append(p.Mounts, isolation.Mount{
+		Source: filepath.Dir(name), Target: isolation.ContainerSocketDirectory, Make: supervisor.MakeDirectory,
+		Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC,
+	})
 }
 
 // check refuses what would be a container without its data.

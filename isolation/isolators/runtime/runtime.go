@@ -9,14 +9,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/known"
+	"clusterd/isolation/mounts"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -103,8 +107,38 @@ func (i *Isolator) prepare(config *isolation.ContainerConfig) (*isolation.Prepar
 			return nil, fmt.Errorf("%w: %q", ErrNoUser, image.User)
 		}
 		p.Credentials = image.Credentials
+		if err := giveSandbox(config, image.Credentials); err != nil {
+			return nil, err
+		}
 	}
 	return p, nil
+}
+
+// giveSandbox gives the sandbox, which was made for nobody in particular, to the user that
+// the image names, who could not even enter it. What is in a nested container's sandbox's
+// way belongs to tasks: the path is followed beneath the sandbox at the top.
+func giveSandbox(config *isolation.ContainerConfig, user *isolation.Credentials) error {
+	if config.Sandbox == "" || user.UID == 0 && user.GID == 0 {
+		return nil
+	}
+	root, rest := filepath.Clean(config.Sandbox), "."
+	for id := config.ID; id.GetParent() != nil; id = id.GetParent() {
+		part := filepath.Join("containers", id.GetValue())
+		up, ok := strings.CutSuffix(root, "/"+part)
+		if !ok {
+			return fmt.Errorf("%w: sandbox %s is not in its parent's", mounts.ErrEscapes, config.Sandbox)
+		}
+		root, rest = up, filepath.Join(part, rest)
+	}
+	dir, err := mounts.OpenBeneath(root, rest)
+	if err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	defer dir.Close()
+	if err := unix.Fchownat(int(dir.Fd()), "", int(user.UID), int(user.GID), unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("sandbox: %w", &fs.PathError{Op: "chown", Path: config.Sandbox, Err: err})
+	}
+	return nil
 }
 
 // environment reads NAME=value; what is not of that form is passed over.
