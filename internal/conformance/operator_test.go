@@ -198,6 +198,13 @@ func (o *operator) readAgent(c *cluster, f *framework) {
 	info := o.askAgent(agentcalls.GetAgent()).GetAgent.AgentInfo
 	o.check(info.GetHostname() == "localhost" && len(info.GetAttributes()) == 1, "agent_info", info)
 
+	// Executors go a moment after their tasks.
+	eventually(o.t, "one executor is left", func() error {
+		if n := len(o.askAgent(agentcalls.GetExecutors()).GetExecutors.Executors); n != 1 {
+			return fmt.Errorf("there are %d", n)
+		}
+		return nil
+	})
 	containers := o.askAgent(agentcalls.GetContainers()).GetContainers.Containers
 	o.check(len(containers) == 1 && containers[0].ExecutorID.Value == "long" && containers[0].ResourceStatistics.GetMemRSSBytes() > 0, "containers", containers)
 	frameworks := o.askAgent(agentcalls.GetFrameworks()).GetFrameworks.Frameworks
