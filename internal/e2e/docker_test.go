@@ -36,6 +36,36 @@ func (f *framework) launchIn(ctx context.Context, task *mesos.TaskInfo) {
 	}
 }
 
+// killed waits for TASK_KILLED; what an agent had not acknowledged when it was killed
+// comes again.
+func (f *framework) killed(ctx context.Context) {
+	f.t.Helper()
+	for {
+		s := f.nextStatus(ctx)
+		if s.GetState() == mesos.TaskState_TASK_KILLED {
+			return
+		}
+		if terminal(s.GetState()) {
+			f.t.Fatalf("after the kill: got %v", s)
+		}
+	}
+}
+
+// nothingLeft waits until an engine has no container any more.
+func nothingLeft(ctx context.Context, t *testing.T, engine *dockertest.Engine) {
+	t.Helper()
+	err := testcluster.Poll(func() error {
+		list, err := engine.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
+		if err == nil && len(list.Items) > 0 {
+			err = fmt.Errorf("left in the engine: %v", list.Items[0].Names)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDocker: tasks in containers of a real Docker engine, beside those of the Mesos
 // containerizer. The agent is killed -9 under one and comes back.
 func TestDocker(t *testing.T) {
@@ -100,25 +130,8 @@ func TestDocker(t *testing.T) {
 	if err := f.client.Kill(ctx, task.GetTaskId(), task.GetAgentId(), nil); err != nil {
 		t.Fatal(err)
 	}
-	for {
-		s := f.nextStatus(ctx)
-		if s.GetState() == mesos.TaskState_TASK_KILLED {
-			break
-		}
-		if terminal(s.GetState()) {
-			t.Fatalf("after the kill: got %v", s)
-		}
-	}
-	err = testcluster.Poll(func() error {
-		list, err := engine.Client.ContainerList(ctx, client.ContainerListOptions{All: true})
-		if err == nil && len(list.Items) > 0 {
-			err = fmt.Errorf("left in the engine: %v", list.Items[0].Names)
-		}
-		return err
-	})
-	if err != nil {
-		t.Error(err)
-	}
+	f.killed(ctx)
+	nothingLeft(ctx, t, engine)
 }
 
 // TestDockerTasks: ends of tasks, checks by commands, and tasks of the other containerizer.
@@ -183,4 +196,61 @@ func TestDockerTasks(t *testing.T) {
 	f.update(ctx, mesos.TaskState_TASK_STARTING)
 	f.update(ctx, mesos.TaskState_TASK_RUNNING)
 	f.update(ctx, mesos.TaskState_TASK_FINISHED)
+}
+
+// TestDockerExecutor: an executor of the framework's own runs in a container of the
+// engine, and goes on under an agent that was killed -9.
+func TestDockerExecutor(t *testing.T) {
+	engine := dockertest.Start(t)
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), testcluster.Patience)
+	defer cancel()
+	c := testcluster.Start(t, testcluster.Options{AgentFlags: []string{
+		"--registration_backoff_factor=50ms", "--resources=cpus:4;mem:2048;disk:1024",
+		"--containerizers=docker,mesos", "--docker_socket=" + engine.Socket, "--docker_remove_delay=0ns",
+	}})
+	f := subscribe(t, c, "docker-executor")
+	task := shellTask("own", "")
+	task.Command = nil
+	task.Executor = &mesos.ExecutorInfo{
+		Type: mesos.ExecutorInfo_CUSTOM.Enum(), ExecutorId: &mesos.ExecutorID{Value: new("in-docker")}, FrameworkId: f.client.FrameworkID(),
+		Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 256)},
+		Command: &mesos.CommandInfo{
+			Shell: new(bool), Value: new("/executor"),
+			Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new(executorEnv), Value: new("1")}}},
+		},
+		Container: &mesos.ContainerInfo{
+			Type: mesos.ContainerInfo_DOCKER.Enum(), Docker: &mesos.ContainerInfo_DockerInfo{Image: new(dockertest.Image)},
+			Volumes: []*mesos.Volume{{Mode: mesos.Volume_RO.Enum(), HostPath: &self, ContainerPath: new("/executor")}},
+		},
+	}
+	f.launchIn(ctx, task)
+	id := f.update(ctx, mesos.TaskState_TASK_RUNNING).GetContainerStatus().GetContainerId().GetValue()
+	found, err := engine.Client.ContainerInspect(ctx, "mesos-"+id, client.ContainerInspectOptions{})
+	if err != nil || !found.Container.State.Running {
+		t.Fatalf("the engine's container: got %+v, %v", found.Container.State, err)
+	}
+	c.Agents[0].Kill()
+	if err := c.Agents[0].Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitAgents(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.client.Kill(ctx, task.GetTaskId(), task.GetAgentId(), nil); err != nil {
+		t.Fatal(err)
+	}
+	f.killed(ctx)
+	if err := f.client.Shutdown(ctx, task.GetExecutor().GetExecutorId(), task.GetAgentId()); err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(ctx, t, engine)
 }
