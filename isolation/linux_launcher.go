@@ -1,7 +1,10 @@
 package isolation
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"os"
 
 	"github.com/rs/zerolog"
 
@@ -12,7 +15,11 @@ import (
 // (src/slave/containerizer/mesos/linux_launcher.cpp). The supervisor is born in the
 // container's new namespaces, the first process of its pid namespace if it has one, and
 // in its cgroup, or is put there while it still waits to be told what to run.
-type LinuxLauncher struct{ *launcher }
+type LinuxLauncher struct {
+	*launcher
+	// root is locked; nil without cgroups.
+	root io.Closer
+}
 
 var _ Launcher = LinuxLauncher{}
 
@@ -20,15 +27,35 @@ var _ Launcher = LinuxLauncher{}
 // runtimeDir/containers, and their cgroups in tree. Without a tree containers have no
 // cgroup of the launcher's.
 func NewLinuxLauncher(runtimeDir string, tree *cgroups.Tree, programs *Programs, log zerolog.Logger) (*LinuxLauncher, error) {
+	var root io.Closer
 	if tree != nil {
-		if err := tree.Use(cgroups.Core); err != nil {
+		err := tree.Use(cgroups.Core)
+		if err == nil {
+			root, err = tree.Lock()
+		}
+		if err != nil {
 			return nil, fmt.Errorf("make the linux launcher's cgroups: %w", err)
 		}
 	}
 	l, err := newLauncher("linux", runtimeDir, programs, log)
 	if err != nil {
+		if root != nil {
+			err = errors.Join(err, root.Close())
+		}
 		return nil, err
 	}
 	l.namespaces, l.tree = true, tree
-	return &LinuxLauncher{l}, nil
+	return &LinuxLauncher{l, root}, nil
+}
+
+// Close implements Launcher.
+func (l LinuxLauncher) Close() error {
+	err := l.launcher.Close()
+	if l.root == nil {
+		return err
+	}
+	if closeErr := l.root.Close(); !errors.Is(closeErr, os.ErrClosed) {
+		err = errors.Join(err, closeErr)
+	}
+	return err
 }

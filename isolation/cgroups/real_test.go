@@ -402,3 +402,34 @@ func BenchmarkAssign(b *testing.B) {
 		}
 	}
 }
+
+// TestLock: an agent that has the same root would kill the containers of the first.
+func TestLock(t *testing.T) {
+	tree := newTree(t, cgroups.Core)
+	lock, err := tree.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := tree.Root(cgroups.Core)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := cgroups.Open("/sys/fs/cgroup", filepath.Base(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Use(cgroups.Core); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Lock(); !errors.Is(err, cgroups.ErrInUse) {
+		t.Errorf("a second agent: got %v, want %v", err, cgroups.ErrInUse)
+	}
+	if err := lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := other.Lock()
+	if err != nil {
+		t.Fatalf("after the first has gone: %v", err)
+	}
+	again.Close()
+}
