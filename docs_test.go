@@ -99,6 +99,7 @@ var shownBy = map[string]string{
 	"agent --disk_watch_interval":                      "agent.TestGarbageCollection",
 	"agent --gc_delay":                                 "agent.TestAge",
 	"agent --gc_disk_headroom":                         "agent.TestAge",
+	"agent --gc_non_executor_container_sandboxes":      "agent.TestCollectNestedSandboxes",
 	"agent --default_role":                             "allocator/resources.TestParseDefaultRole",
 	"agent --executor_environment_variables":           "agent.TestExecutorEnvironment",
 	"agent --executor_registration_timeout":            "agent/core.TestTranscripts/failures",

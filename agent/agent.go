@@ -324,6 +324,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		}
 	}
 	a.gc.scan(known)
+	a.collectFormer(a.core.View())
 	a.listenAsBefore(ctx)
 	if err := a.listenSocket(ctx); err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"clusterd/agent/core"
 	mesos "clusterd/api/mesos/v1"
@@ -156,6 +157,7 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 	case <-a.ctx.Done():
 		return 0, httpapi.Unavailable("Agent is shutting down")
 	}
+	a.gc.unschedule(place)
 	if err := place.make(config.User); err != nil {
 		return 0, httpapi.BadRequest("Failed to create nested sandbox '%s': %v", config.Sandbox, err)
 	}
@@ -168,12 +170,16 @@ func (a *Agent) launchOther(ctx context.Context, v *core.View, n *newContainer) 
 	case errors.Is(err, isolation.ErrClosed):
 		return 0, httpapi.Unavailable("Agent is shutting down")
 	case err != nil:
+		if n.nested() && a.opts.GCNonExecutorContainers {
+			a.gc.scheduleNested(n.id, place, time.Now())
+		}
 		// Whatever it is, what the client wants is the likely cause.
 		return 0, httpapi.BadRequest("%v", err)
 	}
 	a.nested.mu.Lock()
 	a.nested.users[isolation.Key(n.id)] = config.User
 	a.nested.mu.Unlock()
+	a.collectNested(n.id, place)
 	return http.StatusOK, nil
 }
 
@@ -493,6 +499,7 @@ func (a *Agent) removeContainer(w http.ResponseWriter, r *http.Request, v *core.
 	a.nested.mu.Lock()
 	delete(a.nested.users, isolation.Key(id))
 	a.nested.mu.Unlock()
+	a.gc.unschedule(p)
 	if err := p.remove(); err != nil {
 		return fail("Failed to remove the sandbox directory: %v", err)
 	}

@@ -21,14 +21,19 @@ import (
 type collector struct {
 	a *Agent
 
-	mu      sync.Mutex // guards pending
-	pending garbage
+	mu sync.Mutex // guards what follows
+	// pending is what is to be removed, removing what is just being removed of nested
+	// containers' sandboxes, by directory; closed when it is.
+	pending  garbage
+	removing map[string]chan struct{}
 }
 
 type garbageItem struct {
 	dir     string
 	virtual []string
 	since   time.Time
+	// nested is set for the sandbox of a nested container.
+	nested *nestedSandbox
 }
 
 type garbage []garbageItem
@@ -44,12 +49,14 @@ func (g *garbage) Pop() any {
 	return x
 }
 
-func newCollector(a *Agent) *collector { return &collector{a: a} }
+func newCollector(a *Agent) *collector {
+	return &collector{a: a, removing: map[string]chan struct{}{}}
+}
 
 func (g *collector) schedule(dir string, virtual []string, since time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	heap.Push(&g.pending, garbageItem{dir, virtual, since})
+	heap.Push(&g.pending, garbageItem{dir: dir, virtual: virtual, since: since})
 }
 
 func (g *collector) len() int {
@@ -124,8 +131,12 @@ func (g *collector) prune(limit time.Time) {
 			g.mu.Unlock()
 			return
 		}
-		item := heap.Pop(&g.pending).(garbageItem)
+		item := g.takeLocked()
 		g.mu.Unlock()
+		if item.nested != nil {
+			g.removeNested(item)
+			continue
+		}
 		g.remove(item)
 	}
 }

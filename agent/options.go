@@ -109,6 +109,9 @@ type Options struct {
 	GCDelay           time.Duration
 	GCDiskHeadroom    float64
 	DiskWatchInterval time.Duration
+	// GCNonExecutorContainers (--gc_non_executor_container_sandboxes) collects sandboxes of
+	// nested containers too, and does not wait for the end of what they are nested in.
+	GCNonExecutorContainers bool
 
 	// Realms authenticate who sends requests; a realm that is missing asks nobody.
 	Realms authn.Realms

@@ -415,6 +415,7 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.FrameworksHome, o.HadoopHome, o.FetcherStallTimeout = v.Path("frameworks_home"), v.Path("hadoop_home"), v.Duration("fetcher_stall_timeout")
 	o.FetcherCacheDir, o.FetcherCacheSize = v.Path("fetcher_cache_dir"), int64(min(v.Bytes("fetcher_cache_size"), math.MaxInt64))
 	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
+	o.GCNonExecutorContainers = v.Bool("gc_non_executor_container_sandboxes")
 	o.Flags = v.All()
 	return o, nil
 }

@@ -59,7 +59,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"advertise_ip": "10.1.1.1", "advertise_port": "99", "attributes": "a:b", "default_container_info": `{"type":"MESOS"}`, "default_role": "r",
 		"disk_watch_interval": "2mins", "domain": domain, "executor_environment_variables": `{"A":"b"}`, "executor_registration_timeout": "2mins",
 		"executor_reregistration_timeout": "3secs", "executor_shutdown_grace_period": "6secs", "fetcher_stall_timeout": "2mins",
-		"frameworks_home": "/h", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==", "gossip_port": "99", "node_id": "n1", "gc_delay": "2weeks", "gc_disk_headroom": "0.2", "hostname": "h", "hostname_lookup": "false", "ip": "127.0.0.2",
+		"frameworks_home": "/h", "gossip_advertise": "h:2", "gossip_key": "MDEyMzQ1Njc4OWFiY2RlZg==", "gossip_port": "99", "node_id": "n1", "gc_delay": "2weeks", "gc_disk_headroom": "0.2", "gc_non_executor_container_sandboxes": "true", "hostname": "h", "hostname_lookup": "false", "ip": "127.0.0.2",
 		"ip_discovery_command": discovery, "isolation": "posix/cpu", "join": "other", "launcher": "linux", "master": "b:2",
 		"max_completed_executors_per_framework": "151", "port": "99", "reconfiguration_policy": "additive", "recover": "cleanup",
 		"recovery_timeout": "16mins", "registration_backoff_factor": "2secs", "resources": "cpus:1", "runtime_dir": "/other", "strict": "false",

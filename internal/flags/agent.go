@@ -65,7 +65,7 @@ func agentFlags() []Flag {
 		{Name: "switch_user", Type: Bool, Default: "true", Help: "Run tasks as the user they ask for (needs root)."},
 		{Name: "gc_delay", Type: Duration, Default: "1weeks", Help: "Longest time a sandbox is kept after its executor ended."},
 		{Name: "gc_disk_headroom", Type: Float, Default: "0.1", Help: "Share of the disk to keep free when ages are computed.", Check: fraction},
-		{Name: "gc_non_executor_container_sandboxes", Type: Bool, Default: "false", Help: "Collect sandboxes of nested containers too.", State: Accepted},
+		{Name: "gc_non_executor_container_sandboxes", Type: Bool, Default: "false", Help: "Collect sandboxes of nested containers too."},
 		{Name: "disk_watch_interval", Type: Duration, Default: "1mins", Help: "How often the disk's usage is checked.", Check: positive},
 		{Name: "resource_estimator", Help: "Estimator of revocable resources.", State: Accepted},
 		{Name: "oversubscribed_resources_interval", Type: Duration, Default: "15secs", Help: "How often revocable resources are reported.", State: Accepted},
