@@ -156,8 +156,8 @@ func (i *isolator) add(config *isolation.ContainerConfig) (*container, error) {
 
 // Recover takes up the cgroups of known containers. Orphans are noted for Cleanup.
 func (i *isolator) Recover(ctx context.Context, states []isolation.ContainerState, orphans []*mesos.ContainerID) error {
-	for n := range states {
-		c, err := i.add(states[n].Config)
+	for at := range states {
+		c, err := i.add(states[at].Config)
 		if err != nil {
 			return err
 		}
@@ -176,12 +176,14 @@ func (i *isolator) Recover(ctx context.Context, states []isolation.ContainerStat
 		if !all {
 			// It has ended, and its cgroup is gone, or it is older than the flag that
 			// asks for this isolator.
-			i.log.Warn().Str("container_id", isolation.Key(c.id)).Msg("recovered container has no cgroup")
+			if states[at].PID != 0 {
+				i.log.Warn().Str("container_id", isolation.Key(c.id)).Msg("recovered container has no cgroup")
+			}
 			c.dirs = nil
 			continue
 		}
 		c.mu.Lock()
-		err = i.ctl.recover(c, &states[n])
+		err = i.ctl.recover(c, &states[at])
 		c.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("recover container %s: %w", isolation.Key(c.id), err)
