@@ -227,8 +227,12 @@ func (a *Agent) bootID() (id string, rebooted bool, err error) {
 	return id, err == nil && strings.TrimSpace(string(old)) != id, nil
 }
 
-// writeFile replaces a file as a whole.
+// writeFile replaces a file as a whole. One that is as it should be is left alone: an agent
+// has to start on a full disk too, because it is who collects garbage.
 func writeFile(path, content string) error {
+	if old, err := os.ReadFile(path); err == nil && string(old) == content {
+		return nil
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -280,6 +284,7 @@ func (a *Agent) openContainerizer(rebooted bool) error {
 	a.log.Info().Str("programs", programs.Describe()).Msg("programs of containers")
 	o := a.opts.Containers
 	o.WorkDir, o.RuntimeDir, o.Resources = a.opts.WorkDir, a.opts.RuntimeDir, a.info.GetResources()
+	a.measureContainers(&o)
 	runner, err := setup.New(o, programs, a.log)
 	if err != nil {
 		return err
@@ -315,7 +320,7 @@ func (a *Agent) Start(ctx context.Context) error {
 		return fmt.Errorf("recover containers: %w", err)
 	}
 	for _, id := range orphans {
-		a.log.Warn().Str("container_id", id.GetValue()).Msg("destroyed a container that nobody knows")
+		a.log.Warn().Str("container_id", isolation.Key(id)).Msg("destroyed a container that nobody knows")
 	}
 	statuses := map[string]*mesos.ContainerStatus{}
 	for _, k := range known {
