@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -83,10 +84,11 @@ func (e *Engine) open(box string) (err error) {
 	if err := e.mountCgroups(); err != nil {
 		return err
 	}
-	subnet := os.Getpid() % 250
+	// Other engines of other tests run at the same time.
+	subnet := fmt.Sprintf("10.%d.%d.1/24", 192+rand.IntN(60), rand.IntN(256)) //nolint:gosec // no secret
 	for _, args := range [][]string{
 		{"link", "add", e.bridge, "type", "bridge"},
-		{"address", "add", fmt.Sprintf("10.213.%d.1/24", subnet), "dev", e.bridge},
+		{"address", "add", subnet, "dev", e.bridge},
 		{"link", "set", e.bridge, "up"},
 	} {
 		if out, err := exec.CommandContext(context.Background(), "ip", args...).CombinedOutput(); err != nil {

@@ -1,6 +1,7 @@
 package docker
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -136,9 +137,16 @@ func TestNetworks(t *testing.T) {
 	if got := w.output(config); got != "lo" {
 		t.Errorf("NONE: got interfaces %q", got)
 	}
-	if _, err := w.engine.Client.NetworkCreate(t.Context(), "clusterd-net", client.NetworkCreateOptions{Driver: "bridge"}); err != nil {
+	made, err := w.engine.Client.NetworkCreate(t.Context(), "clusterd-net", client.NetworkCreateOptions{Driver: "bridge"})
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { // when its containers have gone
+		eventually(t, "the network is removed", func() bool {
+			_, err := w.engine.Client.NetworkRemove(context.Background(), made.ID, client.NetworkRemoveOptions{})
+			return err == nil
+		})
+	}()
 	for _, network := range []mesos.ContainerInfo_DockerInfo_Network{mesos.ContainerInfo_DockerInfo_BRIDGE, mesos.ContainerInfo_DockerInfo_USER} {
 		t.Run(network.String(), func(t *testing.T) {
 			w.t = t

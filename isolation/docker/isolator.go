@@ -238,9 +238,13 @@ func (i *isolator) pull(ctx context.Context, image string, force bool) error {
 	if err != nil {
 		return err
 	}
+	began := time.Now()
 	pulling, err := i.c.engine.ImagePull(ctx, image, client.ImagePullOptions{RegistryAuth: auth})
 	if err == nil {
 		err = pulling.Wait(ctx)
+	}
+	if i.c.options.Pulled != nil {
+		i.c.options.Pulled(time.Since(began), err)
 	}
 	if err != nil {
 		return fmt.Errorf("docker: pull image %s: %w", image, err)

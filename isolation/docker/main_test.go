@@ -219,5 +219,15 @@ func eventually(t *testing.T, what string, f func() bool) {
 // prints waits until a container has printed a line.
 func (w *world) prints(config *isolation.ContainerConfig, text string) {
 	w.t.Helper()
-	eventually(w.t, "prints "+text, func() bool { return strings.Contains(read(w.t, config.Sandbox, "stdout"), text) })
+	eventually(w.t, "prints "+text, func() bool {
+		if strings.Contains(read(w.t, config.Sandbox, "stdout"), text) {
+			return true
+		}
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		if got, err := w.Wait(ended, config.ID); err == nil {
+			w.t.Fatalf("it ended before it printed %s: %+v; stderr: %s", text, got, read(w.t, config.Sandbox, "stderr"))
+		}
+		return false
+	})
 }

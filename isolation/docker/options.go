@@ -31,6 +31,8 @@ type Options struct {
 	KillOrphans bool
 	// EnableCFS (--cgroups_enable_cfs) makes the CPUs that are asked for a limit.
 	EnableCFS bool
+	// Pulled, if set, hears of every pull that ended.
+	Pulled func(took time.Duration, err error)
 	// Program is this binary; empty: found.
 	Program string
 	// DNS (--default_container_dns), if set, says which name servers a network has that a
