@@ -2,12 +2,14 @@ package agent
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"clusterd/agent/core"
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/metrics"
+	"clusterd/isolation/setup"
 )
 
 // counted are the counters of the agent that exist from the start, so that each
@@ -30,6 +32,26 @@ var counted = []string{
 // zero are gauges of what this agent does not have.
 var zero = []string{
 	"resource_provider_manager/subscribed",
+}
+
+// pullWindow is how far back the percentiles of pulls look, as in Mesos.
+const pullWindow = time.Hour
+
+// measureContainers makes the metrics of containers that exist only where a feature is in
+// use, as in Mesos. (A timer shows nothing before the first pull.)
+func (a *Agent) measureContainers(o *setup.Options) {
+	o.Count = func(name string) { a.metrics.Counter(name).Inc() }
+	o.Gauge = a.metrics.GaugeFunc
+	pulled := func(name string) func(time.Duration, error) {
+		timer := a.metrics.Timer(name, pullWindow)
+		return func(took time.Duration, _ error) { timer.Observe(took) }
+	}
+	if len(o.ImageProviders) > 0 {
+		o.Images.Pulled = pulled("containerizer/mesos/provisioner/docker_store/image_pull")
+	}
+	if slices.Contains(o.Containerizers, "docker") {
+		o.Docker.Pulled = pulled("containerizer/docker/image_pull")
+	}
 }
 
 // metricsTimeout is how long a look at the metrics waits for the core.

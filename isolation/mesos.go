@@ -23,7 +23,9 @@ type Mesos struct {
 	isolators []Isolator
 	// provisioner makes root file systems of images; nil: there are none.
 	provisioner Provisioner
-	log         zerolog.Logger
+	// count is told what happened once more; nil: nobody wants to know.
+	count func(name string)
+	log   zerolog.Logger
 	// base ends with Close: what the containerizer does on its own runs under
 	// it.
 	base   context.Context //nolint:containedctx // the lifecycle owner
@@ -145,6 +147,7 @@ func (m *Mesos) limited(c *container, limitation Limitation) {
 	c.mu.Unlock()
 	m.endNested(m.base, c)
 	if err := m.launcher.Destroy(m.base, c.id); err != nil && m.base.Err() == nil {
+		m.counted(CountDestroyErrors)
 		m.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("destroy container")
 	}
 }
@@ -210,6 +213,7 @@ func (m *Mesos) cleanup(ctx context.Context, id *mesos.ContainerID, isolators []
 		return
 	}
 	if err := m.provisioner.Destroy(ctx, id); err != nil {
+		m.counted(CountRemoveErrors)
 		m.log.Error().Err(err).Str("container_id", Key(id)).Msg("destroy root file system")
 	}
 }

@@ -64,7 +64,7 @@ var makers = []maker{
 	{"volume/image", (*builder).makeImage},
 	{"volume/secret", (*builder).makeSecret},
 	{"disk/du", func(b *builder) (isolation.Isolator, error) { return disk.NewDU(b.diskDU()), nil }},
-	{"disk/xfs", func(b *builder) (isolation.Isolator, error) { return disk.NewXFS(b.diskXFS()) }},
+	{"disk/xfs", (*builder).makeXFS},
 	{"gpu/nvidia", (*builder).makeGPU},
 	{"linux/seccomp", func(b *builder) (isolation.Isolator, error) { return security.NewSeccomp(b.Security, b.capabilities) }},
 	{cni.Name, func(b *builder) (isolation.Isolator, error) { return cni.New(b.cni()) }},
@@ -136,6 +136,18 @@ func (b *builder) diskXFS() disk.XFSOptions {
 	o := b.DiskXFS
 	o.WorkDir, o.Log = b.WorkDir, b.log
 	return o
+}
+
+func (b *builder) makeXFS() (isolation.Isolator, error) {
+	x, err := disk.NewXFS(b.diskXFS())
+	if err != nil {
+		return nil, err
+	}
+	if b.Gauge != nil {
+		b.Gauge("containerizer/mesos/disk/project_ids_total", func() float64 { total, _ := x.Projects(); return float64(total) })
+		b.Gauge("containerizer/mesos/disk/project_ids_free", func() float64 { _, free := x.Projects(); return float64(free) })
+	}
+	return x, nil
 }
 
 // makeGPU makes gpu/nvidia, which lets containers use devices that others may not.

@@ -73,6 +73,10 @@ type Options struct {
 	// Provisioner makes root file systems of images; nil: there are none, or New makes
 	// it of Images.
 	Provisioner isolation.Provisioner
+	// Count, if set, is told the name of what has happened once more, in Mesos's words; Gauge
+	// is given what says how much there is of something. Neither is a flag.
+	Count func(name string)
+	Gauge func(name string, value func() float64)
 	// VolumeGIDRange is --volume_gid_range.
 	VolumeGIDRange []filesystem.GIDRange
 	// DisallowSharingPID is --disallow_sharing_agent_pid_namespace.
@@ -180,6 +184,10 @@ func newMesos(o Options, programs *isolation.Programs, log zerolog.Logger) (isol
 		return nil, err
 	}
 	m := isolation.NewMesos(launcher, isolators, log)
+	m.SetCount(o.Count)
+	if o.Gauge != nil && slices.ContainsFunc(isolators, func(i isolation.Isolator) bool { return i.Name() == "filesystem/linux" }) {
+		o.Gauge("containerizer/mesos/filesystem/containers_new_rootfs", func() float64 { return float64(m.RootFilesystems()) })
+	}
 	if o.Provisioner != nil {
 		m.SetProvisioner(o.Provisioner)
 	}
