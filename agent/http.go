@@ -270,7 +270,7 @@ func (a *Agent) operatorAPI(w http.ResponseWriter, r *http.Request) error {
 }
 
 // serveAPI serves calls, but for those that refused, if set, returns an error for.
-func (a *Agent) serveAPI(w http.ResponseWriter, r *http.Request, refused func(*agentv1.Call) error) error {
+func (a *Agent) serveAPI(w http.ResponseWriter, r *http.Request, refused func(*agentv1.Call) error) (err error) {
 	if !a.recovered.Load() {
 		return httpapi.Unavailable("Agent has not finished recovery")
 	}
@@ -281,6 +281,12 @@ func (a *Agent) serveAPI(w http.ResponseWriter, r *http.Request, refused func(*a
 	}
 	var body *callStream
 	if media.Content == httpapi.RecordIO {
+		defer func() {
+			if err != nil {
+				// The client goes on typing; it is told now, not when it has ended.
+				_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
+			}
+		}()
 		body = &callStream{records: recordio.NewReader(r.Body, httpapi.MaxBody), media: media.MessageContent}
 		if err := firstCall(w, body, call); err != nil {
 			return err
