@@ -225,7 +225,7 @@ func (c *CNI) Isolate(ctx context.Context, id *mesos.ContainerID, pid int) error
 	if err := netns.Hold(pid, own.netns()); err != nil {
 		return err
 	}
-	if err := netns.Do(own.netns(), netns.SetLoopbackUp); err != nil {
+	if err := netns.Do(own.netns(), furnish); err != nil {
 		return err
 	}
 	// One after the other: plugins must not run at once for one container, and the
@@ -246,6 +246,14 @@ func (c *CNI) Isolate(ctx context.Context, id *mesos.ContainerID, pid int) error
 		return err
 	}
 	return c.writeFiles(own)
+}
+
+// furnish makes a new network namespace, which is the current one, fit to live in.
+func furnish() error {
+	if err := netns.OpenPorts(); err != nil {
+		return fmt.Errorf("open the ports of the network namespace: %w", err)
+	}
+	return netns.SetLoopbackUp()
 }
 
 // Watch never reports anything.

@@ -142,3 +142,17 @@ func SetLoopbackUp() error {
 	}
 	return nil
 }
+
+// lowestPort says from which port on everybody may listen.
+const lowestPort = "/proc/sys/net/ipv4/ip_unprivileged_port_start"
+
+// OpenPorts lets all processes of the current network namespace listen on all of its
+// ports. Nobody else has a use for them; and root of a user namespace, to whom the
+// network namespace does not belong, has no other way to port 80.
+func OpenPorts() error {
+	err := os.WriteFile(lowestPort, []byte("0"), 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+		return nil // an old kernel, or a machine that is a container itself
+	}
+	return err
+}
