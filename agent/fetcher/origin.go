@@ -114,7 +114,7 @@ func (j *job) openHTTP(ctx context.Context, validator string) (c *content, err e
 	if date, ok := strings.CutPrefix(validator, dateMark); ok {
 		req.Header.Set("If-Modified-Since", date)
 	}
-	resp, err := j.f.client.Do(req)
+	resp, err := j.f.client.Do(req) //nolint:bodyclose // content.Close does it
 	if err != nil {
 		return nil, causeOf(ctx, err)
 	}

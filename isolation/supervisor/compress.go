@@ -34,7 +34,7 @@ func (d *deflater) gzip(out io.Writer, in io.Reader, cancel <-chan struct{}) err
 				return err
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // files return it bare
+		if err == io.EOF {
 			return d.z.Close()
 		}
 		if err != nil {

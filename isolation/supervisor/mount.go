@@ -181,7 +181,7 @@ func (w *world) bindMapped(source, target int, namespace string, recursive bool)
 	}
 	defer syscall.Close(tree)
 	err = mountSetattr(tree, &mountAttr{set: mountAttrIDMap, userNamespace: uint64(users)}, 0)
-	if err != nil && err != syscall.EPERM { // EPERM: it lies in what is mapped already
+	if err != nil && err != syscall.EPERM { //nolint:errorlint // a bare number; EPERM: it lies in what is mapped already
 		return err
 	}
 	return moveTree(tree, target)

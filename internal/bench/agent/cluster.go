@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,7 +75,7 @@ func removeTree(dir string) error {
 		}
 	}
 	procs, readErr := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	for _, pid := range strings.Fields(string(procs)) {
+	for pid := range strings.FieldsSeq(string(procs)) {
 		if n, err := strconv.Atoi(pid); err == nil {
 			_ = syscall.Kill(n, syscall.SIGKILL)
 		}
@@ -89,7 +90,7 @@ func writeImage(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(layer.Name())
+	defer func() { _ = os.Remove(layer.Name()) }()
 	w := tar.NewWriter(layer)
 	program, err := exec.LookPath("sleep")
 	if err != nil {
@@ -146,7 +147,7 @@ func addLibraries(files map[string]string, program string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	for _, p := range f.Progs {
 		if p.Type != elf.PT_INTERP {
 			continue
@@ -190,7 +191,7 @@ func privateMemory(names ...string) (bytes uint64, processes int, err error) {
 			continue
 		}
 		comm, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
-		if err != nil || !contains(names, strings.TrimSpace(string(comm))) {
+		if err != nil || !slices.Contains(names, strings.TrimSpace(string(comm))) {
 			continue
 		}
 		n, err := privateOf(filepath.Join("/proc", e.Name(), "smaps_rollup"))
@@ -200,15 +201,6 @@ func privateMemory(names ...string) (bytes uint64, processes int, err error) {
 		bytes, processes = bytes+n, processes+1
 	}
 	return bytes, processes, nil
-}
-
-func contains(names []string, name string) bool {
-	for _, n := range names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 func privateOf(path string) (uint64, error) {

@@ -69,10 +69,10 @@ func (f *framework) until(ctx context.Context, enough func() bool) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case e := <-f.events:
-			switch e.GetType() {
-			case scheduler.OFFERS:
+			if e.GetType() == scheduler.OFFERS {
 				f.offers = append(f.offers, e.GetOffers().GetOffers()...)
-			case scheduler.UPDATE:
+			}
+			if e.GetType() == scheduler.UPDATE {
 				status := e.GetUpdate().GetStatus()
 				f.states[status.GetTaskId().GetValue()] = status.GetState()
 				f.message = status.GetMessage()

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -274,11 +275,11 @@ func (i *Isolator) change(id *mesos.ContainerID, count int) error {
 	free = append(free, have[count:]...)
 	have = have[:count]
 	slices.SortFunc(free, func(a, b device) int { return a.index - b.index })
-	text := ""
+	var text strings.Builder
 	for _, d := range have {
-		text += d.name + "\n"
+		text.WriteString(d.name + "\n")
 	}
-	if err := writeFile(i.file(id), text); err != nil {
+	if err := writeFile(i.file(id), text.String()); err != nil {
 		return err
 	}
 	i.used[key], i.free = have, free

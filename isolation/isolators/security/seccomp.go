@@ -97,7 +97,7 @@ func (s *Seccomp) read(name string) (*seccomp.Profile, error) {
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profiles: %w", err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	text, err := root.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)

@@ -55,11 +55,7 @@ func (p *Profile) Compile(caps uint64) ([]byte, error) {
 	if native.info == nil {
 		return nil, fmt.Errorf("%w: system calls of %s are not known", ErrProfile, runtime.GOARCH)
 	}
-	type section struct {
-		info *arch.Info
-		code []bpf.Instruction
-	}
-	sections := []section{{info: native.info}}
+	sections := []*arch.Info{native.info}
 	x32 := false
 	for _, name := range p.archs {
 		info := subArchitectures[name]
@@ -67,25 +63,25 @@ func (p *Profile) Compile(caps uint64) ([]byte, error) {
 		case info == nil || info == native.info:
 		case info == arch.X32:
 			x32 = native.info == arch.X86_64
-		case !slices.ContainsFunc(sections, func(s section) bool { return s.info == info }):
-			sections = append(sections, section{info: info})
+		case !slices.Contains(sections, info):
+			sections = append(sections, info)
 		}
 	}
 	// The program is put together from its end.
 	program := []bpf.Instruction{bpf.RetConstant{Val: retKillProcess}}
-	for _, s := range slices.Backward(sections) {
+	for _, info := range slices.Backward(sections) {
 		code := []bpf.Instruction{bpf.LoadAbsolute{Off: offsetNumber, Size: 4}}
-		body := p.section(caps, s.info)
+		body := p.section(caps, info)
 		switch {
-		case s.info == arch.X86_64 && x32:
+		case info == arch.X86_64 && x32:
 			other := p.section(caps, arch.X32)
 			code = append(code, choose(bpf.JumpGreaterOrEqual, x32Bit, other, body)...)
-		case s.info == arch.X86_64:
+		case info == arch.X86_64:
 			code = append(code, choose(bpf.JumpGreaterOrEqual, x32Bit, []bpf.Instruction{bpf.RetConstant{Val: retErrno | enosys}}, body)...)
 		default:
 			code = append(code, body...)
 		}
-		program = choose(bpf.JumpEqual, uint32(s.info.ID), code, program)
+		program = choose(bpf.JumpEqual, uint32(info.ID), code, program)
 	}
 	program = append([]bpf.Instruction{bpf.LoadAbsolute{Off: offsetArch, Size: 4}}, program...)
 	if len(program) > maxInstructions {
