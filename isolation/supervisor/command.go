@@ -132,10 +132,12 @@ func (s *supervisor) forkScript(w *world) *rawfork.Script {
 		script.Do("take the terminal", syscall.SYS_IOCTL, 0, syscall.TIOCSCTTY, 1)
 	}
 	s.restoreOpenFiles(script)
+	// Before it becomes its user: the sandbox of a nested container may lie in one of
+	// another user, who lets nobody pass (src/slave/containerizer/mesos/launch.cpp).
+	script.Do("working directory "+spec.Dir, syscall.SYS_CHDIR, script.String(spec.Dir))
 	s.rights(script, w)
 	script.Do("die with the supervisor", syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGKILL))
 	script.Want("die with the supervisor", uintptr(parent), syscall.SYS_GETPPID)
-	script.Do("working directory "+spec.Dir, syscall.SYS_CHDIR, script.String(spec.Dir))
 	script.Signals()
 	s.lastRights(script)
 	return script

@@ -95,8 +95,8 @@ func (s *supervisor) become() (what string, err error) {
 		return "set the badness for the OOM killer", err
 	}
 	var script rawfork.Script
-	s.rights(&script, w)
 	script.Do("working directory "+s.spec.Dir, syscall.SYS_CHDIR, script.String(s.spec.Dir))
+	s.rights(&script, w)
 	s.lastRights(&script)
 	if err := script.OnAllThreads(); err != nil {
 		return explainError(err)
