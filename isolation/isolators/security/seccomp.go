@@ -100,7 +100,7 @@ func (s *Seccomp) read(name string) (*seccomp.Profile, error) {
 	defer func() { _ = root.Close() }()
 	text, err := root.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("seccomp profile: %w", err)
+		return nil, fmt.Errorf("seccomp profile in %s: %w", s.dir, err)
 	}
 	profile, err := seccomp.Parse(text)
 	if err != nil {
