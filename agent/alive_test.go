@@ -34,6 +34,7 @@ func TestAlive(t *testing.T) {
 	a := h.start(func(o *Options) {
 		o.wrapStore = func(s checkpoint.Store) checkpoint.Store { return holdable{s, &hold} }
 	})
+	t.Cleanup(func() { h.leave(a) })
 	m.waitRegistered(1)
 	if err := a.Alive(t.Context()); err != nil {
 		t.Fatal(err)
