@@ -49,7 +49,7 @@ func common() []Flag {
 		{Name: "authenticate_http_readonly", Type: Bool, Default: "false", Help: "Ask who calls on read-only endpoints."},
 		{Name: "authenticate_http_readwrite", Type: Bool, Default: "false", Help: "Ask who calls on read-write endpoints and /api/v1.", Aliases: []string{"authenticate_http"}},
 		{Name: "hooks", Help: "Hook modules to install.", State: Replaced, Note: noteModules},
-		{Name: "modules", Type: JSON, Help: "Modules to load.", State: Replaced, Note: noteModules},
+		{Name: "modules", Type: JSON, Help: "Modules to load.", State: Replaced, Note: "modules cannot be loaded; read are only the parameters of an agent's org_apache_mesos_LogrotateContainerLogger"},
 		{Name: "modules_dir", Type: Path, Help: "Directory of module manifests.", State: Replaced, Note: noteModules},
 
 		// Ours.
