@@ -5,18 +5,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"clusterd/isolation/flock"
 )
 
 // ErrRuntimeDirInUse says that another agent keeps its containers in the same
 // runtime directory. It would take ours for orphans and destroy them, and we its.
 var ErrRuntimeDirInUse = errors.New("runtime directory is in use by another agent")
-
-// lockTimeout is how long another agent may hold the lock: one that is just
-// ending.
-const lockTimeout = 2 * time.Second
 
 // lockDir locks a runtime directory until the file is closed or the process
 // ends, however it ends.
@@ -25,16 +22,8 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock runtime directory: %w", err)
 	}
-	deadline := time.Now().Add(lockTimeout)
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	if err = flock.Lock(f); err == nil {
+		return f, nil
 	}
 	f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {

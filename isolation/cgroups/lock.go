@@ -5,17 +5,15 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"clusterd/isolation/flock"
 )
 
 // ErrInUse says that another agent has containers below the same root: each would take
 // the other's for orphans and kill them.
 var ErrInUse = errors.New("the cgroup root belongs to another agent")
-
-// lockTimeout is how long another agent may hold the lock: one that is just ending.
-const lockTimeout = 2 * time.Second
 
 // Lock keeps other agents from the root until it is closed, or this process ends. Call
 // it after Use.
@@ -30,12 +28,7 @@ func (t *Tree) Lock() (io.Closer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the cgroup root: %w", err)
 	}
-	for deadline := time.Now().Add(lockTimeout); ; time.Sleep(20 * time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
-			break
-		}
-	}
+	err = flock.Lock(f)
 	if err != nil {
 		f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {

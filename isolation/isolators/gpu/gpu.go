@@ -22,6 +22,7 @@ import (
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
+	"clusterd/isolation/supervisor"
 )
 
 // ErrNoGPUs says that there are not as many GPUs as are asked for.
@@ -180,7 +181,7 @@ func (i *Isolator) Recover(_ context.Context, states []isolation.ContainerState,
 		}
 		key := isolation.Key(s.Config.ID)
 		i.used[key] = nil
-		for _, name := range splitLines(string(names)) {
+		for _, name := range strings.Fields(string(names)) {
 			at := slices.IndexFunc(i.free, func(d device) bool { return d.name == name })
 			if at < 0 {
 				return fmt.Errorf("%w: container %s has %s, which is not there or another's", ErrNoGPUs, key, name)
@@ -240,7 +241,7 @@ func (i *Isolator) addDriver(p *isolation.Preparation, config *isolation.Contain
 		return
 	}
 	p.Mounts = append(p.Mounts, isolation.Mount{
-		Source: i.options.Driver, Target: driverDir, Make: makeDirectory, Flags: unix.MS_BIND | unix.MS_REC | unix.MS_RDONLY,
+		Source: i.options.Driver, Target: driverDir, Make: supervisor.MakeDirectory, Flags: unix.MS_BIND | unix.MS_REC | unix.MS_RDONLY,
 	})
 	env := map[string]string{
 		"PATH":            appendPath(imageEnv(config.Image, "PATH"), driverDir+"/bin"),

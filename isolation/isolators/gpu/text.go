@@ -6,12 +6,7 @@ import (
 	"strings"
 
 	"clusterd/isolation"
-	"clusterd/isolation/supervisor"
 )
-
-const makeDirectory = supervisor.MakeDirectory
-
-func splitLines(s string) []string { return strings.Fields(s) }
 
 // writeFile replaces a file as a whole.
 func writeFile(path, text string) error {
