@@ -181,7 +181,7 @@ func (i *Isolator) Recover(_ context.Context, states []isolation.ContainerState,
 		}
 		key := isolation.Key(s.Config.ID)
 		i.used[key] = nil
-		for _, name := range strings.Fields(string(names)) {
+		for name := range strings.FieldsSeq(string(names)) {
 			at := slices.IndexFunc(i.free, func(d device) bool { return d.name == name })
 			if at < 0 {
 				return fmt.Errorf("%w: container %s has %s, which is not there or another's", ErrNoGPUs, key, name)
