@@ -54,7 +54,8 @@ func openBeneath(root *os.File, rel string) (*os.File, error) {
 
 // Make makes what is missing of a path below a directory: directories, and at the
 // end a directory or an empty file. What it makes belongs to uid and gid. What is
-// there already stays as it is, but must be of the kind.
+// there already stays as it is, but must be of the kind, also if somebody else makes it
+// in this moment.
 func Make(dir, rel string, directory bool, uid, gid int) error {
 	root, err := openDir(dir)
 	if err != nil {
@@ -72,46 +73,67 @@ func makeBeneath(root *os.File, rel string, directory bool, uid, gid int) (*os.F
 	if !filepath.IsLocal(rel) {
 		return nil, fmt.Errorf("%w: %s of %s", ErrEscapes, rel, root.Name())
 	}
-	f, err := openBeneath(root, rel)
-	if err == nil {
-		var st unix.Stat_t
-		if err = unix.Fstat(int(f.Fd()), &st); err == nil && directory != (st.Mode&unix.S_IFMT == unix.S_IFDIR) {
-			err = &fs.PathError{Op: "make", Path: f.Name(), Err: unix.ENOTDIR}
-			if !directory {
-				err = &fs.PathError{Op: "make", Path: f.Name(), Err: unix.EISDIR}
-			}
-		}
-		if err != nil {
-			f.Close()
-			return nil, err
-		}
-		return f, nil
-	}
+	f, err := openKind(root, rel, directory)
 	if !errors.Is(err, fs.ErrNotExist) || rel == "." {
-		return nil, err
+		return f, err
 	}
 	parent, err := makeBeneath(root, path.Dir(rel), true, uid, gid)
 	if err != nil {
 		return nil, err
 	}
 	defer parent.Close()
-	base := path.Base(rel)
-	if directory {
-		err = unix.Mkdirat(int(parent.Fd()), base, 0o755)
-	} else {
-		var fd int
-		if fd, err = unix.Openat(int(parent.Fd()), base, unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644); err == nil {
-			unix.Close(fd)
+	err = makeAt(int(parent.Fd()), path.Base(rel), directory, uid, gid)
+	switch {
+	case err == nil:
+		return openKind(root, rel, directory)
+	case errors.Is(err, fs.ErrExist):
+		// Somebody was faster, and what is there now does as well as what had been there
+		// before. A link that leads nowhere is there too, and is nothing to mount on.
+		if f, openErr := openKind(root, rel, directory); !errors.Is(openErr, fs.ErrNotExist) {
+			return f, openErr
 		}
 	}
-	if err == nil {
-		err = unix.Fchownat(int(parent.Fd()), base, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	return nil, &fs.PathError{Op: "make", Path: filepath.Join(root.Name(), rel), Err: err}
+}
+
+// makeAt makes one directory or file, and gives away what it has made and nothing else:
+// in a sandbox names may change hands at any moment.
+func makeAt(parent int, name string, directory bool, uid, gid int) error {
+	flags := unix.O_CREAT | unix.O_EXCL | unix.O_WRONLY
+	if directory {
+		if err := unix.Mkdirat(parent, name, 0o755); err != nil {
+			return err
+		}
+		flags = unix.O_DIRECTORY | unix.O_RDONLY
 	}
-	// A link that leads nowhere is there, and is nothing to mount on.
+	fd, err := unix.Openat(parent, name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil {
-		return nil, &fs.PathError{Op: "make", Path: filepath.Join(root.Name(), rel), Err: err}
+		return err
 	}
-	return openBeneath(root, rel)
+	defer unix.Close(fd)
+	return unix.Fchown(fd, uid, gid)
+}
+
+// openKind opens what is there, which must be a directory or must not be one.
+func openKind(root *os.File, rel string, directory bool) (*os.File, error) {
+	f, err := openBeneath(root, rel)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	switch is := st.Mode&unix.S_IFMT == unix.S_IFDIR; {
+	case err != nil || is == directory:
+	case directory:
+		err = unix.ENOTDIR
+	default:
+		err = unix.EISDIR
+	}
+	if err != nil {
+		f.Close()
+		return nil, &fs.PathError{Op: "make", Path: f.Name(), Err: err}
+	}
+	return f, nil
 }
 
 // fdPath is a path that leads to an open file, whatever becomes of its name.

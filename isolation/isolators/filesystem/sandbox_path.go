@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,10 +22,18 @@ import (
 // (src/slave/containerizer/mesos/isolators/volume/sandbox_path.cpp). Without
 // filesystem/linux they are symbolic links.
 type SandboxPath struct {
-	known.Containers[string]
+	known.Containers[*sandbox]
 	o Options
 	// linux says that containers have mount namespaces.
 	linux bool
+}
+
+// sandbox is that of a container.
+type sandbox struct {
+	path string
+	// making is held while sources are looked for and made in it: several containers that
+	// are nested in one may want the same source at once, and none may meet it half made.
+	making sync.Mutex
 }
 
 var _ isolation.Isolator = (*SandboxPath)(nil)
@@ -39,7 +48,7 @@ func (s *SandboxPath) Name() string { return "volume/sandbox_path" }
 func (s *SandboxPath) Recover(_ context.Context, states []isolation.ContainerState, _ []*mesos.ContainerID) error {
 	sandboxes := make([]string, 0, len(states))
 	for _, state := range states {
-		if err := s.Add(state.Config.ID, state.Config.Sandbox); err != nil {
+		if err := s.Add(state.Config.ID, &sandbox{path: state.Config.Sandbox}); err != nil {
 			return err
 		}
 		sandboxes = append(sandboxes, state.Config.Sandbox)
@@ -52,11 +61,11 @@ func (s *SandboxPath) Recover(_ context.Context, states []isolation.ContainerSta
 
 // Cleanup takes the groups of the sandbox's volumes away.
 func (s *SandboxPath) Cleanup(_ context.Context, id *mesos.ContainerID) error {
-	sandbox, ok := s.Forget(id)
+	own, ok := s.Forget(id)
 	if !ok || s.o.GIDs == nil {
 		return nil
 	}
-	return s.o.GIDs.Release(sandbox)
+	return s.o.GIDs.Release(own.path)
 }
 
 // Prepare asks for the mounts, or makes the links.
@@ -65,7 +74,7 @@ func (s *SandboxPath) Prepare(_ context.Context, config *isolation.ContainerConf
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Add(config.ID, config.Sandbox); err != nil {
+	if err := s.Add(config.ID, &sandbox{path: config.Sandbox}); err != nil {
 		return nil, err
 	}
 	p := &isolation.Preparation{}
@@ -90,7 +99,7 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 	if err != nil {
 		return err
 	}
-	source, err := openSource(config, holder, v.path)
+	source, err := holder.openSource(config, v.path)
 	if err != nil {
 		return err
 	}
@@ -100,20 +109,20 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 		return err
 	}
 	if !s.linux {
-		return link(config, v, filepath.Join(holder, v.path))
+		return link(config, v, filepath.Join(holder.path, v.path))
 	}
 	m, err := s.o.target(config, v, st.IsDir())
 	if err != nil {
 		return err
 	}
-	m.Source, m.Flags = filepath.Join(holder, v.path), unix.MS_BIND|unix.MS_REC
+	m.Source, m.Flags = filepath.Join(holder.path, v.path), unix.MS_BIND|unix.MS_REC
 	m.SourceIn, _ = trusted(config.ID, config.Sandbox)
 	users, err := s.o.users(config.ID)
 	if err != nil {
 		return err
 	}
 	// Without a root file system of its own the container's sandbox lies mapped on itself.
-	if users.Namespace != "" && (config.RootFS != "" || holder != config.Sandbox) {
+	if users.Namespace != "" && (config.RootFS != "" || holder.path != config.Sandbox) {
 		// A persistent volume that is mounted there has its ids mapped already.
 		if same, err := sameMount(m.SourceIn, source); err != nil {
 			return err
@@ -129,13 +138,13 @@ func (s *SandboxPath) prepare(p *isolation.Preparation, config *isolation.Contai
 }
 
 // holder is the sandbox that a volume's source lies in.
-func (s *SandboxPath) holder(config *isolation.ContainerConfig, v *volume) (string, error) {
+func (s *SandboxPath) holder(config *isolation.ContainerConfig, v *volume) (*sandbox, error) {
 	absolute := filepath.IsAbs(v.GetContainerPath())
 	if !filepath.IsLocal(v.path) {
-		return "", fmt.Errorf("%w: path %q: %w", ErrInvalidVolume, v.path, mounts.ErrEscapes)
+		return nil, fmt.Errorf("%w: path %q: %w", ErrInvalidVolume, v.path, mounts.ErrEscapes)
 	}
 	if !s.linux && (absolute || config.RootFS != "") {
-		return "", fmt.Errorf("volume of type SANDBOX_PATH that is no link in the sandbox: %w without the linux launcher and filesystem/linux", isolation.ErrNotSupported)
+		return nil, fmt.Errorf("volume of type SANDBOX_PATH that is no link in the sandbox: %w without the linux launcher and filesystem/linux", isolation.ErrNotSupported)
 	}
 	kind := v.GetSource().GetSandboxPath().GetType()
 	if v.HostPath != nil {
@@ -144,26 +153,28 @@ func (s *SandboxPath) holder(config *isolation.ContainerConfig, v *volume) (stri
 	switch kind {
 	case mesos.Volume_Source_SandboxPath_SELF:
 		if !absolute {
-			return "", fmt.Errorf("%w: container_path of type SELF is relative: a symbolic link in the sandbox does that", ErrInvalidVolume)
+			return nil, fmt.Errorf("%w: container_path of type SELF is relative: a symbolic link in the sandbox does that", ErrInvalidVolume)
 		}
-		return config.Sandbox, nil
+		return s.Get(config.ID)
 	case mesos.Volume_Source_SandboxPath_PARENT:
 		if config.ID.GetParent() == nil {
-			return "", fmt.Errorf("%w: type PARENT of a container that has no parent", ErrInvalidVolume)
+			return nil, fmt.Errorf("%w: type PARENT of a container that has no parent", ErrInvalidVolume)
 		}
 		return s.Get(config.ID.GetParent())
 	case mesos.Volume_Source_SandboxPath_UNKNOWN:
 	}
-	return "", fmt.Errorf("%w: type of SANDBOX_PATH is unknown", ErrInvalidVolume)
+	return nil, fmt.Errorf("%w: type of SANDBOX_PATH is unknown", ErrInvalidVolume)
 }
 
 // openSource opens what shall be mounted, and makes a directory of it if it is not
 // there, which belongs to whom the sandbox does.
-func openSource(config *isolation.ContainerConfig, holder, path string) (*os.File, error) {
+func (s *sandbox) openSource(config *isolation.ContainerConfig, path string) (*os.File, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
 	root, _ := trusted(config.ID, config.Sandbox)
-	rest, err := filepath.Rel(root, holder)
+	rest, err := filepath.Rel(root, s.path)
 	if err != nil || !filepath.IsLocal(rest) {
-		return nil, fmt.Errorf("%w: sandbox %s of %s", mounts.ErrEscapes, holder, root)
+		return nil, fmt.Errorf("%w: sandbox %s of %s", mounts.ErrEscapes, s.path, root)
 	}
 	path = filepath.Join(rest, path)
 	f, err := mounts.OpenBeneath(root, path)
