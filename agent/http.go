@@ -46,7 +46,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	if a.opts.Verbosity == nil {
 		a.opts.Verbosity = httpapi.NewVerbosity(0)
 	}
-	httpapi.Common{Flags: a.opts.Flags, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Health: a.checkHealth, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
+	httpapi.Common{Flags: a.opts.Flags, Described: a.opts.Described, Version: version.Info(), Metrics: a.metrics, Verbosity: a.opts.Verbosity, Health: a.checkHealth, Readonly: authn.AgentReadonly, Readwrite: authn.AgentReadwrite}.Register(rt)
 	rt.OnAudit = a.opts.OnAudit
 	a.files.Register(rt, authn.AgentReadonly)
 	rt.Handle("/api/v1/executor", httpapi.In(authn.AgentExecutor), a.executorAPI)
@@ -54,6 +54,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	rt.Handle("/state", httpapi.In(authn.AgentReadonly), a.state)
 	rt.Handle("/containers", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.containersEndpoint)
 	rt.Handle("/monitor/statistics", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.statistics)
+	rt.Handle("/api/clusterd/v1/containers", httpapi.In(authn.AgentReadonly), a.allContainers)
 	rt.Handle("/containerizer/debug", httpapi.Access{Realm: authn.AgentReadonly, Endpoint: true}, a.containerizerDebug)
 	rt.Handle("/api/v1/resource_provider", httpapi.In(authn.AgentResourceProvider), func(http.ResponseWriter, *http.Request) error {
 		return httpapi.Errorf(http.StatusNotImplemented, "Resource providers are not supported by this agent yet")

@@ -141,6 +141,8 @@ type Options struct {
 
 	// Flags are shown by /flags and /state.
 	Flags []flags.Pair
+	// Described are the same with defaults and help, for /api/clusterd/v1/flags.
+	Described []flags.Described
 	// Log takes the log. Verbosity, if set, is what /logging/toggle switches.
 	Log       zerolog.Logger
 	Verbosity *httpapi.Verbosity

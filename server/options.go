@@ -113,6 +113,8 @@ type Options struct {
 
 	// Flags are what /flags shows.
 	Flags []flags.Pair
+	// Described are the same with defaults and help, for /api/clusterd/v1/flags.
+	Described []flags.Described
 	// LogDir (--log_dir) and ExternalLogFile (--external_log_file) are shown by /state.
 	LogDir, ExternalLogFile string
 	// Logger takes what this master has to say.

@@ -15,12 +15,13 @@ import (
 // routes are the endpoints of a master.
 func (s *Server) routes() *httpapi.Router {
 	rt := httpapi.NewRouter("master")
-	rt.Guards = httpapi.Guards{Realms: s.opts.Realms, Policy: s.policy.Load}
+	rt.Guards = httpapi.Guards{Realms: s.opts.Realms, Policy: s.policy.Load, Sessions: true}
 	rt.OnError = func(r *http.Request, err error) {
 		s.log.Debug().Err(err).Str("method", r.Method).Str("path", r.URL.Path).Str("remote", r.RemoteAddr).Msg("request refused")
 	}
 	httpapi.Common{
 		Flags:     s.opts.Flags,
+		Described: s.opts.Described,
 		Version:   version.Info(),
 		Metrics:   s.metrics,
 		Health:    s.checkHealth,
@@ -56,6 +57,8 @@ func (s *Server) routes() *httpapi.Router {
 	s.shareRoutes(rt)
 	s.formRoutes(rt)
 	s.ownRoutes(rt)
+	s.taskRoute(rt)
+	s.sessionRoutes(rt)
 	s.constraintsRoute(rt)
 	s.files.Register(rt, authn.MasterReadonly)
 	s.registryRoutes(rt)

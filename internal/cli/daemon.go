@@ -242,6 +242,7 @@ func masterOptions(ctx context.Context, v *flags.Values) (server.Options, error)
 	for _, p := range v.All() {
 		o.Flags = append(o.Flags, flags.Pair{Name: p.Name, Value: p.Value})
 	}
+	o.Described = v.Describe()
 	if err := coreOptions(v, &o.Core); err != nil {
 		return o, err
 	}
@@ -416,6 +417,6 @@ func agentOptions(ctx context.Context, v *flags.Values) (agent.Options, error) {
 	o.FetcherCacheDir, o.FetcherCacheSize = v.Path("fetcher_cache_dir"), int64(min(v.Bytes("fetcher_cache_size"), math.MaxInt64))
 	o.GCDelay, o.GCDiskHeadroom, o.DiskWatchInterval = v.Duration("gc_delay"), v.Float("gc_disk_headroom"), v.Duration("disk_watch_interval")
 	o.GCNonExecutorContainers = v.Bool("gc_non_executor_container_sandboxes")
-	o.Flags = v.All()
+	o.Flags, o.Described = v.All(), v.Describe()
 	return o, nil
 }

@@ -123,6 +123,9 @@ func readFileValue(path string) (string, error) {
 	return strings.TrimRight(string(data), "\r\n"), nil
 }
 
+// hidden is shown in place of a secret.
+const hidden = "(hidden)"
+
 // Pair is one flag as `/flags` shows it.
 type Pair struct {
 	Name, Value string
@@ -231,7 +234,7 @@ func (v *Values) All() []Pair {
 	for i, f := range v.set.flags {
 		if val, ok := v.values[i]; ok {
 			if f.Secret && val.Text != "" {
-				val.Text = "(hidden)"
+				val.Text = hidden
 			}
 			pairs = append(pairs, Pair{Name: f.Name, Value: val.Text})
 		}

@@ -22,6 +22,8 @@ import (
 type Common struct {
 	// Flags are shown by `/flags`.
 	Flags []flags.Pair
+	// Described are shown by `/api/clusterd/v1/flags`.
+	Described []flags.Described
 	// Version is shown by `/version`.
 	Version *mesos.VersionInfo
 	// Metrics are shown by `/metrics/snapshot`, and to Prometheus by `/metrics` (or
@@ -35,7 +37,7 @@ type Common struct {
 	Readonly, Readwrite authn.Realm
 }
 
-// Register adds `/health`, `/flags`, `/version`, `/metrics/snapshot`, `/metrics`,
+// Register adds `/health`, `/flags`, `/api/clusterd/v1/flags`, `/api/clusterd/v1/metrics`, `/version`, `/metrics/snapshot`, `/metrics`,
 // `/system/stats.json`, `/logging/toggle` and `/help`.
 func (c Common) Register(rt *Router) {
 	rt.Handle("/health", Open("probes have no credentials"), c.health)
@@ -48,6 +50,7 @@ func (c Common) Register(rt *Router) {
 		}
 		return c.flags(w, r)
 	})
+	c.describe(rt)
 	rt.Handle("/version", Open("says nothing but the version"), c.version)
 	rt.Handle("/system/stats.json", In(c.Readonly), systemStats)
 	rt.Handle("/metrics/snapshot", Access{Realm: c.Readonly, Endpoint: true}, c.snapshot)
