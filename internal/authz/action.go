@@ -172,3 +172,11 @@ var endpoints = map[string]bool{
 	"/api/clusterd/v1/registry/transfer": true,
 	"/api/clusterd/v1/registry/snapshot": true,
 }
+
+// ObjectsKey returns the key of the objects in the rules of an action: "roles", "users".
+func ObjectsKey(a Action) string {
+	if a <= 0 || int(a) >= len(lists) {
+		return ""
+	}
+	return lists[a].objects
+}

@@ -177,3 +177,8 @@ func (a Approver) AllowsAny() bool { return a.v == nil || a.v.rest }
 func (a Approver) Everything() bool {
 	return a.v == nil || a.v.rest && len(a.v.exact) == 0 && len(a.v.below) == 0
 }
+
+// Nothing says whether the action is permitted on no object at all.
+func (a Approver) Nothing() bool {
+	return a.v != nil && !a.v.rest && len(a.v.exact) == 0 && len(a.v.below) == 0
+}

@@ -13,6 +13,8 @@ import (
 type Access struct {
 	// Realm of the route: who calls must authenticate, if the realm asks for it.
 	Realm authn.Realm
+	// Reading is the realm of requests that only read, by their method; empty: that of all.
+	Reading authn.Realm
 	// Open says why the route is open to everybody.
 	Open string
 	// Endpoint demands the permission `get_endpoints` for the path of the route.
@@ -32,6 +34,8 @@ type Guards struct {
 	Realms authn.Realms
 	// Policy is the present rules; nil: everything is permitted.
 	Policy func() *authz.ACLs
+	// Sessions has the cookie of a session stand for the Authorization header.
+	Sessions bool
 }
 
 // ACLs are the present rules.
@@ -45,13 +49,11 @@ func (g *Guards) ACLs() *authz.ACLs {
 // admit authenticates a request and checks that its principal may use the route.
 // It returns the request with its principal.
 func (g *Guards) admit(r *http.Request, route string, a Access) (*http.Request, error) {
-	req := new(request)
-	if by := g.Realms[a.Realm]; by != nil && a.Open == "" {
-		var err error
-		if req.principal, err = by.Authenticate(r, a.Realm); err != nil {
-			return r, refused(err)
-		}
+	r, who, err := g.authenticate(r, a)
+	if err != nil {
+		return r, err
 	}
+	req := &request{principal: who}
 	r = r.WithContext(context.WithValue(r.Context(), requestKey{}, req))
 	if a.Endpoint && !g.ACLs().Approver(req.principal, authz.GetEndpoints).Allows("/"+route) {
 		return r, StatusError(http.StatusForbidden)
@@ -60,13 +62,13 @@ func (g *Guards) admit(r *http.Request, route string, a Access) (*http.Request, 
 }
 
 // refused is the answer to who was not let in.
-func refused(err error) error {
+func refused(r *http.Request, err error) error {
 	f, ok := errors.AsType[*authn.Failure](err)
 	if !ok {
 		return err
 	}
 	e := StatusError(f.Status)
-	if len(f.Challenges) > 0 {
+	if len(f.Challenges) > 0 && !byScript(r) {
 		e.Header = http.Header{"Www-Authenticate": f.Challenges}
 	}
 	return e
