@@ -803,6 +803,7 @@ type MasterMessage struct {
 	//	*MasterMessage_Drain
 	//	*MasterMessage_Masters
 	//	*MasterMessage_CancelDrain
+	//	*MasterMessage_OpenTunnel
 	Message       isMasterMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -980,6 +981,15 @@ func (x *MasterMessage) GetCancelDrain() *CancelDrain {
 	return nil
 }
 
+func (x *MasterMessage) GetOpenTunnel() *OpenTunnel {
+	if x != nil {
+		if x, ok := x.Message.(*MasterMessage_OpenTunnel); ok {
+			return x.OpenTunnel
+		}
+	}
+	return nil
+}
+
 type isMasterMessage_Message interface {
 	isMasterMessage_Message()
 }
@@ -1044,6 +1054,10 @@ type MasterMessage_CancelDrain struct {
 	CancelDrain *CancelDrain `protobuf:"bytes,15,opt,name=cancel_drain,json=cancelDrain,oneof"`
 }
 
+type MasterMessage_OpenTunnel struct {
+	OpenTunnel *OpenTunnel `protobuf:"bytes,16,opt,name=open_tunnel,json=openTunnel,oneof"`
+}
+
 func (*MasterMessage_Registered) isMasterMessage_Message() {}
 
 func (*MasterMessage_Refused) isMasterMessage_Message() {}
@@ -1073,6 +1087,8 @@ func (*MasterMessage_Drain) isMasterMessage_Message() {}
 func (*MasterMessage_Masters) isMasterMessage_Message() {}
 
 func (*MasterMessage_CancelDrain) isMasterMessage_Message() {}
+
+func (*MasterMessage_OpenTunnel) isMasterMessage_Message() {}
 
 // Answer to RegisterAgent: the agent is admitted.
 type Registered struct {
@@ -1943,6 +1959,54 @@ func (*CancelDrain) Descriptor() ([]byte, []int) {
 	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{25}
 }
 
+// The agent opens a connection to this master (internal/link, TunnelPath), on which the
+// master sends it HTTP requests: so that operators reach agents through masters, which need
+// not reach them. An agent that does not know the message does nothing.
+type OpenTunnel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It is good once, and for a few seconds.
+	Token         *string `protobuf:"bytes,1,req,name=token" json:"token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenTunnel) Reset() {
+	*x = OpenTunnel{}
+	mi := &file_clusterd_v1_link_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenTunnel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenTunnel) ProtoMessage() {}
+
+func (x *OpenTunnel) ProtoReflect() protoreflect.Message {
+	mi := &file_clusterd_v1_link_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenTunnel.ProtoReflect.Descriptor instead.
+func (*OpenTunnel) Descriptor() ([]byte, []int) {
+	return file_clusterd_v1_link_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *OpenTunnel) GetToken() string {
+	if x != nil && x.Token != nil {
+		return *x.Token
+	}
+	return ""
+}
+
 var File_clusterd_v1_link_proto protoreflect.FileDescriptor
 
 const file_clusterd_v1_link_proto_rawDesc = "" +
@@ -2009,7 +2073,7 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\vUpdateAgent\x12;\n" +
 	"\x0ftotal_resources\x18\x01 \x03(\v2\x12.mesos.v1.ResourceR\x0etotalResources\"\x06\n" +
 	"\x04Pong\"\x11\n" +
-	"\x0fUnregisterAgent\"\xdd\a\n" +
+	"\x0fUnregisterAgent\"\x99\b\n" +
 	"\rMasterMessage\x129\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x17.clusterd.v1.RegisteredH\x00R\n" +
@@ -2028,7 +2092,9 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\x04ping\x18\f \x01(\v2\x11.clusterd.v1.PingH\x00R\x04ping\x12*\n" +
 	"\x05drain\x18\r \x01(\v2\x12.clusterd.v1.DrainH\x00R\x05drain\x120\n" +
 	"\amasters\x18\x0e \x01(\v2\x14.clusterd.v1.MastersH\x00R\amasters\x12=\n" +
-	"\fcancel_drain\x18\x0f \x01(\v2\x18.clusterd.v1.CancelDrainH\x00R\vcancelDrainB\t\n" +
+	"\fcancel_drain\x18\x0f \x01(\v2\x18.clusterd.v1.CancelDrainH\x00R\vcancelDrain\x12:\n" +
+	"\vopen_tunnel\x18\x10 \x01(\v2\x17.clusterd.v1.OpenTunnelH\x00R\n" +
+	"openTunnelB\t\n" +
 	"\amessage\"\xc0\x02\n" +
 	"\n" +
 	"Registered\x12,\n" +
@@ -2086,7 +2152,10 @@ const file_clusterd_v1_link_proto_rawDesc = "" +
 	"\tconnected\x18\x01 \x02(\bR\tconnected\"6\n" +
 	"\x05Drain\x12-\n" +
 	"\x06config\x18\x01 \x02(\v2\x15.mesos.v1.DrainConfigR\x06config\"\r\n" +
-	"\vCancelDrainB%Z#clusterd/api/clusterd/v1;clusterdv1"
+	"\vCancelDrain\"\"\n" +
+	"\n" +
+	"OpenTunnel\x12\x14\n" +
+	"\x05token\x18\x01 \x02(\tR\x05tokenB%Z#clusterd/api/clusterd/v1;clusterdv1"
 
 var (
 	file_clusterd_v1_link_proto_rawDescOnce sync.Once
@@ -2100,7 +2169,7 @@ func file_clusterd_v1_link_proto_rawDescGZIP() []byte {
 	return file_clusterd_v1_link_proto_rawDescData
 }
 
-var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_clusterd_v1_link_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_clusterd_v1_link_proto_goTypes = []any{
 	(*AgentMessage)(nil),            // 0: clusterd.v1.AgentMessage
 	(*RegisterAgent)(nil),           // 1: clusterd.v1.RegisterAgent
@@ -2128,26 +2197,27 @@ var file_clusterd_v1_link_proto_goTypes = []any{
 	(*Ping)(nil),                    // 23: clusterd.v1.Ping
 	(*Drain)(nil),                   // 24: clusterd.v1.Drain
 	(*CancelDrain)(nil),             // 25: clusterd.v1.CancelDrain
-	(*v1.AgentInfo)(nil),            // 26: mesos.v1.AgentInfo
-	(*v1.AgentInfo_Capability)(nil), // 27: mesos.v1.AgentInfo.Capability
-	(*v1.Resource)(nil),             // 28: mesos.v1.Resource
-	(*v1.FrameworkInfo)(nil),        // 29: mesos.v1.FrameworkInfo
-	(*v1.Task)(nil),                 // 30: mesos.v1.Task
-	(*v1.Operation)(nil),            // 31: mesos.v1.Operation
-	(*v1.DrainConfig)(nil),          // 32: mesos.v1.DrainConfig
-	(*v1.FrameworkID)(nil),          // 33: mesos.v1.FrameworkID
-	(*v1.ExecutorInfo)(nil),         // 34: mesos.v1.ExecutorInfo
-	(*v1.ExecutorID)(nil),           // 35: mesos.v1.ExecutorID
-	(*v1.TaskStatus)(nil),           // 36: mesos.v1.TaskStatus
-	(v1.TaskState)(0),               // 37: mesos.v1.TaskState
-	(*v1.OperationStatus)(nil),      // 38: mesos.v1.OperationStatus
-	(*v1.AgentID)(nil),              // 39: mesos.v1.AgentID
-	(*v1.MasterInfo)(nil),           // 40: mesos.v1.MasterInfo
-	(*v1.DurationInfo)(nil),         // 41: mesos.v1.DurationInfo
-	(*v1.TaskID)(nil),               // 42: mesos.v1.TaskID
-	(*v1.TaskInfo)(nil),             // 43: mesos.v1.TaskInfo
-	(*v1.KillPolicy)(nil),           // 44: mesos.v1.KillPolicy
-	(*v1.Offer_Operation)(nil),      // 45: mesos.v1.Offer.Operation
+	(*OpenTunnel)(nil),              // 26: clusterd.v1.OpenTunnel
+	(*v1.AgentInfo)(nil),            // 27: mesos.v1.AgentInfo
+	(*v1.AgentInfo_Capability)(nil), // 28: mesos.v1.AgentInfo.Capability
+	(*v1.Resource)(nil),             // 29: mesos.v1.Resource
+	(*v1.FrameworkInfo)(nil),        // 30: mesos.v1.FrameworkInfo
+	(*v1.Task)(nil),                 // 31: mesos.v1.Task
+	(*v1.Operation)(nil),            // 32: mesos.v1.Operation
+	(*v1.DrainConfig)(nil),          // 33: mesos.v1.DrainConfig
+	(*v1.FrameworkID)(nil),          // 34: mesos.v1.FrameworkID
+	(*v1.ExecutorInfo)(nil),         // 35: mesos.v1.ExecutorInfo
+	(*v1.ExecutorID)(nil),           // 36: mesos.v1.ExecutorID
+	(*v1.TaskStatus)(nil),           // 37: mesos.v1.TaskStatus
+	(v1.TaskState)(0),               // 38: mesos.v1.TaskState
+	(*v1.OperationStatus)(nil),      // 39: mesos.v1.OperationStatus
+	(*v1.AgentID)(nil),              // 40: mesos.v1.AgentID
+	(*v1.MasterInfo)(nil),           // 41: mesos.v1.MasterInfo
+	(*v1.DurationInfo)(nil),         // 42: mesos.v1.DurationInfo
+	(*v1.TaskID)(nil),               // 43: mesos.v1.TaskID
+	(*v1.TaskInfo)(nil),             // 44: mesos.v1.TaskInfo
+	(*v1.KillPolicy)(nil),           // 45: mesos.v1.KillPolicy
+	(*v1.Offer_Operation)(nil),      // 46: mesos.v1.Offer.Operation
 }
 var file_clusterd_v1_link_proto_depIdxs = []int32{
 	1,  // 0: clusterd.v1.AgentMessage.register:type_name -> clusterd.v1.RegisterAgent
@@ -2158,28 +2228,28 @@ var file_clusterd_v1_link_proto_depIdxs = []int32{
 	7,  // 5: clusterd.v1.AgentMessage.update_agent:type_name -> clusterd.v1.UpdateAgent
 	8,  // 6: clusterd.v1.AgentMessage.pong:type_name -> clusterd.v1.Pong
 	9,  // 7: clusterd.v1.AgentMessage.unregister:type_name -> clusterd.v1.UnregisterAgent
-	26, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
-	27, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
-	28, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
-	29, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
+	27, // 8: clusterd.v1.RegisterAgent.agent_info:type_name -> mesos.v1.AgentInfo
+	28, // 9: clusterd.v1.RegisterAgent.capabilities:type_name -> mesos.v1.AgentInfo.Capability
+	29, // 10: clusterd.v1.RegisterAgent.checkpointed_resources:type_name -> mesos.v1.Resource
+	30, // 11: clusterd.v1.RegisterAgent.frameworks:type_name -> mesos.v1.FrameworkInfo
 	2,  // 12: clusterd.v1.RegisterAgent.executors:type_name -> clusterd.v1.AgentExecutor
-	30, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
-	31, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
-	32, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
-	33, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	34, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
-	33, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
-	35, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
-	36, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
-	37, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
-	33, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	38, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
-	38, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
-	33, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
-	35, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
-	33, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	35, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	28, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
+	31, // 13: clusterd.v1.RegisterAgent.tasks:type_name -> mesos.v1.Task
+	32, // 14: clusterd.v1.RegisterAgent.operations:type_name -> mesos.v1.Operation
+	33, // 15: clusterd.v1.RegisterAgent.drain_config:type_name -> mesos.v1.DrainConfig
+	34, // 16: clusterd.v1.AgentExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	35, // 17: clusterd.v1.AgentExecutor.executor_info:type_name -> mesos.v1.ExecutorInfo
+	34, // 18: clusterd.v1.UpdateTask.framework_id:type_name -> mesos.v1.FrameworkID
+	36, // 19: clusterd.v1.UpdateTask.executor_id:type_name -> mesos.v1.ExecutorID
+	37, // 20: clusterd.v1.UpdateTask.status:type_name -> mesos.v1.TaskStatus
+	38, // 21: clusterd.v1.UpdateTask.latest_state:type_name -> mesos.v1.TaskState
+	34, // 22: clusterd.v1.UpdateOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	39, // 23: clusterd.v1.UpdateOperation.status:type_name -> mesos.v1.OperationStatus
+	39, // 24: clusterd.v1.UpdateOperation.latest_status:type_name -> mesos.v1.OperationStatus
+	34, // 25: clusterd.v1.ExecutorMessage.framework_id:type_name -> mesos.v1.FrameworkID
+	36, // 26: clusterd.v1.ExecutorMessage.executor_id:type_name -> mesos.v1.ExecutorID
+	34, // 27: clusterd.v1.ExitedExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	36, // 28: clusterd.v1.ExitedExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	29, // 29: clusterd.v1.UpdateAgent.total_resources:type_name -> mesos.v1.Resource
 	11, // 30: clusterd.v1.MasterMessage.registered:type_name -> clusterd.v1.Registered
 	14, // 31: clusterd.v1.MasterMessage.refused:type_name -> clusterd.v1.Refused
 	15, // 32: clusterd.v1.MasterMessage.run_tasks:type_name -> clusterd.v1.RunTasks
@@ -2195,33 +2265,34 @@ var file_clusterd_v1_link_proto_depIdxs = []int32{
 	24, // 42: clusterd.v1.MasterMessage.drain:type_name -> clusterd.v1.Drain
 	12, // 43: clusterd.v1.MasterMessage.masters:type_name -> clusterd.v1.Masters
 	25, // 44: clusterd.v1.MasterMessage.cancel_drain:type_name -> clusterd.v1.CancelDrain
-	39, // 45: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
-	40, // 46: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
-	41, // 47: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
-	13, // 48: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
-	33, // 49: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
-	42, // 50: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
-	29, // 51: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
-	34, // 52: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
-	43, // 53: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
-	33, // 54: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
-	42, // 55: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
-	44, // 56: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
-	33, // 57: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
-	35, // 58: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
-	33, // 59: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
-	29, // 60: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
-	33, // 61: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
-	42, // 62: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
-	33, // 63: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	45, // 64: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
-	33, // 65: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
-	32, // 66: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
-	67, // [67:67] is the sub-list for method output_type
-	67, // [67:67] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	26, // 45: clusterd.v1.MasterMessage.open_tunnel:type_name -> clusterd.v1.OpenTunnel
+	40, // 46: clusterd.v1.Registered.agent_id:type_name -> mesos.v1.AgentID
+	41, // 47: clusterd.v1.Registered.master_info:type_name -> mesos.v1.MasterInfo
+	42, // 48: clusterd.v1.Registered.ping_timeout:type_name -> mesos.v1.DurationInfo
+	13, // 49: clusterd.v1.Registered.reconcile_tasks:type_name -> clusterd.v1.ReconcileTask
+	34, // 50: clusterd.v1.ReconcileTask.framework_id:type_name -> mesos.v1.FrameworkID
+	43, // 51: clusterd.v1.ReconcileTask.task_id:type_name -> mesos.v1.TaskID
+	30, // 52: clusterd.v1.RunTasks.framework:type_name -> mesos.v1.FrameworkInfo
+	35, // 53: clusterd.v1.RunTasks.executor:type_name -> mesos.v1.ExecutorInfo
+	44, // 54: clusterd.v1.RunTasks.tasks:type_name -> mesos.v1.TaskInfo
+	34, // 55: clusterd.v1.KillTask.framework_id:type_name -> mesos.v1.FrameworkID
+	43, // 56: clusterd.v1.KillTask.task_id:type_name -> mesos.v1.TaskID
+	45, // 57: clusterd.v1.KillTask.kill_policy:type_name -> mesos.v1.KillPolicy
+	34, // 58: clusterd.v1.ShutdownExecutor.framework_id:type_name -> mesos.v1.FrameworkID
+	36, // 59: clusterd.v1.ShutdownExecutor.executor_id:type_name -> mesos.v1.ExecutorID
+	34, // 60: clusterd.v1.ShutdownFramework.framework_id:type_name -> mesos.v1.FrameworkID
+	30, // 61: clusterd.v1.UpdateFramework.framework:type_name -> mesos.v1.FrameworkInfo
+	34, // 62: clusterd.v1.AcknowledgeTask.framework_id:type_name -> mesos.v1.FrameworkID
+	43, // 63: clusterd.v1.AcknowledgeTask.task_id:type_name -> mesos.v1.TaskID
+	34, // 64: clusterd.v1.ApplyOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	46, // 65: clusterd.v1.ApplyOperation.operation:type_name -> mesos.v1.Offer.Operation
+	34, // 66: clusterd.v1.AcknowledgeOperation.framework_id:type_name -> mesos.v1.FrameworkID
+	33, // 67: clusterd.v1.Drain.config:type_name -> mesos.v1.DrainConfig
+	68, // [68:68] is the sub-list for method output_type
+	68, // [68:68] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	68, // [68:68] is the sub-list for extension extendee
+	0,  // [0:68] is the sub-list for field type_name
 }
 
 func init() { file_clusterd_v1_link_proto_init() }
@@ -2255,6 +2326,7 @@ func file_clusterd_v1_link_proto_init() {
 		(*MasterMessage_Drain)(nil),
 		(*MasterMessage_Masters)(nil),
 		(*MasterMessage_CancelDrain)(nil),
+		(*MasterMessage_OpenTunnel)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2262,7 +2334,7 @@ func file_clusterd_v1_link_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clusterd_v1_link_proto_rawDesc), len(file_clusterd_v1_link_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
