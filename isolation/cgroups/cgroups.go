@@ -85,8 +85,11 @@ type place struct {
 	base, dir string
 	// assign says that processes go there; the others only are cleared.
 	assign bool
-	// cpuset says that new directories need cpus and memory nodes first.
-	cpuset bool
+	// cpuset says that new directories need cpus and memory nodes first. filling is held
+	// while one is made and gets them: what a sibling makes below it at the same moment is
+	// filled from it.
+	cpuset  bool
+	filling sync.Mutex
 }
 
 // Open finds out which cgroups there are. Hierarchy is where they are mounted
@@ -239,7 +242,12 @@ func (t *Tree) makeRoot(p *place) error {
 
 // mkdir makes one cgroup.
 func (p *place) mkdir(dir string) error {
-	if err := os.Mkdir(dir, 0o755); err != nil || !p.cpuset {
+	if !p.cpuset {
+		return os.Mkdir(dir, 0o755)
+	}
+	p.filling.Lock()
+	defer p.filling.Unlock()
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
 	// A cpuset of v1 starts empty, and takes no process so.
