@@ -91,6 +91,7 @@ func (s *Server) registryStatus() (*registryapi.Status, error) {
 		out.LeaderAddress = hostPort(leader)
 	}
 	out.Members, out.Others = s.masterTable(st)
+	out.Autopilot, out.Gossip = autopilotOf(st.Health), s.group.Load().gossipStatus()
 	return out, nil
 }
 

@@ -57,7 +57,11 @@ type Status struct {
 	// Members are those of the Raft group.
 	Members []Member `json:"members"`
 	// Others are masters that gossip knows and that are no members.
-	Others []Member    `json:"others,omitempty"`
+	Others []Member `json:"others,omitempty"`
+	// Autopilot is how the leader finds the members; only it says so.
+	Autopilot []Autopilot `json:"autopilot,omitempty"`
+	// Gossip is absent where there is none.
+	Gossip *Gossip     `json:"gossip,omitempty"`
 	Counts dump.Counts `json:"counts"`
 }
 
