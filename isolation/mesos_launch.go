@@ -22,6 +22,9 @@ func (m *Mesos) Launch(ctx context.Context, config *ContainerConfig) error {
 	ctx, abort := context.WithCancel(ctx)
 	defer abort()
 	own := *config
+	if err := m.awaitParent(ctx, own.ID); err != nil {
+		return err
+	}
 	c, parent, err := m.register(&own, abort)
 	if err != nil {
 		return err
@@ -42,6 +45,27 @@ func (m *Mesos) Launch(ctx context.Context, config *ContainerConfig) error {
 	}
 	m.undo(c, err, destroyed)
 	return err
+}
+
+// awaitParent waits while the container that another is to be nested in is being
+// launched: an executor may run, and ask for containers, before the call that launches it
+// has returned. What has become of the parent is for register to see.
+func (m *Mesos) awaitParent(ctx context.Context, id *mesos.ContainerID) error {
+	if id.GetParent() == nil {
+		return nil
+	}
+	m.mu.Lock()
+	parent, ok := m.containers[Key(id.GetParent())]
+	m.mu.Unlock()
+	if !ok {
+		return nil
+	}
+	select {
+	case <-parent.launched:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("container %s: wait for the launch of its parent: %w", Key(id), context.Cause(ctx))
+	}
 }
 
 // register makes a container known, in its parent if it is to have one.
