@@ -6,7 +6,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,44 +15,13 @@ import (
 
 	cliv2 "github.com/urfave/cli/v2"
 
+	"clusterd/internal/cli/console"
 	"clusterd/internal/flags"
 	"clusterd/internal/version"
 )
 
-// Exit codes of clusterd. `clusterd run` passes on the exit code of its task
-// instead, and 128+n if the task was ended by signal n.
-const (
-	ExitOK    = 0 // done
-	ExitError = 1 // it failed; the message says why
-	ExitUsage = 2 // the command line was wrong
-)
-
-// hinted is an error with advice for the person at the keyboard.
-type hinted struct {
-	error
-	hint string
-}
-
-func (h hinted) Unwrap() error { return h.error }
-
-// withHint adds advice to an error.
-func withHint(err error, format string, args ...any) error {
-	return hinted{err, fmt.Sprintf(format, args...)}
-}
-
-// exitError is an error that only sets the exit code: all was said already.
-type exitError int
-
-func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
-
-// errUsage marks a wrong command line.
-var errUsage = errors.New("usage")
-
 // env is what a command works with besides its flags.
-type env struct {
-	in       io.Reader
-	out, err io.Writer
-}
+type env = console.Env
 
 // Main runs clusterd with the arguments of the process, args[0] being its name,
 // and returns its exit code.
@@ -65,28 +33,8 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := newApp(env{in, out, errOut}).RunContext(ctx, args)
-	return report(err, errOut)
-}
-
-// report says what went wrong, once, and gives the exit code.
-func report(err error, w io.Writer) int {
-	if err == nil {
-		return ExitOK
-	}
-	if code, ok := errors.AsType[exitError](err); ok {
-		return int(code)
-	}
-	fmt.Fprintf(w, "clusterd: error: %v\n", err)
-	if h, ok := errors.AsType[hinted](err); ok {
-		fmt.Fprintf(w, "hint: %s\n", h.hint)
-	}
-	for _, usage := range []error{errUsage, flags.ErrUnknownFlag, flags.ErrInvalidValue, flags.ErrDuplicateFlag, flags.ErrMissingFlag, flags.ErrUnexpectedArgument} {
-		if errors.Is(err, usage) {
-			return ExitUsage
-		}
-	}
-	return ExitError
+	err := newApp(env{In: in, Out: out, Err: errOut}).RunContext(ctx, args)
+	return console.Report(err, errOut)
 }
 
 func newApp(e env) *cliv2.App {
@@ -96,12 +44,12 @@ func newApp(e env) *cliv2.App {
 		Version:              version.String(),
 		HideVersion:          true,
 		EnableBashCompletion: true,
-		Reader:               e.in,
-		Writer:               e.out,
-		ErrWriter:            e.err,
+		Reader:               e.In,
+		Writer:               e.Out,
+		ErrWriter:            e.Err,
 		ExitErrHandler:       func(*cliv2.Context, error) {},
 		OnUsageError: func(_ *cliv2.Context, err error, _ bool) error {
-			return fmt.Errorf("%w: %w", errUsage, err)
+			return fmt.Errorf("%w: %w", console.ErrUsage, err)
 		},
 		CommandNotFound: func(*cliv2.Context, string) {},
 		Action: func(c *cliv2.Context) error {
@@ -119,15 +67,15 @@ func newApp(e env) *cliv2.App {
 }
 
 func unknownCommand(app *cliv2.App, name string) error {
-	err := fmt.Errorf("%w: no command %q", errUsage, name)
+	err := fmt.Errorf("%w: no command %q", console.ErrUsage, name)
 	var names []string
 	for _, c := range app.Commands {
 		names = append(names, c.Name)
 	}
 	if best := flags.Nearest(name, names); best != "" {
-		return withHint(err, "did you mean %q?", best)
+		return console.Hint(err, "did you mean %q?", best)
 	}
-	return withHint(err, "the commands are %s", strings.Join(names, ", "))
+	return console.Hint(err, "the commands are %s", strings.Join(names, ", "))
 }
 
 func versionCommand(e env) *cliv2.Command {
@@ -135,7 +83,7 @@ func versionCommand(e env) *cliv2.Command {
 		Name:  "version",
 		Usage: "print the version",
 		Action: func(*cliv2.Context) error {
-			_, err := fmt.Fprintln(e.out, version.String())
+			_, err := fmt.Fprintln(e.Out, version.String())
 			return err
 		},
 	}
@@ -167,15 +115,15 @@ func completionCommand(e env) *cliv2.Command {
 		Usage:     "print a completion script for bash, zsh or fish",
 		ArgsUsage: "SHELL",
 		BashComplete: func(*cliv2.Context) {
-			fmt.Fprintln(e.out, "bash\nzsh\nfish")
+			fmt.Fprintln(e.Out, "bash\nzsh\nfish")
 		},
 		Action: func(c *cliv2.Context) error {
 			script, ok := completions[c.Args().First()]
 			if !ok {
-				return withHint(fmt.Errorf("%w: no completion for shell %q", errUsage, c.Args().First()),
+				return console.Hint(fmt.Errorf("%w: no completion for shell %q", console.ErrUsage, c.Args().First()),
 					"try: clusterd completion bash > /etc/bash_completion.d/clusterd")
 			}
-			_, err := io.WriteString(e.out, script)
+			_, err := io.WriteString(e.Out, script)
 			return err
 		},
 	}

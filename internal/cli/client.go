@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
@@ -19,27 +18,8 @@ import (
 	"clusterd/api/client/operator"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
-	"clusterd/api/mesosjson"
+	"clusterd/internal/cli/console"
 )
-
-// defaultMaster is where client commands look for a master.
-const defaultMaster = "127.0.0.1:5050"
-
-// masterFlag is on every command that speaks to a master.
-func masterFlag() cliv2.Flag {
-	return &cliv2.StringFlag{
-		Name: "master", Usage: "`ADDRESS` of a master, host:port or a URL; several with commas",
-		Value: defaultMaster, EnvVars: []string{"CLUSTERD_MASTER", "MESOS_MASTER"},
-	}
-}
-
-func outputFlag() cliv2.Flag {
-	return &cliv2.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT` of the answer: table, wide or json", Value: "table"}
-}
-
-func masters(c *cliv2.Context) []string {
-	return strings.FieldsFunc(c.String("master"), func(r rune) bool { return r == ',' || r == ' ' })
-}
 
 // getState asks the leader for everything.
 func getState(ctx context.Context, c *cliv2.Context) (*master.Response_GetState, error) {
@@ -59,7 +39,7 @@ func getState(ctx context.Context, c *cliv2.Context) (*master.Response_GetState,
 	return res.GetGetState(), nil
 }
 
-// table prints rows under a header, or the message as JSON.
+// table is a console.Table with the one message or value that JSON shows.
 type table struct {
 	header []string
 	wide   []string // further columns of -o wide
@@ -68,33 +48,18 @@ type table struct {
 	value  any // what -o json shows if it is no message
 }
 
-func (t *table) print(e env, format string) error {
-	switch format {
-	case "json":
-		b, err := []byte(nil), error(nil)
-		if t.value != nil {
-			b, err = json.Marshal(t.value)
-		} else {
-			b, err = mesosjson.Marshal(t.msg)
-		}
-		if err != nil {
-			return err
-		}
-		return writeIndented(e.out, b)
-	case "table", "wide":
-	default:
-		return fmt.Errorf("%w: no output format %q (table, wide, json)", errUsage, format)
+func (t *table) print(e env, c *cliv2.Context) error {
+	items := t.value
+	if t.msg != nil {
+		items = t.msg
 	}
-	columns := t.header
-	if format == "wide" {
-		columns = slices.Concat(t.header, t.wide)
-	}
-	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, strings.Join(columns, "\t"))
-	for _, r := range t.rows {
-		fmt.Fprintln(w, strings.Join(r[:len(columns)], "\t"))
-	}
-	return w.Flush()
+	out := &console.Table{Header: t.header, Wide: t.wide, Rows: t.rows, Items: items}
+	return out.Print(e, c)
+}
+
+// plain prints it as a table, whatever the flags say.
+func (t *table) plain(e env) error {
+	return (&console.Table{Header: t.header, Wide: t.wide, Rows: t.rows}).Write(e.Out)
 }
 
 func writeIndented(w io.Writer, b []byte) error {
@@ -103,42 +68,13 @@ func writeIndented(w io.Writer, b []byte) error {
 	return enc.Encode(json.RawMessage(b))
 }
 
-// scalar sums a scalar resource.
-func scalar(rs []*mesos.Resource, name string) float64 {
-	var sum float64
-	for _, r := range rs {
-		if r.GetName() == name {
-			sum += r.GetScalar().GetValue()
-		}
-	}
-	return sum
-}
+func scalar(rs []*mesos.Resource, name string) float64 { return console.Scalar(rs, name) }
 
-func number(v float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") }
+func number(v float64) string { return console.Number(v) }
 
-// age is how long ago a time of the API (Unix seconds or nanoseconds) was.
-func age(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := time.Since(t)
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", int(d.Seconds()))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%ds", int(d.Minutes()), int(d.Seconds())%60)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh%dm", int(d.Hours()), int(d.Minutes())%60)
-	}
-	return fmt.Sprintf("%dd%dh", int(d.Hours())/24, int(d.Hours())%24)
-}
+func age(t time.Time) string { return console.Age(t) }
 
-func fromTimeInfo(t *mesos.TimeInfo) time.Time {
-	if t.GetNanoseconds() == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, t.GetNanoseconds())
-}
+func fromTimeInfo(t *mesos.TimeInfo) time.Time { return console.Time(t) }
 
 func psCommand(e env) *cliv2.Command {
 	return &cliv2.Command{
@@ -150,7 +86,7 @@ func psCommand(e env) *cliv2.Command {
 			if err != nil {
 				return err
 			}
-			return taskTable(state, c.Bool("all")).print(e, c.String("output"))
+			return taskTable(state, c.Bool("all")).print(e, c)
 		},
 	}
 }
@@ -227,7 +163,7 @@ func agentsCommand(e env) *cliv2.Command {
 					info.GetId().GetValue(), info.GetHostname(), "recovered", "-", "-", "-", "-", "-", "-",
 				})
 			}
-			return t.print(e, c.String("output"))
+			return t.print(e, c)
 		},
 	}
 }
@@ -254,7 +190,7 @@ func frameworksCommand(e env) *cliv2.Command {
 			if err != nil {
 				return err
 			}
-			return frameworkTable(state, c.Bool("all")).print(e, c.String("output"))
+			return frameworkTable(state, c.Bool("all")).print(e, c)
 		},
 	}
 }
@@ -313,7 +249,7 @@ func logsCommand(e env) *cliv2.Command {
 		),
 		Action: func(c *cliv2.Context) error {
 			if c.NArg() != 1 {
-				return withHint(fmt.Errorf("%w: logs takes one task", errUsage), "flags come before the task: clusterd logs -f TASK")
+				return console.Hint(fmt.Errorf("%w: logs takes one task", console.ErrUsage), "flags come before the task: clusterd logs -f TASK")
 			}
 			return showLogs(c, e)
 		},
@@ -343,9 +279,9 @@ func showLogs(c *cliv2.Context, e env) error {
 		return err
 	}
 	if file := c.String("file"); file != "" {
-		out.only(file, e.out)
+		out.only(file, e.Out)
 	} else {
-		out.both(e.out, e.err)
+		out.both(e.Out, e.Err)
 	}
 	if !c.Bool("follow") {
 		return explain(out.drain(c.Context), c)
@@ -376,11 +312,11 @@ func findTask(state *master.Response_GetState, id string) (*mesos.Task, error) {
 	}
 	switch len(found) {
 	case 0:
-		return nil, withHint(fmt.Errorf("no task %q", id), "clusterd ps -a lists all tasks that are known")
+		return nil, console.Hint(fmt.Errorf("no task %q", id), "clusterd ps -a lists all tasks that are known")
 	case 1:
 		return found[0], nil
 	}
-	return nil, withHint(fmt.Errorf("%d tasks begin with %q", len(found), id), "write more of the id")
+	return nil, console.Hint(fmt.Errorf("%d tasks begin with %q", len(found), id), "write more of the id")
 }
 
 // agentAddress is ip:port of an agent, empty if it is not registered.

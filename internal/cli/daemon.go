@@ -25,6 +25,7 @@ import (
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
+	"clusterd/internal/cli/console"
 	"clusterd/internal/flags"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/logs"
@@ -132,24 +133,24 @@ func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.C
 		BashComplete: func(c *cliv2.Context) {
 			word := c.Args().Get(c.NArg() - 1)
 			for _, s := range set.Complete(word) {
-				fmt.Fprintln(e.out, s)
+				fmt.Fprintln(e.Out, s)
 			}
 		},
 		Action: func(c *cliv2.Context) error {
 			v, err := set.Parse(c.Args().Slice(), os.Environ())
 			if err != nil {
-				return withHint(err, "clusterd %s --help lists the flags", name)
+				return console.Hint(err, "clusterd %s --help lists the flags", name)
 			}
 			switch {
 			case v.Bool("help"):
-				fmt.Fprintf(e.out, "clusterd %s - %s\n\n", name, usage)
-				return set.Usage(e.out)
+				fmt.Fprintf(e.Out, "clusterd %s - %s\n\n", name, usage)
+				return set.Usage(e.Out)
 			case v.Bool("version"):
-				fmt.Fprintln(e.out, version.String())
+				fmt.Fprintln(e.Out, version.String())
 				return nil
 			}
 			for _, w := range v.Warnings() {
-				fmt.Fprintf(e.err, "clusterd: warning: %s\n", w)
+				fmt.Fprintf(e.Err, "clusterd: warning: %s\n", w)
 			}
 			return run(c.Context, e, v)
 		},
@@ -173,7 +174,7 @@ func openLogs(e env, v *flags.Values, program string) (*logs.Logs, *httpapi.Verb
 		Verbosity: httpapi.NewVerbosity(0),
 	}
 	if !v.Bool("quiet") {
-		o.Stderr = logWriter(e.err)
+		o.Stderr = logWriter(e.Err)
 	}
 	l, err := logs.Open(o)
 	return l, o.Verbosity, err

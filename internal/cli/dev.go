@@ -17,6 +17,7 @@ import (
 	"clusterd/api/client"
 	"clusterd/api/client/operator"
 	"clusterd/api/mesos/v1/master"
+	"clusterd/internal/cli/console"
 	"clusterd/internal/flags"
 	"clusterd/server"
 )
@@ -58,7 +59,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, cleanup()) }()
-	log := zerolog.New(logWriter(e.err)).Level(zerolog.WarnLevel).With().Timestamp().Logger()
+	log := zerolog.New(logWriter(e.Err)).Level(zerolog.WarnLevel).With().Timestamp().Logger()
 	if c.Bool("verbose") {
 		log = log.Level(zerolog.InfoLevel)
 	}
@@ -82,8 +83,8 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	if err := devReady(c.Context, masterAddr); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "clusterd: a cluster of one master and one agent is up\n\n")
-	fmt.Fprintf(e.out, "  master  http://%s\n  agent   http://%s\n  files   %s\n\n", masterAddr, a.Addr(), work)
+	fmt.Fprintf(e.Out, "clusterd: a cluster of one master and one agent is up\n\n")
+	fmt.Fprintf(e.Out, "  master  http://%s\n  agent   http://%s\n  files   %s\n\n", masterAddr, a.Addr(), work)
 	if c.Bool("example") {
 		if err := devExample(c, e, masterAddr); err != nil {
 			return err
@@ -93,7 +94,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	if masterAddr != defaultMaster {
 		flag = "--master=" + masterAddr + " "
 	}
-	fmt.Fprintf(e.out, "try next:  %s run %s-- sh -c 'echo hello; exit 3'\n^C ends the cluster\n", self(), flag)
+	fmt.Fprintf(e.Out, "try next:  %s run %s-- sh -c 'echo hello; exit 3'\n^C ends the cluster\n", self(), flag)
 	select {
 	case <-c.Context.Done():
 		return nil
@@ -189,7 +190,7 @@ func portOf(address string) string {
 func portTaken(err error, port int) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "listen" {
-		return withHint(err, "is another clusterd running? --port and --agent_port choose others than %s", strconv.Itoa(port))
+		return console.Hint(err, "is another clusterd running? --port and --agent_port choose others than %s", strconv.Itoa(port))
 	}
 	return err
 }
@@ -218,11 +219,11 @@ const exampleScript = `echo "hello from task $(basename "$(dirname "$(dirname "$
 
 // devExample runs a task as `clusterd run` would.
 func devExample(c *cliv2.Context, e env, masterAddr string) error {
-	fmt.Fprintf(e.out, "running an example task: sh -c '...'\n")
+	fmt.Fprintf(e.Out, "running an example task: sh -c '...'\n")
 	app := newApp(e)
 	if err := app.RunContext(c.Context, []string{"clusterd", "run", "--master=" + masterAddr, "--name=example", "--", "sh", "-c", exampleScript}); err != nil {
 		return fmt.Errorf("example task: %w", err)
 	}
-	fmt.Fprintln(e.out)
+	fmt.Fprintln(e.Out)
 	return nil
 }

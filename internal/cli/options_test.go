@@ -192,7 +192,7 @@ func TestLoggerFlags(t *testing.T) {
 				t.Fatal(err)
 			}
 			var stderr strings.Builder
-			journal, _, err := openLogs(env{err: &stderr}, v, "mesos-master")
+			journal, _, err := openLogs(env{Err: &stderr}, v, "mesos-master")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -12,6 +12,7 @@ import (
 	cliv2 "github.com/urfave/cli/v2"
 
 	"clusterd/api/client"
+	"clusterd/internal/cli/console"
 	"clusterd/internal/registryapi"
 )
 
@@ -97,7 +98,7 @@ func unknownSubcommand(cmd *cliv2.Command, name string) error {
 	for _, sub := range cmd.Subcommands {
 		names = append(names, sub.Name)
 	}
-	return withHint(fmt.Errorf("%w: no command %q", errUsage, cmd.Name+" "+name), "there are %s", strings.Join(names, ", "))
+	return console.Hint(fmt.Errorf("%w: no command %q", console.ErrUsage, cmd.Name+" "+name), "there are %s", strings.Join(names, ", "))
 }
 
 // positional returns between least and most arguments of a command. Flags must
@@ -106,11 +107,11 @@ func positional(c *cliv2.Context, least, most int) ([]string, error) {
 	args := c.Args().Slice()
 	for _, a := range args {
 		if strings.HasPrefix(a, "-") && len(a) > 1 {
-			return nil, withHint(fmt.Errorf("%w: %s comes after an argument", errUsage, a), "flags come first: clusterd registry %s %s ... %s", c.Command.Name, a, c.Command.ArgsUsage)
+			return nil, console.Hint(fmt.Errorf("%w: %s comes after an argument", console.ErrUsage, a), "flags come first: clusterd registry %s %s ... %s", c.Command.Name, a, c.Command.ArgsUsage)
 		}
 	}
 	if len(args) < least || len(args) > most {
-		return nil, withHint(fmt.Errorf("%w: %d arguments", errUsage, len(args)), "%s", strings.TrimSpace("clusterd registry "+c.Command.Name+" [FLAGS] "+c.Command.ArgsUsage))
+		return nil, console.Hint(fmt.Errorf("%w: %d arguments", console.ErrUsage, len(args)), "%s", strings.TrimSpace("clusterd registry "+c.Command.Name+" [FLAGS] "+c.Command.ArgsUsage))
 	}
 	return args, nil
 }
@@ -120,7 +121,7 @@ func confirmed(c *cliv2.Context, what string) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	return withHint(fmt.Errorf("%w: this %s, and needs --yes", errUsage, what), "clusterd registry %s --yes ...", c.Command.Name)
+	return console.Hint(fmt.Errorf("%w: this %s, and needs --yes", console.ErrUsage, what), "clusterd registry %s --yes ...", c.Command.Name)
 }
 
 func runPeers(c *cliv2.Context, e env) error {
@@ -134,12 +135,12 @@ func runPeers(c *cliv2.Context, e env) error {
 	if c.String("output") != "json" {
 		switch {
 		case st.ClusterID == "":
-			fmt.Fprintln(e.err, "this master belongs to no cluster yet")
+			fmt.Fprintln(e.Err, "this master belongs to no cluster yet")
 		case st.Leader == "":
-			fmt.Fprintln(e.err, "nobody leads")
+			fmt.Fprintln(e.Err, "nobody leads")
 		}
 	}
-	return peerTable(st).print(e, c.String("output"))
+	return peerTable(st).print(e, c)
 }
 
 func peerTable(st *registryapi.Status) *table {
@@ -207,7 +208,7 @@ func runStatus(c *cliv2.Context, e env) error {
 	for _, en := range st.Counts.Entries() {
 		add(en.What, en.N)
 	}
-	return t.print(e, c.String("output"))
+	return t.print(e, c)
 }
 
 func runAdd(c *cliv2.Context, e env) error {
@@ -219,8 +220,8 @@ func runAdd(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "added %s at %s: it votes once it has caught up\n", args[0], args[1])
-	return peerTable(st).print(e, "table")
+	fmt.Fprintf(e.Out, "added %s at %s: it votes once it has caught up\n", args[0], args[1])
+	return peerTable(st).plain(e)
 }
 
 func runRemove(c *cliv2.Context, e env) error {
@@ -237,11 +238,11 @@ func runRemove(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "removed %s at %s\n", m.ID, m.Address)
+	fmt.Fprintf(e.Out, "removed %s at %s\n", m.ID, m.Address)
 	if m.Alive {
-		fmt.Fprintln(e.err, "clusterd: warning: it still runs, and joins again as soon as the leader hears of it: stop it")
+		fmt.Fprintln(e.Err, "clusterd: warning: it still runs, and joins again as soon as the leader hears of it: stop it")
 	}
-	return peerTable(st).print(e, "table")
+	return peerTable(st).plain(e)
 }
 
 // member finds the member that a person means.
@@ -264,9 +265,9 @@ func (rc *registryClient) member(ctx context.Context, name string) (*registryapi
 	case 1:
 		return found[0], nil
 	case 0:
-		return nil, withHint(fmt.Errorf("no member %q of the registry", name), "clusterd registry peers lists them")
+		return nil, console.Hint(fmt.Errorf("no member %q of the registry", name), "clusterd registry peers lists them")
 	}
-	return nil, withHint(fmt.Errorf("%q may be %s or %s", name, found[0].ID, found[1].ID), "give more of the id")
+	return nil, console.Hint(fmt.Errorf("%q may be %s or %s", name, found[0].ID, found[1].ID), "give more of the id")
 }
 
 func runTransfer(c *cliv2.Context, e env) error {
@@ -294,7 +295,7 @@ func runTransfer(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "%s at %s leads, epoch %d\n", after.Leader, after.LeaderAddress, after.Epoch)
+	fmt.Fprintf(e.Out, "%s at %s leads, epoch %d\n", after.Leader, after.LeaderAddress, after.Epoch)
 	return nil
 }
 
@@ -320,7 +321,7 @@ func isFile(path string) error {
 	case err != nil:
 		return err
 	case info.IsDir():
-		return withHint(fmt.Errorf("%s is a directory", path), "--work_dir=%s reads the work directory of a master", path)
+		return console.Hint(fmt.Errorf("%s is a directory", path), "--work_dir=%s reads the work directory of a master", path)
 	}
 	return nil
 }

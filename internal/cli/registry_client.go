@@ -15,6 +15,7 @@ import (
 	cliv2 "github.com/urfave/cli/v2"
 
 	"clusterd/api/client"
+	"clusterd/internal/cli/console"
 	"clusterd/internal/registryapi"
 )
 
@@ -25,7 +26,7 @@ const registryPatience = 60 * time.Second
 // registryClient speaks to the registry's endpoints at any of several masters.
 type registryClient struct {
 	c    *cliv2.Context
-	opts client.Options
+	cl   *console.Cluster
 	api  *client.Client // reads addresses
 	http *http.Client
 	err  error // in the flags
@@ -33,10 +34,10 @@ type registryClient struct {
 
 func newRegistryClient(c *cliv2.Context) *registryClient {
 	rc := &registryClient{c: c}
-	rc.opts, rc.err = clientOptions(c)
-	rc.api = client.New(rc.opts)
-	rc.http = client.NewTLSClient(nil, rc.opts.TLS)
-	rc.http.CheckRedirect = followLeader(&rc.opts)
+	if rc.cl, rc.err = console.Connect(c); rc.err != nil {
+		return rc
+	}
+	rc.api, rc.http = client.New(rc.cl.DirectOptions()), rc.cl.Direct()
 	return rc
 }
 
@@ -95,7 +96,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, registryPatience, fmt.Errorf("no answer within %s", registryPatience))
 	defer cancel()
-	last := withHint(errors.New("no address of a master given"), "--master=HOST:PORT names one")
+	last := console.Hint(errors.New("no address of a master given"), "--master=HOST:PORT names one")
 	for _, address := range masters(rc.c) {
 		u, err := rc.api.ParseAddress(address)
 		if err != nil {
@@ -106,7 +107,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 		case err == nil:
 			return nil
 		case client.StatusCode(err) == http.StatusServiceUnavailable:
-			err = withHint(fmt.Errorf("%s: %w", address, err), "clusterd registry peers shows the masters; without a majority of them nobody leads")
+			err = console.Hint(fmt.Errorf("%s: %w", address, err), "clusterd registry peers shows the masters; without a majority of them nobody leads")
 		case dial && op.Op == "dial":
 			err = explain(err, rc.c)
 		default:
@@ -123,11 +124,11 @@ func (rc *registryClient) explain(err error, address string) error {
 	case status == nil:
 		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
 	case status.Code == http.StatusConflict && strings.Contains(status.Body, "?force=true"):
-		return withHint(errors.New(strings.ReplaceAll(strings.TrimSpace(status.Body), "?force=true", "--force")), "--force does it all the same; be sure that this is what you want")
+		return console.Hint(errors.New(strings.ReplaceAll(strings.TrimSpace(status.Body), "?force=true", "--force")), "--force does it all the same; be sure that this is what you want")
 	case status.Code == http.StatusConflict:
 		return errors.New(strings.TrimSpace(status.Body))
 	case status.Code == http.StatusNotFound && strings.Contains(status.Body, "member"):
-		return withHint(errors.New(strings.TrimSpace(status.Body)), "clusterd registry peers lists them")
+		return console.Hint(errors.New(strings.TrimSpace(status.Body)), "clusterd registry peers lists them")
 	default:
 		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
 	}
@@ -141,7 +142,7 @@ func (rc *registryClient) ask(ctx context.Context, method, url, media string, bo
 	if media != "" {
 		req.Header.Set("Content-Type", media)
 	}
-	authorize(req, &rc.opts)
+	rc.cl.Authorize(req)
 	res, err := rc.http.Do(req)
 	if err != nil {
 		return err

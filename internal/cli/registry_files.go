@@ -17,6 +17,7 @@ import (
 	cliv2 "github.com/urfave/cli/v2"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/cli/console"
 	"clusterd/registry/dump"
 	"clusterd/registry/state"
 )
@@ -30,8 +31,8 @@ func runSave(c *cliv2.Context, e env) error {
 	if err != nil {
 		return fmt.Errorf("save to %s: %w", args[0], err)
 	}
-	fmt.Fprintf(e.out, "saved %s: %d bytes of cluster %s, epoch %d\n", args[0], size, saved.ClusterID(), saved.Epoch())
-	return printCounts(e.out, dump.Count(saved))
+	fmt.Fprintf(e.Out, "saved %s: %d bytes of cluster %s, epoch %d\n", args[0], size, saved.ClusterID(), saved.Epoch())
+	return printCounts(e.Out, dump.Count(saved))
 }
 
 // saveSnapshot writes a file that is whole and on the disk, or none. What is
@@ -104,7 +105,7 @@ func runRestore(c *cliv2.Context, e env) error {
 	// has no master.
 	restored, err := state.ReadSnapshot(bytes.NewReader(body))
 	if err != nil {
-		return withHint(fmt.Errorf("%s is no snapshot that can be restored: %w", args[0], err), "clusterd registry save writes them")
+		return console.Hint(fmt.Errorf("%s is no snapshot that can be restored: %w", args[0], err), "clusterd registry save writes them")
 	}
 	if c.IsSet("work_dir") {
 		return restoreDir(c, e, body, restored)
@@ -124,8 +125,8 @@ func runRestore(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(e.out, "restored %s; %s at %s leads, epoch %d\n", args[0], after.Leader, after.LeaderAddress, after.Epoch)
-	return printCounts(e.out, dump.Count(restored))
+	fmt.Fprintf(e.Out, "restored %s; %s at %s leads, epoch %d\n", args[0], after.Leader, after.LeaderAddress, after.Epoch)
+	return printCounts(e.Out, dump.Count(restored))
 }
 
 func printCounts(w io.Writer, counts dump.Counts) error {
@@ -147,7 +148,7 @@ func runInspect(c *cliv2.Context, e env) error {
 	}
 	switch {
 	case c.IsSet("work_dir") && len(args) > 0:
-		return fmt.Errorf("%w: give --work_dir or a file, not both", errUsage)
+		return fmt.Errorf("%w: give --work_dir or a file, not both", console.ErrUsage)
 	case c.IsSet("work_dir"):
 		return inspectDir(c, e)
 	case len(args) > 0:
@@ -186,7 +187,7 @@ func inspectFile(c *cliv2.Context, e env, path string) error {
 	defer f.Close()
 	s, err := state.ReadSnapshot(f)
 	if err != nil {
-		return withHint(fmt.Errorf("%s: %w", path, err), "is it a file that clusterd registry save has written?")
+		return console.Hint(fmt.Errorf("%s: %w", path, err), "is it a file that clusterd registry save has written?")
 	}
 	return printState(e, c.String("output"), s, nil, nil)
 }
@@ -204,10 +205,10 @@ func printState(e env, format string, s *state.State, about [][]string, value an
 		if value != nil {
 			return printJSON(e, value, b)
 		}
-		return writeIndented(e.out, b)
+		return writeIndented(e.Out, b)
 	case "table", "wide":
 	default:
-		return fmt.Errorf("%w: no output format %q (table, wide, json)", errUsage, format)
+		return fmt.Errorf("%w: no output format %q (table, wide, json)", console.ErrUsage, format)
 	}
 	leader := "-"
 	if m := s.Master(); m != nil {
@@ -219,15 +220,15 @@ func printState(e env, format string, s *state.State, about [][]string, value an
 	for _, en := range dump.Count(s).Entries() {
 		t.rows = append(t.rows, []string{en.What, fmt.Sprint(en.N)})
 	}
-	if err := t.print(e, "table"); err != nil || format == "table" {
+	if err := t.plain(e); err != nil || format == "table" {
 		return err
 	}
 	for _, t := range stateTables(s) {
 		if len(t.rows) == 0 {
 			continue
 		}
-		fmt.Fprintln(e.out)
-		if err := t.print(e, "table"); err != nil {
+		fmt.Fprintln(e.Out)
+		if err := t.plain(e); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/cli/console"
 	"clusterd/internal/version"
 	"clusterd/registry"
 	"clusterd/registry/dump"
@@ -24,7 +25,7 @@ import (
 // raftDir is where a master keeps its registry below its work directory.
 func raftDir(c *cliv2.Context) (string, error) {
 	if c.String("work_dir") == "" {
-		return "", withHint(fmt.Errorf("%w: --work_dir is needed", errUsage), "it is the --work_dir of a master that does not run")
+		return "", console.Hint(fmt.Errorf("%w: --work_dir is needed", console.ErrUsage), "it is the --work_dir of a master that does not run")
 	}
 	return filepath.Join(c.String("work_dir"), "raft"), nil
 }
@@ -35,9 +36,9 @@ func offline(err error, c *cliv2.Context) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, registry.ErrNoRegistry):
-		return withHint(err, "--work_dir is the master's, above raft/")
+		return console.Hint(err, "--work_dir is the master's, above raft/")
 	case errors.Is(err, registry.ErrNotEmpty):
-		return withHint(err, "mv %s elsewhere first", filepath.Join(c.String("work_dir"), "raft"))
+		return console.Hint(err, "mv %s elsewhere first", filepath.Join(c.String("work_dir"), "raft"))
 	}
 	return err
 }
@@ -51,11 +52,11 @@ func restoreDir(c *cliv2.Context, e env, body []byte, restored *state.State) err
 	if err := registry.RestoreDir(dir, c.String("node_id"), bytes.NewReader(body)); err != nil {
 		return offline(err, c)
 	}
-	fmt.Fprintf(e.out, "founded a registry of one member in %s, of cluster %s\n", dir, restored.ClusterID())
-	if err := printCounts(e.out, dump.Count(restored)); err != nil {
+	fmt.Fprintf(e.Out, "founded a registry of one member in %s, of cluster %s\n", dir, restored.ClusterID())
+	if err := printCounts(e.Out, dump.Count(restored)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(e.out, "start the master there; it must run as who owns these files\n")
+	_, err = fmt.Fprintf(e.Out, "start the master there; it must run as who owns these files\n")
 	return err
 }
 
@@ -68,7 +69,7 @@ func runFound(c *cliv2.Context, e env) error {
 	}
 	id := c.String("cluster_id")
 	if err := uuid.Validate(id); err != nil {
-		return withHint(fmt.Errorf("%w: --cluster_id=%s is not the id of a cluster: %w", errUsage, id, err), "an agent's log names it in the line refused_by_master")
+		return console.Hint(fmt.Errorf("%w: --cluster_id=%s is not the id of a cluster: %w", console.ErrUsage, id, err), "an agent's log names it in the line refused_by_master")
 	}
 	// The first leader gives a cluster its id.
 	none := &mesos.MasterInfo{Id: new("none"), Ip: proto.Uint32(0), Port: proto.Uint32(0), Hostname: new("none")}
@@ -110,12 +111,12 @@ func runRecover(c *cliv2.Context, e env) error {
 	}
 	switch {
 	case !own:
-		return withHint(fmt.Errorf("%s has no vote in the registry of %s", in.ServerID, dir), "recover from a member that has one, or restore a backup")
+		return console.Hint(fmt.Errorf("%s has no vote in the registry of %s", in.ServerID, dir), "recover from a member that has one, or restore a backup")
 	case len(others) == 0:
-		fmt.Fprintf(e.out, "%s is the only member already\n", in.ServerID)
+		fmt.Fprintf(e.Out, "%s is the only member already\n", in.ServerID)
 		return nil
 	case !c.Bool("yes"):
-		fmt.Fprintf(e.out, "%s holds cluster %s up to log index %d of term %d. Its other members\n  %s\nwould be members no more. "+
+		fmt.Fprintf(e.Out, "%s holds cluster %s up to log index %d of term %d. Its other members\n  %s\nwould be members no more. "+
 			"What only they have is lost, and they must never be started again with their disks.\n",
 			in.ServerID, in.State.ClusterID(), in.LastIndex, in.CurrentTerm, strings.Join(others, "\n  "))
 		return confirmed(c, "gives the other members up")
@@ -123,11 +124,11 @@ func runRecover(c *cliv2.Context, e env) error {
 	if err := registry.RecoverDir(dir); err != nil {
 		return offline(err, c)
 	}
-	fmt.Fprintf(e.out, "%s is the only member of cluster %s now\n", in.ServerID, in.State.ClusterID())
-	if err := printCounts(e.out, dump.Count(in.State)); err != nil {
+	fmt.Fprintf(e.Out, "%s is the only member of cluster %s now\n", in.ServerID, in.State.ClusterID())
+	if err := printCounts(e.Out, dump.Count(in.State)); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(e.out, "start this master, then others with empty work directories and --join")
+	_, err = fmt.Fprintln(e.Out, "start this master, then others with empty work directories and --join")
 	return err
 }
 
@@ -253,5 +254,5 @@ func printJSON(e env, dir any, held []byte) error {
 	if err != nil {
 		return fmt.Errorf("encode: %w", err)
 	}
-	return writeIndented(e.out, b)
+	return writeIndented(e.Out, b)
 }

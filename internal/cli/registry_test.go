@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"clusterd/internal/cli/console"
 	"clusterd/internal/registryapi"
 	"clusterd/internal/testcluster"
 )
@@ -24,7 +25,7 @@ func command(args ...string) (code int, out, errOut string) {
 func mustRun(t *testing.T, args ...string) string {
 	t.Helper()
 	code, out, errOut := command(args...)
-	if code != ExitOK {
+	if code != console.ExitOK {
 		t.Fatalf("clusterd %s: exit %d\n%s%s", strings.Join(args, " "), code, out, errOut)
 	}
 	return out
@@ -98,7 +99,7 @@ func TestRegistryOfThree(t *testing.T) {
 
 	// Who is alive is not removed; who is dead is. Autopilot leaves it: it keeps three.
 	gone := members[false][1]
-	if code, _, errOut := command("registry", "remove", "--master", masters, gone.ID); code == ExitOK || !strings.Contains(errOut, "stop it first") {
+	if code, _, errOut := command("registry", "remove", "--master", masters, gone.ID); code == console.ExitOK || !strings.Contains(errOut, "stop it first") {
 		t.Errorf("a live master is removed: %d %s", code, errOut)
 	}
 	byHTTP[gone.HTTP].Kill()
@@ -115,10 +116,10 @@ func TestRegistryOfThree(t *testing.T) {
 	})
 	await(t, "the leader knows it too, and it is removed", func() bool {
 		code, _, errOut := command("registry", "remove", "--master", masters, gone.ID)
-		if code != ExitOK && !strings.Contains(errOut, "stop it first") {
+		if code != console.ExitOK && !strings.Contains(errOut, "stop it first") {
 			t.Fatal(errOut)
 		}
-		return code == ExitOK
+		return code == console.ExitOK
 	})
 	if st = peersOf(t, masters); len(st.Members) != 2 {
 		t.Errorf("%d members remain, want 2: %+v", len(st.Members), st.Members)
@@ -130,7 +131,7 @@ func TestRegistryOfThree(t *testing.T) {
 	last := byHTTP[members[true][0].HTTP]
 	byHTTP[next.HTTP].Kill()
 	await(t, "nobody leads", func() bool { return peersOf(t, masters).Leader == "" })
-	if code, _, errOut := command("registry", "save", "--master", last.Addr, backup+"2"); code != ExitError || !strings.Contains(errOut, "No leader elected") {
+	if code, _, errOut := command("registry", "save", "--master", last.Addr, backup+"2"); code != console.ExitUnreachable || !strings.Contains(errOut, "No leader elected") {
 		t.Errorf("save without a leader: %d %s", code, errOut)
 	}
 	mustRun(t, "registry", "save", "--stale", "--master", masters, backup+"2")
@@ -145,7 +146,7 @@ func TestRegistryOfThree(t *testing.T) {
 // testRestore puts a backup back into the running cluster.
 func testRestore(t *testing.T, masters, backup string, epoch uint64) {
 	t.Helper()
-	if code, _, errOut := command("registry", "restore", "--master", masters, backup); code != ExitUsage || !strings.Contains(errOut, "needs --yes") {
+	if code, _, errOut := command("registry", "restore", "--master", masters, backup); code != console.ExitUsage || !strings.Contains(errOut, "needs --yes") {
 		t.Errorf("restore without --yes: %d %s", code, errOut)
 	}
 	out := mustRun(t, "registry", "restore", "--yes", "--master", masters, backup)
@@ -192,7 +193,7 @@ func TestRecoverAfterALostMajority(t *testing.T) {
 	// Asked first, it says what would be given up, and changes nothing.
 	dir := "--work_dir=" + survivor.WorkDir
 	code, out, errOut := command("registry", "recover", dir)
-	if code != ExitUsage || !strings.Contains(errOut, "needs --yes") || strings.Count(out, " at 127.0.0.1:") != 2 {
+	if code != console.ExitUsage || !strings.Contains(errOut, "needs --yes") || strings.Count(out, " at 127.0.0.1:") != 2 {
 		t.Errorf("recover without --yes: %d\n%s%s", code, out, errOut)
 	}
 	if out := mustRun(t, "registry", "inspect", dir); strings.Count(out, "members ") != 3 {
@@ -234,7 +235,7 @@ func TestFoundUnderTheOldID(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := "--work_dir=" + c.Master.WorkDir
-	if code, _, errOut := command("registry", "found", dir, "--cluster_id=east"); code != ExitUsage || !strings.Contains(errOut, "is not the id of a cluster") {
+	if code, _, errOut := command("registry", "found", dir, "--cluster_id=east"); code != console.ExitUsage || !strings.Contains(errOut, "is not the id of a cluster") {
 		t.Errorf("found with a bad id: %d %s", code, errOut)
 	}
 	if out := mustRun(t, "registry", "found", dir, "--cluster_id="+before.ClusterID); !strings.Contains(out, "of cluster "+before.ClusterID) {

@@ -23,6 +23,7 @@ import (
 	"clusterd/api/client"
 	"clusterd/api/client/scheduler"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/cli/console"
 )
 
 func runCommand(e env) *cliv2.Command {
@@ -50,7 +51,7 @@ func runCommand(e env) *cliv2.Command {
 		),
 		Action: func(c *cliv2.Context) error {
 			if c.NArg() == 0 {
-				return withHint(fmt.Errorf("%w: no command given", errUsage), "clusterd run -- echo hello")
+				return console.Hint(fmt.Errorf("%w: no command given", console.ErrUsage), "clusterd run -- echo hello")
 			}
 			task, err := taskOf(c)
 			if err != nil {
@@ -80,7 +81,7 @@ func taskOf(c *cliv2.Context) (*mesos.TaskInfo, error) {
 	for _, kv := range c.StringSlice("env") {
 		k, v, ok := strings.Cut(kv, "=")
 		if !ok {
-			return nil, fmt.Errorf("%w: --env %q is not NAME=VALUE", errUsage, kv)
+			return nil, fmt.Errorf("%w: --env %q is not NAME=VALUE", console.ErrUsage, kv)
 		}
 		if task.Command.Environment == nil {
 			task.Command.Environment = &mesos.Environment{}
@@ -201,7 +202,7 @@ var errTaskEnded = errors.New("the task has ended")
 
 func (r *runner) say(format string, args ...any) {
 	if !r.quiet {
-		fmt.Fprintf(r.err, "clusterd: "+format+"\n", args...)
+		fmt.Fprintf(r.Err, "clusterd: "+format+"\n", args...)
 	}
 }
 
@@ -318,7 +319,7 @@ func (r *runner) showOutput(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out.both(r.out, r.err)
+	out.both(r.Out, r.Err)
 	r.output = out
 	r.wg.Go(func() {
 		err := out.follow(ctx, func() (bool, error) {
@@ -354,19 +355,19 @@ func (r *runner) exit() error {
 			if code == 0 {
 				return nil
 			}
-			return exitError(code)
+			return console.ExitError(code)
 		}
 	}
 	r.say("%s: %s %s", r.task.GetTaskId().GetValue(), r.last.GetState(), message)
 	if m := regexp.MustCompile(`^Command terminated with signal (.+?)( \(core dumped\))?$`).FindStringSubmatch(message); m != nil {
 		for n := syscall.Signal(1); n < 65; n++ {
 			if strings.EqualFold(n.String(), m[1]) || unix.SignalName(n) == m[1] {
-				return exitError(128 + int(n))
+				return console.ExitError(128 + int(n))
 			}
 		}
 	}
 	if r.last.GetState() == mesos.TaskState_TASK_FINISHED {
 		return nil
 	}
-	return exitError(ExitError)
+	return console.ExitError(console.ExitFailed)
 }

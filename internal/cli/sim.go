@@ -15,6 +15,7 @@ import (
 	cliv2 "github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"clusterd/internal/cli/console"
 	"clusterd/internal/flags"
 	"clusterd/internal/sim/policy"
 )
@@ -81,20 +82,20 @@ func simCommand(e env) *cliv2.Command {
 		HideHelp:        true,
 		BashComplete: func(c *cliv2.Context) {
 			for _, s := range set.Complete(c.Args().Get(c.NArg() - 1)) {
-				fmt.Fprintln(e.out, s)
+				fmt.Fprintln(e.Out, s)
 			}
 		},
 		Action: func(c *cliv2.Context) error {
 			v, err := set.Parse(longOutput(c.Args().Slice()), os.Environ())
 			if err != nil {
-				return withHint(err, "clusterd sim --help lists the flags")
+				return console.Hint(err, "clusterd sim --help lists the flags")
 			}
 			if v.Bool("help") {
-				fmt.Fprintf(e.out, "clusterd sim - %s\n\n", usage)
-				return set.Usage(e.out)
+				fmt.Fprintf(e.Out, "clusterd sim - %s\n\n", usage)
+				return set.Usage(e.Out)
 			}
 			for _, w := range v.Warnings() {
-				fmt.Fprintf(e.err, "clusterd: warning: %s\n", w)
+				fmt.Fprintf(e.Err, "clusterd: warning: %s\n", w)
 			}
 			return runSim(c.Context, e, v)
 		},
@@ -117,7 +118,7 @@ func longOutput(args []string) []string {
 func runSim(ctx context.Context, e env, v *flags.Values) error {
 	format := v.String("output")
 	if !slices.Contains([]string{"table", "wide", "json"}, format) {
-		return fmt.Errorf("%w: no output format %q (table, wide, json)", errUsage, format)
+		return fmt.Errorf("%w: no output format %q (table, wide, json)", console.ErrUsage, format)
 	}
 	o, err := simOptions(v)
 	if err != nil {
@@ -131,7 +132,7 @@ func runSim(ctx context.Context, e env, v *flags.Values) error {
 		}
 		defer plot.Close()
 	}
-	done := showProgress(e.err, &o)
+	done := showProgress(e.Err, &o)
 	if os.Getenv("GOGC") == "" && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetGCPercent(simGC)
 		debug.SetMemoryLimit(simMemory)
@@ -147,9 +148,9 @@ func runSim(ctx context.Context, e env, v *flags.Values) error {
 		}
 	}
 	if format == "json" {
-		return r.WriteJSON(e.out)
+		return r.WriteJSON(e.Out)
 	}
-	return r.WriteTable(e.out, format == "wide")
+	return r.WriteTable(e.Out, format == "wide")
 }
 
 // showProgress shows how far the run is, if somebody watches; the function that it
@@ -224,7 +225,7 @@ func simWorkload(v *flags.Values) (*policy.Workload, error) {
 		}
 		b, err := os.ReadFile(name)
 		if err != nil {
-			return nil, withHint(fmt.Errorf("--workload: %w", err), "a file, or one of %s", strings.Join(policy.Presets(), ", "))
+			return nil, console.Hint(fmt.Errorf("--workload: %w", err), "a file, or one of %s", strings.Join(policy.Presets(), ", "))
 		}
 		if w, err = policy.ReadWorkload(b); err != nil {
 			return nil, fmt.Errorf("%s: %w: %w", name, flags.ErrInvalidValue, err)
@@ -278,7 +279,7 @@ func simRoles(v *flags.Values, w *policy.Workload) error {
 	for i := range w.Roles {
 		r := &w.Roles[i]
 		if !slices.ContainsFunc(w.Frameworks, func(f policy.FrameworkGroup) bool { return below(f.Role, r.Name) }) {
-			return withHint(fmt.Errorf("role %s: %w: no framework is in it", r.Name, flags.ErrInvalidValue), "%s", simRoleNames(w))
+			return console.Hint(fmt.Errorf("role %s: %w: no framework is in it", r.Name, flags.ErrInvalidValue), "%s", simRoleNames(w))
 		}
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 
 	cliv2 "github.com/urfave/cli/v2"
 
+	"clusterd/internal/cli/console"
 	"clusterd/internal/tlsconf"
 )
 
@@ -90,14 +91,14 @@ func tlsStore(c *cliv2.Context) tlsconf.Store {
 func validity(c *cliv2.Context) (time.Time, error) {
 	days := c.Int("days")
 	if days < 1 || days > 36500 {
-		return time.Time{}, fmt.Errorf("%w: --days=%d", errUsage, days)
+		return time.Time{}, fmt.Errorf("%w: --days=%d", console.ErrUsage, days)
 	}
 	return time.Now().Add(time.Duration(days) * day), nil
 }
 
 func runTLSInit(c *cliv2.Context, e env) error {
 	if c.NArg() > 0 {
-		return withHint(fmt.Errorf("%w: argument %q", errUsage, c.Args().First()), "nodes are given by --hosts")
+		return console.Hint(fmt.Errorf("%w: argument %q", console.ErrUsage, c.Args().First()), "nodes are given by --hosts")
 	}
 	notAfter, err := validity(c)
 	if err != nil {
@@ -109,7 +110,7 @@ func runTLSInit(c *cliv2.Context, e env) error {
 	for _, text := range c.StringSlice("hosts") {
 		name, hosts, err := tlsconf.ParseNode(text)
 		if err != nil {
-			return fmt.Errorf("%w: --hosts: %w", errUsage, err)
+			return fmt.Errorf("%w: --hosts: %w", console.ErrUsage, err)
 		}
 		nodes = append(nodes, tlsNode{name, hosts})
 	}
@@ -119,10 +120,10 @@ func runTLSInit(c *cliv2.Context, e env) error {
 		}
 		name, hosts, err := tlsconf.ParseNode(text)
 		if err != nil || len(hosts) != 1 {
-			return fmt.Errorf("%w: --clients: %q is no name", errUsage, text)
+			return fmt.Errorf("%w: --clients: %q is no name", console.ErrUsage, text)
 		}
 		if slices.ContainsFunc(nodes, func(n tlsNode) bool { return n.name == name }) {
-			return fmt.Errorf("%w: %s is in --hosts and in --clients", errUsage, name)
+			return fmt.Errorf("%w: %s is in --hosts and in --clients", console.ErrUsage, name)
 		}
 		nodes = append(nodes, tlsNode{name, nil})
 	}
@@ -137,7 +138,7 @@ func runTLSInit(c *cliv2.Context, e env) error {
 		}
 	}
 	if made {
-		fmt.Fprintf(e.out, "\nEach node: --tls_ca=%s --tls_cert=NODE.pem --tls_key=NODE-key.pem\nThis shell: export CLUSTERD_TLS_CA=%s\nKeep %s where nobody else comes.\n",
+		fmt.Fprintf(e.Out, "\nEach node: --tls_ca=%s --tls_cert=NODE.pem --tls_key=NODE-key.pem\nThis shell: export CLUSTERD_TLS_CA=%s\nKeep %s where nobody else comes.\n",
 			filepath.Base(i.store.AuthorityFile()), i.store.AuthorityFile(), tlsconf.KeyFileOf(i.store.AuthorityFile()))
 	}
 	return nil
@@ -162,7 +163,7 @@ func (i *tlsInit) said(made bool, file, what string) {
 	if made {
 		verb = "made"
 	}
-	fmt.Fprintf(i.out, "%s %s: %s\n", verb, file, what)
+	fmt.Fprintf(i.Out, "%s %s: %s\n", verb, file, what)
 }
 
 // make writes the certificate of one node, unless there is one.
@@ -178,7 +179,7 @@ func (i *tlsInit) make(ctx context.Context, n tlsNode) error {
 			defer cancel()
 			var unknown []string
 			if hosts, unknown = tlsconf.Resolve(ctx, hosts); len(unknown) > 0 {
-				fmt.Fprintf(i.err, "clusterd: warning: no address of %s is known here: nodes that dial it by address will refuse its certificate; write %s+ADDRESS\n", strings.Join(unknown, ", "), unknown[0])
+				fmt.Fprintf(i.Err, "clusterd: warning: no address of %s is known here: nodes that dial it by address will refuse its certificate; write %s+ADDRESS\n", strings.Join(unknown, ", "), unknown[0])
 			}
 		}
 		for _, h := range []string{"localhost", "127.0.0.1", "::1"} {
@@ -214,7 +215,7 @@ func commonName(n tlsNode) string {
 func (i *tlsInit) keep(file string, n tlsNode) error {
 	certs, err := tlsconf.ReadCertificates(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return withHint(fmt.Errorf("there is a key without a certificate: %w", err), "--force makes both anew")
+		return console.Hint(fmt.Errorf("there is a key without a certificate: %w", err), "--force makes both anew")
 	}
 	if err != nil {
 		return err
@@ -222,7 +223,7 @@ func (i *tlsInit) keep(file string, n tlsNode) error {
 	i.said(false, file, describe(certs[0]))
 	for _, h := range n.hosts {
 		if certs[0].VerifyHostname(h) != nil && !strings.HasPrefix(h, "*") {
-			fmt.Fprintf(i.err, "clusterd: warning: the certificate in %s does not name %s; --force makes it anew\n", file, h)
+			fmt.Fprintf(i.Err, "clusterd: warning: the certificate in %s does not name %s; --force makes it anew\n", file, h)
 		}
 	}
 	return nil
@@ -252,7 +253,7 @@ func describe(c *x509.Certificate) string {
 
 func runTLSShow(c *cliv2.Context, e env) error {
 	if c.NArg() == 0 {
-		return withHint(fmt.Errorf("%w: no file given", errUsage), "clusterd tls show FILE...")
+		return console.Hint(fmt.Errorf("%w: no file given", console.ErrUsage), "clusterd tls show FILE...")
 	}
 	for i, file := range c.Args().Slice() {
 		certs, err := tlsconf.ReadCertificates(file)
@@ -261,7 +262,7 @@ func runTLSShow(c *cliv2.Context, e env) error {
 		}
 		for j, cert := range certs {
 			if i+j > 0 {
-				fmt.Fprintln(e.out)
+				fmt.Fprintln(e.Out)
 			}
 			if err := showCertificate(e, file, cert); err != nil {
 				return err
@@ -272,7 +273,7 @@ func runTLSShow(c *cliv2.Context, e env) error {
 }
 
 func showCertificate(e env, file string, c *x509.Certificate) error {
-	w := tabwriter.NewWriter(e.out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(e.Out, 0, 0, 2, ' ', 0)
 	row := func(name, value string) { fmt.Fprintf(w, "%s\t%s\n", name, value) }
 	row("file", file)
 	row("subject", c.Subject.String())
@@ -341,7 +342,7 @@ func runTLSRenew(c *cliv2.Context, e env) error {
 	store := tlsStore(c)
 	a, err := store.Authority()
 	if errors.Is(err, fs.ErrNotExist) {
-		return withHint(err, "--dir says where clusterd tls init has written")
+		return console.Hint(err, "--dir says where clusterd tls init has written")
 	}
 	if err != nil {
 		return err
@@ -363,17 +364,17 @@ func runTLSRenew(c *cliv2.Context, e env) error {
 			return err
 		}
 		if c.NArg() == 0 && !c.Bool("all") && certs[0].NotAfter.After(end) {
-			fmt.Fprintf(e.out, "kept %s: %s\n", file, describe(certs[0]))
+			fmt.Fprintf(e.Out, "kept %s: %s\n", file, describe(certs[0]))
 			continue
 		}
 		cert, err := store.Renew(a, file, notAfter, c.Bool("new_key"))
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(e.out, "renewed %s: %s\n", file, describe(cert))
+		fmt.Fprintf(e.Out, "renewed %s: %s\n", file, describe(cert))
 	}
 	if a.Certificate().NotAfter.Before(notAfter) {
-		fmt.Fprintf(e.err, "clusterd: warning: the authority in %s ends at %s, and with it all that it has signed\n", store.AuthorityFile(), date(a.Certificate().NotAfter))
+		fmt.Fprintf(e.Err, "clusterd: warning: the authority in %s ends at %s, and with it all that it has signed\n", store.AuthorityFile(), date(a.Certificate().NotAfter))
 	}
 	return nil
 }
