@@ -38,3 +38,7 @@ func parseToken(s string) (token, error) {
 	}
 	return token{s[:i], serial}, nil
 }
+
+// Token is the place behind an event of one leadership, as `resume` takes it: with the
+// serial [core.View.Events] of a view the stream goes on where the view ends.
+func Token(master string, serial uint64) string { return token{master, serial}.String() }

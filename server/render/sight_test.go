@@ -159,6 +159,8 @@ func markedView() (*core.View, *Master) {
 		Quotas: core.MapOf(map[string]*quota.QuotaConfig{
 			"seen": {Role: new("seen")}, quotaMark: {Role: new(quotaMark)}, roleMark: {Role: new(roleMark)},
 		}),
+		// Two running, two unreachable of the framework that is seen, one each of the hidden one.
+		Counts:   core.Counts{Tasks: map[mesos.TaskState]int{mesos.TaskState_TASK_RUNNING: 3, mesos.TaskState_TASK_UNREACHABLE: 3}},
 		Schedule: &maintenance.Schedule{},
 		Machines: core.MapOf(map[string]*mesos.MachineInfo{
 			core.MachineKey("h", "10.0.0.1"): {Id: machine, Mode: mesos.MachineInfo_DRAINING.Enum()},
@@ -189,6 +191,9 @@ func everyBody(t *testing.T, v *core.View, m *Master, who *authz.Viewer) map[str
 		"/quota":              Quota(v, who).Bytes(),
 		"/weights":            Weights(v, who).Bytes(),
 		"/maintenance/status": MaintenanceStatus(v, who).Bytes(),
+		"/summary":            Cluster(v, m, ClusterOptions{Token: "m:1"}, who).Bytes(),
+		"/summary, bare":      Cluster(v, m, ClusterOptions{Bare: true}, who).Bytes(),
+		"/totals":             Totals(v, m, who).Bytes(),
 	}
 	for _, n := range slices.Sorted(func(yield func(int32) bool) {
 		for n := range master.Call_Type_name {
