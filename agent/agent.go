@@ -85,6 +85,7 @@ type Agent struct {
 	socket   net.Listener   // for executors; nil: none
 	// server serves the ports, socketServer the socket.
 	server, socketServer *http.Server
+	tunnels              *tunnels
 	discovery
 
 	policy atomic.Pointer[authz.ACLs] // who may do what
@@ -370,6 +371,7 @@ func (a *Agent) Start(ctx context.Context) error {
 	if a.socket != nil {
 		a.wg.Go(func() { serve(a.socketServer, a.socket) })
 	}
+	a.wg.Go(func() { serve(a.tunnels.server, a.tunnels) })
 	a.log.Info().Str("address", a.Addr()).Str("hostname", a.info.GetHostname()).Msg("agent started")
 	return nil
 }
@@ -439,7 +441,7 @@ func (a *Agent) stop(ctx context.Context) error {
 		l.CloseNow()
 	}
 	var errs []error
-	for _, s := range []*http.Server{a.server, a.socketServer} {
+	for _, s := range []*http.Server{a.server, a.socketServer, a.tunnels.server} {
 		if err := s.Shutdown(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("stop HTTP: %w", err), s.Close())
 		}

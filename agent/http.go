@@ -79,6 +79,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	onSocket := a.socketRoutes(rt.Guards)
 	onSocket.OnError = rt.OnError
 	ports, socket = serve(rt), serve(onSocket)
+	a.newTunnels(rt, serve(rt))
 	socket.ConnContext = withPeer
 	return ports, socket
 }

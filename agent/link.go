@@ -19,9 +19,7 @@ func (a *Agent) connect() {
 	}
 	ctx, cancel := a.beginSearch()
 	defer cancel()
-	conn, err := link.Dial(ctx, addrs, link.DialOptions{
-		Header: a.opts.Credential.Header(), TLS: a.opts.TLS.Client(), Downgrade: a.opts.TLS.Downgrade(),
-	})
+	conn, err := link.Dial(ctx, addrs, a.linkOptions())
 	if err != nil {
 		a.post(core.LinkDown{Reason: err.Error(), Refused: notLetIn(err)})
 		return
@@ -44,8 +42,13 @@ func (a *Agent) connect() {
 			a.mu.Unlock()
 			conn.CloseNow()
 			<-conn.Done()
+			a.tunnels.endTunnels(conn)
 			a.post(core.LinkDown{Link: id, Reason: err.Error()})
 			return
+		}
+		if open := m.GetOpenTunnel(); open != nil {
+			a.openTunnel(conn, open.GetToken())
+			continue
 		}
 		a.post(core.MasterMessage{Link: id, Message: m})
 	}

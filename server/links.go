@@ -81,10 +81,13 @@ func (s *Server) leading(r *http.Request) (*term, error) {
 	if t := s.term.Load(); t != nil && t.lead.Holds() {
 		return t, nil
 	}
-	return nil, s.toLeader(r.URL.RequestURI())
+	return nil, s.toLeader(r, r.URL.RequestURI())
 }
 
-func (s *Server) toLeader(path string) error {
+func (s *Server) toLeader(r *http.Request, path string) error {
+	if isWithinProxy(r) {
+		return noLeader("The leader has just changed")
+	}
 	if t := s.term.Load(); t != nil && t.lead.Holds() {
 		return httpapi.Redirect(hostPort(t.info), path)
 	}

@@ -33,6 +33,8 @@ func (s *Server) routes() *httpapi.Router {
 	rt.Handle("/api/v1/scheduler", httpapi.In(authn.MasterScheduler), s.schedulerAPI)
 	rt.Handle("/api/v1", httpapi.In(authn.MasterReadwrite), s.operatorAPI)
 	rt.Handle(link.Path, httpapi.In(authn.MasterAgent), s.openLink)
+	rt.Handle(link.TunnelPath, httpapi.In(authn.MasterAgent), exactly(s.openTunnel))
+	s.proxyRoutes(rt)
 	rt.Handle("/redirect", httpapi.Open("says only who leads"), exactly(s.redirect))
 
 	rt.Handle("/state", httpapi.In(authn.MasterReadonly), s.read("state", func(v *core.View, m *render.Master, who *authz.Viewer, _ *http.Request) render.Body {
@@ -74,8 +76,8 @@ func (s *Server) routes() *httpapi.Router {
 
 // redirect sends a browser to the leader's front page. What hangs below it must
 // not be sent on, or it would come back here for ever.
-func (s *Server) redirect(http.ResponseWriter, *http.Request) error {
-	return s.toLeader("")
+func (s *Server) redirect(_ http.ResponseWriter, r *http.Request) error {
+	return s.toLeader(r, "")
 }
 
 // exactly refuses what hangs below a path.

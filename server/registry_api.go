@@ -200,7 +200,7 @@ func forced(r *http.Request) bool {
 func (s *Server) registryError(r *http.Request, err error) error {
 	switch {
 	case errors.Is(err, registry.ErrNotLeader), errors.Is(err, registry.ErrLeadershipLost):
-		return s.toLeader(r.URL.RequestURI())
+		return s.toLeader(r, r.URL.RequestURI())
 	case errors.Is(err, registry.ErrNoMember):
 		return httpapi.NotFound("%v", err)
 	case errors.Is(err, registry.ErrClosed), errors.Is(err, registry.ErrStoreTimeout):

@@ -48,6 +48,7 @@ type Server struct {
 	files   *files.Files
 	rates   *rateLimiter
 	reads   sharing
+	proxy   proxy
 	health  health
 	pauses  pauses
 	debug   httpapi.Debug
@@ -195,6 +196,7 @@ func (s *Server) open(ctx context.Context) error {
 
 	s.serve()
 	s.push("HTTP front", s.stopHTTP)
+	s.push("proxy", s.proxy.stop)
 	s.push("links", func(ctx context.Context) error { return s.links.Stop(ctx, "the master stops") })
 
 	s.wg.Go(s.watchHealth)

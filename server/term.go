@@ -42,11 +42,12 @@ type term struct {
 	// cause is why; it may be read once done is closed.
 	cause error
 	// ctx ends with the leadership, and with the term.
-	ctx    context.Context
-	cancel context.CancelFunc
-	wg     sync.WaitGroup // goroutines that wait for proposals
-	views  views
-	events *events.Hub
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup // goroutines that wait for proposals
+	views   views
+	events  *events.Hub
+	tunnels *tunnels
 	// filters are questions of the metrics, see countFilters.
 	filters chan chan map[string]int
 
@@ -109,6 +110,7 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	t.ctx, t.cancel = context.WithCancel(l.Context())
 	t.addresses = t.masterAddresses()
 	t.views.init()
+	t.tunnels = newTunnels(t.done)
 	cfg := s.opts.Core
 	cfg.MasterInfo = info
 	cfg.ClusterID = l.State().ClusterID()
@@ -227,6 +229,7 @@ func (t *term) handle(e envelope) {
 		if t.links[in.Link] == nil {
 			return
 		}
+		t.tunnels.dropped(in.Link)
 		delete(t.links, in.Link)
 	default:
 	}
@@ -266,6 +269,7 @@ func (t *term) finish() {
 		c.Close("this master leads no more")
 	}
 	t.events.Close(errStopping)
+	t.tunnels.close()
 	t.abandon()
 	t.cancel()
 	t.wg.Wait()
@@ -315,10 +319,14 @@ func (t *term) perform(e core.Effect) {
 		}
 	case core.SendAgent:
 		if c := t.links[e.Link]; c != nil {
+			if r := e.Message.GetRegistered(); r != nil {
+				t.tunnels.registered(r.GetAgentId().GetValue(), e.Link, c)
+			}
 			t.sendAgent(e.Link, c, t.introduce(e.Message))
 		}
 	case core.CloseLink:
 		if c := t.links[e.Link]; c != nil {
+			t.tunnels.dropped(e.Link)
 			delete(t.links, e.Link)
 			c.Close(e.Reason)
 		}

@@ -232,6 +232,9 @@ func (d *Debug) Close() {
 
 // proxied says whether somebody hands the request on for a client who may be anywhere.
 func proxied(r *http.Request) bool {
+	if IsVouched(r) {
+		return true
+	}
 	for _, name := range []string{"Forwarded", "Via", "X-Forwarded-For"} {
 		if r.Header.Get(name) != "" {
 			return true

@@ -134,7 +134,7 @@ func WriteError(w http.ResponseWriter, err error) {
 	h := w.Header()
 	maps.Copy(h, e.Header)
 	// Mesos labels even an empty 4xx body, but not redirects.
-	if e.Body != "" || e.Status >= http.StatusBadRequest {
+	if (e.Body != "" || e.Status >= http.StatusBadRequest) && e.Header.Get("Content-Type") == "" {
 		h.Set("Content-Type", textPlain)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(e.Body)))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ type Conn[In, Out proto.Message] struct {
 	nc      net.Conn
 	opts    Options
 	version int
+	at      *url.URL     // where the master was found; nil at the master's end
 	records recordReader // owned by the goroutine in Receive
 	done    chan struct{}
 	timer   *time.Timer // sends keepalives, and minds the peer's if dispatched

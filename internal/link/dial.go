@@ -261,7 +261,9 @@ func exchange(nc net.Conn, u *url.URL, opts *DialOptions) (*AgentConn, *url.URL,
 		if err != nil {
 			return nil, nil, err
 		}
-		return newConn[masterMessage, agentMessage](nc, early, min(version, Version), opts.Options), nil, nil
+		c := newConn[masterMessage, agentMessage](nc, early, min(version, Version), opts.Options)
+		c.at = u
+		return c, nil, nil
 	case res.StatusCode >= 300 && res.StatusCode < 400 && res.Header.Get("Location") != "":
 		next, err := u.Parse(res.Header.Get("Location")) // "//host:port" keeps the scheme
 		if err != nil {

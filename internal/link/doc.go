@@ -35,6 +35,13 @@
 // A record of another type, a longer length than the limit or a message that
 // does not decode ends the link; the side that noticed says why in a close record.
 //
+// # Tunnels
+//
+// A master that has to send an agent an HTTP request asks for a connection by a message,
+// OpenTunnel, with a token. The agent opens it at [TunnelPath] of the master that its link
+// leads to, and serves HTTP on it ([DialTunnel], [AcceptTunnel]). An agent of before
+// 2026-11-23 does not know the message and ignores it.
+//
 // # Promises
 //
 // Messages arrive in the order of [Conn.Send], each once, or the link ends. Send

@@ -95,7 +95,11 @@ func (a *Audit) Record(r *http.Request, x httpapi.Audited) {
 	if x.Principal != nil {
 		e = e.Stringer("principal", x.Principal)
 	}
-	e = e.Str("remote", r.RemoteAddr).Str("method", r.Method).Str("path", r.URL.Path)
+	e = e.Str("remote", r.RemoteAddr)
+	if client := httpapi.ClientOf(r); client != "" {
+		e = e.Str("client", client) // in the word of the node at remote
+	}
+	e = e.Str("method", r.Method).Str("path", r.URL.Path)
 	for i := 0; i+1 < len(x.Fields); i += 2 {
 		e = e.Str(x.Fields[i], x.Fields[i+1])
 	}
