@@ -148,67 +148,105 @@ func TestPodKillAgent(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	ran, offers := 0, map[string]*mesos.Offer{}
-	// Offers come between updates.
-	next := func() *mesos.TaskStatus {
-		e := f.event(ctx, "event")
-		for _, o := range e.GetOffers().GetOffers() {
-			offers[o.GetId().GetValue()] = o
+	k := &podKiller{t: t, f: f, offers: map[string]*mesos.Offer{}}
+	ran, rounds := 0, 0
+	for ; ran < 4 && rounds < 24; rounds++ {
+		if k.round(ctx, c, rounds, time.Duration(random.IntN(250))*time.Millisecond) {
+			ran++
 		}
-		delete(offers, e.GetRescind().GetOfferId().GetValue())
-		s := e.GetUpdate().GetStatus()
-		if s.GetUuid() != nil {
-			if err := f.client.Acknowledge(ctx, s); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return s
 	}
-	for i := range 6 {
-		for len(offers) == 0 {
-			next()
+	if ran < 4 {
+		t.Errorf("only %d pods of %d ran", ran, rounds)
+	}
+}
+
+// podKiller launches pods and kills the agent under them.
+type podKiller struct {
+	t      *testing.T
+	f      *framework
+	offers map[string]*mesos.Offer
+}
+
+// take looks at an event: offers come between updates.
+func (k *podKiller) take(ctx context.Context, e *scheduler.Event) *mesos.TaskStatus {
+	for _, o := range e.GetOffers().GetOffers() {
+		k.offers[o.GetId().GetValue()] = o
+	}
+	delete(k.offers, e.GetRescind().GetOfferId().GetValue())
+	s := e.GetUpdate().GetStatus()
+	if s.GetUuid() != nil {
+		if err := k.f.client.Acknowledge(ctx, s); err != nil {
+			k.t.Fatal(err)
 		}
-		var offer *mesos.Offer
-		for id, o := range offers {
-			offer = o
-			delete(offers, id)
-			break
+	}
+	return s
+}
+
+// offer is one that nobody has taken back, as far as has been heard by now.
+func (k *podKiller) offer(ctx context.Context) *mesos.Offer {
+	for {
+		for len(k.f.events) > 0 {
+			k.take(ctx, k.f.event(ctx, "event"))
 		}
-		bad, good := fmt.Sprintf("bad%d", i), fmt.Sprintf("good%d", i)
-		op := podOf(f, offer, fmt.Sprintf("pod%d", i), shellTask(bad, "sleep 0.1; exit 7"), shellTask(good, "sleep 1000"))
-		if err := f.client.Accept(ctx, []*mesos.OfferID{offer.GetId()}, []*mesos.Offer_Operation{op}, &mesos.Filters{RefuseSeconds: new(0.0)}); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(time.Duration(random.IntN(250)) * time.Millisecond) // the moment is the test's subject
-		c.Agents[0].Kill()
-		if err := c.Agents[0].Start(); err != nil {
-			t.Fatal(err)
-		}
-		running, last := map[string]bool{}, map[string]*mesos.TaskStatus{}
-		for len(last) < 2 {
-			s := next()
-			if s == nil {
-				continue
+		for id, o := range k.offers {
+			delete(k.offers, id)
+			if amount(o, "cpus") >= 1 && amount(o, "mem") >= 256 {
+				return o
 			}
+			// It is what the pod before had, and comes again together with the rest.
+			if err := k.f.client.Decline(ctx, &mesos.Filters{RefuseSeconds: new(0.0)}, o.GetId()); err != nil {
+				k.t.Fatal(err)
+			}
+		}
+		k.take(ctx, k.f.event(ctx, "offer"))
+	}
+}
+
+// round launches a pod, kills the agent after a while, and says whether the pod ran: an
+// offer may have gone with the agent before, and a pod goes with the launch of its executor.
+func (k *podKiller) round(ctx context.Context, c *testcluster.Cluster, i int, wait time.Duration) bool {
+	t := k.t
+	offer := k.offer(ctx)
+	bad, good := fmt.Sprintf("bad%d", i), fmt.Sprintf("good%d", i)
+	op := podOf(k.f, offer, fmt.Sprintf("pod%d", i), shellTask(bad, "sleep 0.1; exit 7"), shellTask(good, "sleep 1000"))
+	if err := k.f.client.Accept(ctx, []*mesos.OfferID{offer.GetId()}, []*mesos.Offer_Operation{op}, &mesos.Filters{RefuseSeconds: new(0.0)}); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(wait) // the moment is the test's subject
+	c.Agents[0].Kill()
+	if err := c.Agents[0].Start(); err != nil {
+		t.Fatal(err)
+	}
+	running, last := map[string]bool{}, map[string]*mesos.TaskStatus{}
+	for len(last) < 2 {
+		s := k.take(ctx, k.f.event(ctx, "end of "+bad+" and "+good))
+		task := s.GetTaskId().GetValue()
+		if task != bad && task != good {
+			continue // of a round before, whose acknowledgement was lost with the agent
+		}
+		switch s.GetState() {
+		case mesos.TaskState_TASK_RUNNING:
+			running[task] = true
+		case mesos.TaskState_TASK_STAGING, mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_KILLING:
+		default:
+			last[task] = s
+		}
+	}
+	got, other := last[bad], last[good]
+	if !running[bad] {
+		for _, s := range last {
 			switch s.GetState() {
-			case mesos.TaskState_TASK_RUNNING:
-				running[s.GetTaskId().GetValue()] = true
-			case mesos.TaskState_TASK_STAGING, mesos.TaskState_TASK_STARTING, mesos.TaskState_TASK_KILLING:
+			case mesos.TaskState_TASK_DROPPED, mesos.TaskState_TASK_GONE, mesos.TaskState_TASK_LOST:
 			default:
-				last[s.GetTaskId().GetValue()] = s
+				t.Errorf("round %d, a task that has not run: got %v", i, s)
 			}
 		}
-		// An offer may have gone with the agent before, a pod with its executor's launch.
-		if !running[bad] || !running[good] {
-			continue
-		}
-		ran++
-		if last[bad].GetState() != mesos.TaskState_TASK_FAILED || last[bad].GetMessage() != "Command exited with status 7" ||
-			last[good].GetState() != mesos.TaskState_TASK_KILLED {
-			t.Errorf("round %d: got %v", i, last)
-		}
+		return false
 	}
-	if ran < 2 {
-		t.Errorf("only %d pods ran", ran)
+	// The good one may be killed before its executor hears that it runs.
+	if got.GetState() != mesos.TaskState_TASK_FAILED || got.GetMessage() != "Command exited with status 7" ||
+		other.GetState() != mesos.TaskState_TASK_KILLED {
+		t.Errorf("round %d: got %v", i, last)
 	}
+	return true
 }
