@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -128,7 +129,12 @@ func (m *Mesos) remembered(id *mesos.ContainerID, known *ContainerConfig) (confi
 	}
 	written, dir, err := readCheckpoint(status.RuntimeDir, id)
 	if err != nil {
-		if known == nil {
+		switch {
+		case known != nil:
+		case errors.Is(err, fs.ErrNotExist):
+			// It is written before the command starts: nothing of it has run.
+			m.log.Info().Str("container_id", Key(id)).Msg("the launch of a container was cut short")
+		default:
 			m.log.Warn().Err(err).Str("container_id", Key(id)).Msg("read what is remembered of a container")
 		}
 		return known, ""
