@@ -27,6 +27,12 @@ func (s *Server) summaryRoutes(rt *httpapi.Router) {
 			return render.Totals(v, m, who)
 		}),
 	))
+	rt.Handle("/api/clusterd/v1/offers", httpapi.In(authn.MasterReadonly), exactly(
+		s.read("offers", func(v *core.View, _ *render.Master, who *authz.Viewer, r *http.Request) render.Body {
+			q := r.URL.Query()
+			return render.Offers(v, render.OfferQuery{FrameworkID: q.Get("framework_id"), AgentID: q.Get("agent_id"), Role: q.Get("role")}, who)
+		}),
+	))
 }
 
 // errRulesChanged is for a summary that is of one who sees something else by now.

@@ -214,6 +214,8 @@ func (t *term) handle(e envelope) {
 		t.pending[in.Request] = e.request
 	case core.CancelDrain:
 		t.pending[in.Request] = e.request
+	case core.KillTask:
+		t.pending[in.Request] = e.request
 	case core.StreamClosed:
 		if t.streams[in.StreamID] == nil {
 			return

@@ -191,6 +191,11 @@ func (c *Core) kill(fw *framework, call *scheduler.Call_Kill) {
 		c.drop("kill", "the task is on another agent", "framework_id", fw.id, "task_id", id)
 		return
 	}
+	c.killCell(cl, call)
+}
+
+// killCell asks for the end of a task that is known.
+func (c *Core) killCell(cl *cell, call *scheduler.Call_Kill) {
 	rec := cl.rec.clone()
 	rec.killed, rec.killPolicy = true, call.KillPolicy
 	c.setTask(cl, rec)

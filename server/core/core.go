@@ -295,6 +295,8 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.operate(in)
 	case CancelDrain:
 		c.cancelDrain(in)
+	case KillTask:
+		c.killTask(in)
 	case StreamClosed:
 		c.streamClosed(in.StreamID)
 	case AgentMessage:

@@ -194,6 +194,7 @@ func everyBody(t *testing.T, v *core.View, m *Master, who *authz.Viewer) map[str
 		"/summary":            Cluster(v, m, ClusterOptions{Token: "m:1"}, who).Bytes(),
 		"/summary, bare":      Cluster(v, m, ClusterOptions{Bare: true}, who).Bytes(),
 		"/totals":             Totals(v, m, who).Bytes(),
+		"/offers":             Offers(v, OfferQuery{}, who).Bytes(),
 	}
 	for _, n := range slices.Sorted(func(yield func(int32) bool) {
 		for n := range master.Call_Type_name {
