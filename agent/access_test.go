@@ -492,7 +492,7 @@ func TestNothingHiddenLeaks(t *testing.T) {
 // open to all.
 func TestNobodyEntersUnasked(t *testing.T) {
 	g := newGuarded(t)
-	open := []string{"/health", "/version", "/help"}
+	open := []string{"/health", "/version", "/help", httpapi.LivePath}
 	rt, ok := g.a.server.Handler.(*httpapi.Router)
 	if !ok {
 		t.Fatalf("the handler is a %T", g.a.server.Handler)

@@ -91,6 +91,7 @@ type Agent struct {
 	policy atomic.Pointer[authz.ACLs] // who may do what
 	health health
 	debug  httpapi.Debug
+	live   httpapi.Live
 
 	measured lastMeasured
 	nested   nestedContainers
@@ -433,6 +434,7 @@ func (a *Agent) Stop(ctx context.Context) error {
 func (a *Agent) stop(ctx context.Context) error {
 	a.end(nil)
 	a.debug.Close()
+	a.live.Close()
 	a.mu.Lock()
 	links := a.links
 	a.links = map[core.LinkID]*link.AgentConn{}

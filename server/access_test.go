@@ -23,6 +23,7 @@ import (
 	"clusterd/api/recordio"
 	"clusterd/internal/authn"
 	"clusterd/internal/authz"
+	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 )
 
@@ -518,7 +519,7 @@ func TestFrameworkAndAgentRules(t *testing.T) {
 }
 
 // openToAll are the routes that ask nobody.
-var openToAll = []string{"/health", "/version", "/help", "/redirect", sessionPath, leaderPath}
+var openToAll = []string{"/health", "/version", "/help", "/redirect", sessionPath, leaderPath, httpapi.LivePath}
 
 // TestNobodyEntersTheMasterUnasked walks all routes, in every spelling that leads to them:
 // without credentials and with wrong ones each asks for some, but those that are open.

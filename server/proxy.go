@@ -46,6 +46,7 @@ const (
 type proxy struct {
 	leader, agent *httputil.ReverseProxy
 	transport     *http.Transport
+	live          httpapi.Live
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -86,6 +87,7 @@ func (p *proxy) stop(ctx context.Context) error {
 		}
 	}
 	p.mu.Unlock()
+	p.live.Close()
 	defer p.transport.CloseIdleConnections()
 	select {
 	case <-p.idle:
@@ -110,6 +112,7 @@ func (s *Server) proxyRoutes(rt *httpapi.Router) {
 		Transport: s.proxy.transport, FlushInterval: -1, ErrorLog: newErrorLog(s.log),
 		Rewrite: s.toOtherMaster, ModifyResponse: fromOtherMaster, ErrorHandler: s.leaderFails,
 	}
+	s.proxy.live.Register(rt)
 	rt.Handle(leaderPath, httpapi.Open("the path below asks, at the leader"), s.proxyLeader)
 	s.agentProxyRoutes(rt)
 }
