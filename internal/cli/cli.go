@@ -10,12 +10,15 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
 	cliv2 "github.com/urfave/cli/v2"
 
 	"clusterd/internal/cli/console"
+	"clusterd/internal/cli/operate"
+	"clusterd/internal/cli/work"
 	"clusterd/internal/flags"
 	"clusterd/internal/version"
 )
@@ -33,7 +36,8 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := newApp(env{In: in, Out: out, Err: errOut}).RunContext(ctx, args)
+	app := newApp(env{In: in, Out: out, Err: errOut})
+	err := app.RunContext(ctx, console.Interspersed(app.Commands, args))
 	return console.Report(err, errOut)
 }
 
@@ -44,10 +48,12 @@ func newApp(e env) *cliv2.App {
 		Version:              version.String(),
 		HideVersion:          true,
 		EnableBashCompletion: true,
-		Reader:               e.In,
-		Writer:               e.Out,
-		ErrWriter:            e.Err,
-		ExitErrHandler:       func(*cliv2.Context, error) {},
+		// A comma may be part of a value.
+		DisableSliceFlagSeparator: true,
+		Reader:                    e.In,
+		Writer:                    e.Out,
+		ErrWriter:                 e.Err,
+		ExitErrHandler:            func(*cliv2.Context, error) {},
 		OnUsageError: func(_ *cliv2.Context, err error, _ bool) error {
 			return fmt.Errorf("%w: %w", console.ErrUsage, err)
 		},
@@ -58,11 +64,10 @@ func newApp(e env) *cliv2.App {
 			}
 			return cliv2.ShowAppHelp(c)
 		},
-		Commands: []*cliv2.Command{
-			masterCommand(e), agentCommand(e), devCommand(e),
-			runCommand(e), psCommand(e), logsCommand(e), agentsCommand(e), frameworksCommand(e), registryCommand(e), tlsCommand(e), simCommand(e),
+		Commands: slices.Concat([]*cliv2.Command{masterCommand(e), agentCommand(e), devCommand(e)}, work.Commands(e), operate.Commands(e), []*cliv2.Command{
+			psCommand(e), agentsCommand(e), frameworksCommand(e), tlsCommand(e), simCommand(e),
 			versionCommand(e), completionCommand(e),
-		},
+		}),
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 	cliv2 "github.com/urfave/cli/v2"
 	"google.golang.org/protobuf/proto"
 
-	"clusterd/api/client"
 	"clusterd/api/client/operator"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/master"
@@ -238,178 +236,5 @@ func frameworkTable(state *master.Response_GetState, all bool) *table {
 	return t
 }
 
-func logsCommand(e env) *cliv2.Command {
-	return &cliv2.Command{
-		Name:      "logs",
-		Usage:     "show what a task has written to its stdout (and stderr)",
-		ArgsUsage: "TASK",
-		Flags: clientFlags(
-			&cliv2.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as the task writes, until it ends or ^C"},
-			&cliv2.StringFlag{Name: "file", Usage: "only this `FILE` of the sandbox, instead of stdout and stderr"},
-		),
-		Action: func(c *cliv2.Context) error {
-			if c.NArg() != 1 {
-				return console.Hint(fmt.Errorf("%w: logs takes one task", console.ErrUsage), "flags come before the task: clusterd logs -f TASK")
-			}
-			return showLogs(c, e)
-		},
-	}
-}
-
-func showLogs(c *cliv2.Context, e env) error {
-	state, err := getState(c.Context, c)
-	if err != nil {
-		return err
-	}
-	task, err := findTask(state, c.Args().First())
-	if err != nil {
-		return err
-	}
-	address := agentAddress(state, task.GetAgentId().GetValue())
-	if address == "" {
-		return fmt.Errorf("agent %s of task %s is not here any more", task.GetAgentId().GetValue(), task.GetTaskId().GetValue())
-	}
-	executor := cmp.Or(task.GetExecutorId().GetValue(), task.GetTaskId().GetValue())
-	opts, err := clientOptions(c)
-	if err != nil {
-		return err
-	}
-	out, err := newOutput(address, opts, task.GetFrameworkId().GetValue(), executor)
-	if err != nil {
-		return err
-	}
-	if file := c.String("file"); file != "" {
-		out.only(file, e.Out)
-	} else {
-		out.both(e.Out, e.Err)
-	}
-	if !c.Bool("follow") {
-		return explain(out.drain(c.Context), c)
-	}
-	ended := func() (bool, error) {
-		state, err := getState(c.Context, c)
-		if err != nil {
-			return false, err
-		}
-		task, err := findTask(state, task.GetTaskId().GetValue())
-		return err != nil || terminal(task.GetState()), nil //nolint:nilerr // one that is not known any more has ended
-	}
-	return explain(out.follow(c.Context, ended), c)
-}
-
-// findTask finds a task by its id, or by the beginning of it if that is unique.
-func findTask(state *master.Response_GetState, id string) (*mesos.Task, error) {
-	get := state.GetGetTasks()
-	var found []*mesos.Task
-	// Newest first: an id may come again in another framework.
-	for _, t := range slices.Concat(get.GetTasks(), get.GetUnreachableTasks(), get.GetCompletedTasks()) {
-		if t.GetTaskId().GetValue() == id {
-			return t, nil
-		}
-		if strings.HasPrefix(t.GetTaskId().GetValue(), id) {
-			found = append(found, t)
-		}
-	}
-	switch len(found) {
-	case 0:
-		return nil, console.Hint(fmt.Errorf("no task %q", id), "clusterd ps -a lists all tasks that are known")
-	case 1:
-		return found[0], nil
-	}
-	return nil, console.Hint(fmt.Errorf("%d tasks begin with %q", len(found), id), "write more of the id")
-}
-
-// agentAddress is ip:port of an agent, empty if it is not registered.
-func agentAddress(state *master.Response_GetState, id string) string {
-	for _, a := range state.GetGetAgents().GetAgents() {
-		if a.GetAgentInfo().GetId().GetValue() == id {
-			_, address, _ := strings.Cut(a.GetPid(), "@")
-			return address
-		}
-	}
-	return ""
-}
-
-// stream is one file of a sandbox that is copied out as it grows.
-type stream struct {
-	path   string
-	to     io.Writer
-	offset uint64
-}
-
-// output copies files of one executor's sandbox to the terminal.
-type output struct {
-	files   operator.Files
-	sandbox string
-	streams []*stream
-}
-
-// pollInterval is how often a followed file is looked at.
+// pollInterval is how often something is looked at that tells nobody when it changes.
 const pollInterval = 100 * time.Millisecond
-
-func newOutput(address string, opts client.Options, framework, executor string) (*output, error) {
-	a, err := operator.NewAgent(address, operator.Options{Options: opts})
-	if err != nil {
-		return nil, err
-	}
-	return &output{files: a, sandbox: "/frameworks/" + framework + "/executors/" + executor + "/runs/latest"}, nil
-}
-
-func (o *output) both(stdout, stderr io.Writer) {
-	o.streams = []*stream{{path: o.sandbox + "/stdout", to: stdout}, {path: o.sandbox + "/stderr", to: stderr}}
-}
-
-func (o *output) only(file string, to io.Writer) {
-	o.streams = []*stream{{path: o.sandbox + "/" + strings.TrimPrefix(file, "/"), to: to}}
-}
-
-// drain copies what is there and was not copied yet.
-func (o *output) drain(ctx context.Context) error {
-	for _, s := range o.streams {
-		offset, err := operator.CopyFile(ctx, o.files, s.to, s.path, s.offset)
-		s.offset = offset
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// follow drains again and again until ended says so, ctx is done or it fails. A
-// sandbox that is not there yet is waited for.
-func (o *output) follow(ctx context.Context, ended func() (bool, error)) error {
-	for {
-		over, err := ended()
-		if err != nil {
-			return err
-		}
-		if err := o.drain(ctx); err != nil && client.StatusCode(err) != 404 {
-			return err
-		}
-		if over {
-			return nil
-		}
-		if client.Sleep(ctx, pollInterval) != nil {
-			return nil //nolint:nilerr // ^C is how one stops to follow
-		}
-	}
-}
-
-func terminal(s mesos.TaskState) bool {
-	switch s {
-	case mesos.TaskState_TASK_FINISHED, mesos.TaskState_TASK_FAILED, mesos.TaskState_TASK_KILLED, mesos.TaskState_TASK_ERROR,
-		mesos.TaskState_TASK_LOST, mesos.TaskState_TASK_DROPPED, mesos.TaskState_TASK_GONE, mesos.TaskState_TASK_GONE_BY_OPERATOR:
-		return true
-	default:
-		return false
-	}
-}
-
-// hostname of this machine, for frameworks that the command line makes.
-func hostname() string {
-	h, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return h
-}
