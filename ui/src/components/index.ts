@@ -1,0 +1,12 @@
+/** Everything that pages are made of. */
+export * from './basic'
+export * from './Chart'
+export * from './Dialog'
+export * from './Form'
+export * from './Icon'
+export * from './Menu'
+export * from './Page'
+export * from './ResourceBar'
+export * from './Table'
+export * from './Tabs'
+export * from './Toast'

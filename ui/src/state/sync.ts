@@ -1,0 +1,127 @@
+/** Keeps the store true: the summary once, then events; after a failover or a long sleep the summary again. */
+import { effect } from '@preact/signals'
+import { ApiError, get, own } from '../api/client'
+import { backoff, stream, wait, type ServerEvent } from '../api/sse'
+import type { OperatorEvent } from '../api/types'
+import { awake } from '../api/visible'
+import { generation, loginNeeded } from '../session'
+import { connection, leader, ready, reducer, trouble } from './store'
+import type { Summary } from './summary'
+
+/** For so long the banner says who leads now. */
+const failoverShown = 8000
+
+/** With more tasks than these the pages are told four times a second, not every frame. */
+const manyTasks = 5000
+
+let queue: OperatorEvent[] = []
+let scheduled = false
+
+/** token is where the stream goes on; '': the summary is needed first. */
+let token = ''
+
+function flush(): void {
+  scheduled = false
+  const events = queue
+  queue = []
+  const now = Date.now() / 1000
+  for (const e of events) reducer.apply(e, now)
+  reducer.commit()
+}
+
+function schedule(): void {
+  if (scheduled) return
+  scheduled = true
+  // A hidden tab is given no frames.
+  if (document.visibilityState === 'visible' && reducer.taskCount < manyTasks) requestAnimationFrame(flush)
+  else setTimeout(flush, 250)
+}
+
+/** take queues events; it returns false when the master does not go on where we stand. */
+function take(events: readonly ServerEvent[]): boolean {
+  for (const e of events) {
+    const v = JSON.parse(e.data) as OperatorEvent
+    if (v.type === 'SUBSCRIBED' && v.subscribed?.resumed === false) return false
+    token = v.token ?? token
+    if (v.type !== 'HEARTBEAT' && v.type !== 'SUBSCRIBED') queue.push(v)
+  }
+  if (queue.length > 0) schedule()
+  return true
+}
+
+async function follow(abort: AbortSignal): Promise<void> {
+  for (let n = 0; !abort.aborted; n++) {
+    try {
+      if (token === '') await load(abort)
+      let goesOn = true
+      await stream(own + '/events?snapshot=false&resume=' + encodeURIComponent(token), {
+        signal: abort,
+        silence: 45_000, // three heartbeats
+        onOpen: found,
+        onEvents: (events) => {
+          n = 0
+          goesOn = take(events)
+          return goesOn
+        },
+      })
+      if (abort.aborted) return
+      if (!goesOn) {
+        token = ''
+        continue
+      }
+      await wait(backoff(0), abort) // it was ended by the master: it steps down, or we were too slow
+    } catch (err) {
+      if (abort.aborted) return
+      if (err instanceof ApiError && err.status === 401) {
+        loginNeeded.value = true
+        return
+      }
+      const delay = err instanceof ApiError && err.retryAfter !== undefined ? Math.min(15_000, err.retryAfter * 1000) : backoff(n)
+      connection.value = ready.peek() ? 'lost' : 'connecting'
+      trouble.value = { message: err instanceof Error ? err.message : String(err), retryAt: Date.now() / 1000 + delay / 1000 }
+      await wait(delay, abort)
+    }
+  }
+}
+
+async function load(abort: AbortSignal): Promise<void> {
+  const before = leader.peek()?.id
+  const s = await get<Summary>(own + '/summary', { signal: abort })
+  queue = []
+  leader.value = reducer.load(s)
+  token = s.token
+  ready.value = true
+  if (before !== undefined && before !== s.leader.id) failedOver()
+  else found()
+}
+
+function found(): void {
+  trouble.value = undefined
+  if (connection.peek() !== 'failover') connection.value = 'live'
+}
+
+let shown: ReturnType<typeof setTimeout> | undefined
+
+function failedOver(): void {
+  trouble.value = undefined
+  connection.value = 'failover'
+  clearTimeout(shown)
+  shown = setTimeout(() => {
+    if (connection.peek() === 'failover') connection.value = 'live'
+  }, failoverShown)
+}
+
+/** startSync keeps the store true from now on, for whoever is logged in. */
+export function startSync(): void {
+  let reader = generation.peek()
+  effect(() => {
+    if (generation.value !== reader) {
+      reader = generation.value
+      token = '' // another reader may see other things
+    }
+    if (!awake.value || loginNeeded.value) return
+    const abort = new AbortController()
+    void follow(abort.signal)
+    return () => abort.abort()
+  })
+}
