@@ -74,13 +74,7 @@ func tlsCommand(e env) *cliv2.Command {
 			},
 		},
 	}
-	cmd.Action = func(c *cliv2.Context) error {
-		if name := c.Args().First(); name != "" {
-			return unknownSubcommand(cmd, name)
-		}
-		return cliv2.ShowSubcommandHelp(c)
-	}
-	return cmd
+	return console.Group(cmd)
 }
 
 func tlsStore(c *cliv2.Context) tlsconf.Store {
@@ -107,14 +101,14 @@ func runTLSInit(c *cliv2.Context, e env) error {
 	i := &tlsInit{env: e, store: tlsStore(c), notAfter: notAfter, force: c.Bool("force"), lookup: !c.Bool("no_lookup")}
 	// Whatever is wrong is said before anything is written.
 	var nodes []tlsNode
-	for _, text := range c.StringSlice("hosts") {
+	for _, text := range console.Commas(c.StringSlice("hosts")) {
 		name, hosts, err := tlsconf.ParseNode(text)
 		if err != nil {
 			return fmt.Errorf("%w: --hosts: %w", console.ErrUsage, err)
 		}
 		nodes = append(nodes, tlsNode{name, hosts})
 	}
-	for _, text := range c.StringSlice("clients") {
+	for _, text := range console.Commas(c.StringSlice("clients")) {
 		if text == "" {
 			continue // none
 		}

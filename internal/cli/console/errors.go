@@ -160,7 +160,7 @@ func explain(err error, masters []string) error {
 		return explainStatus(err, status)
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return Hint(Mark(ErrUnreachable, err), "--tls_ca, $CLUSTERD_TLS_CA or tls.ca of the context names the file of the authority that has signed it")
+		return Hint(Mark(ErrUnreachable, err), "--tls_ca or $CLUSTERD_TLS_CA names the file of the authority that has signed it, or tls.ca of a context")
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return Hint(Mark(ErrUnreachable, err), "use a name or address that the certificate has (clusterd tls show FILE lists them), or say --tls_server_name")
@@ -181,7 +181,7 @@ func explain(err error, masters []string) error {
 func explainStatus(err error, status *client.StatusError) error {
 	switch {
 	case status.Code == http.StatusUnauthorized:
-		return Hint(err, "--credential FILE, --principal with --secret, or --token says who you are; a context can keep it: clusterd context set --help")
+		return Hint(err, "--credential FILE or --token says who you are, or --principal with --secret; a context can keep it: clusterd context set --help")
 	case status.Code == http.StatusForbidden:
 		return Hint(err, "the cluster's --acls do not allow it to whom you are; clusterd context show --rights lists what they allow")
 	case status.Code == http.StatusBadRequest && strings.Contains(status.Body, "speaks TLS"):

@@ -1,4 +1,4 @@
-package cli
+package operate
 
 import (
 	"cmp"
@@ -20,13 +20,16 @@ import (
 // a leader afterwards.
 const transferPatience = 30 * time.Second
 
-func registryCommand(e env) *cliv2.Command {
+// pollInterval is how often something is looked at that tells nobody when it changes.
+const pollInterval = 100 * time.Millisecond
+
+func registryCommand(e console.Env) *cliv2.Command {
 	force := &cliv2.BoolFlag{Name: "force", Usage: "also where it is refused for good reason"}
 	yes := &cliv2.BoolFlag{Name: "yes", Usage: "do it: the command asks for this because it cannot be undone"}
 	workDir := func(usage string) cliv2.Flag {
 		return &cliv2.StringFlag{Name: "work_dir", Aliases: []string{"work-dir"}, Usage: usage}
 	}
-	action := func(run func(c *cliv2.Context, e env) error) cliv2.ActionFunc {
+	action := func(run func(c *cliv2.Context, e console.Env) error) cliv2.ActionFunc {
 		return func(c *cliv2.Context) error { return run(c, e) }
 	}
 	cmd := &cliv2.Command{
@@ -35,32 +38,32 @@ func registryCommand(e env) *cliv2.Command {
 		Subcommands: []*cliv2.Command{
 			{
 				Name: "peers", Usage: "list the masters: members of the group, and others that gossip has seen",
-				Flags: clientFlags(outputFlag()), Action: action(runPeers),
+				Flags: console.Flags(console.OutputFlag()), Action: action(runPeers),
 			},
 			{
 				Name: "status", Usage: "show how one master stands: the first of --master that answers",
-				Flags: clientFlags(outputFlag()), Action: action(runStatus),
+				Flags: console.Flags(console.OutputFlag()), Action: action(runStatus),
 			},
 			{
 				Name: "add", Usage: "let a master join that gossip does not bring", ArgsUsage: "ID HOST:RAFT_PORT",
-				Flags: clientFlags(force), Action: action(runAdd),
+				Flags: console.Flags(force), Action: action(runAdd),
 			},
 			{
 				Name: "remove", Usage: "remove a master for good, by its id, the beginning of it, or an address", ArgsUsage: "ID",
-				Flags: clientFlags(force), Action: action(runRemove),
+				Flags: console.Flags(force), Action: action(runRemove),
 			},
 			{
 				Name: "transfer", Usage: "have another master lead: the one named, or whoever is furthest", ArgsUsage: "[ID]",
-				Flags: clientFlags(), Action: action(runTransfer),
+				Flags: console.Flags(), Action: action(runTransfer),
 			},
 			{
 				Name: "save", Usage: "write a backup of the registry", ArgsUsage: "FILE",
-				Flags:  clientFlags(&cliv2.BoolFlag{Name: "stale", Usage: "take it from any master, also where none leads; it may lack the last changes"}),
+				Flags:  console.Flags(&cliv2.BoolFlag{Name: "stale", Usage: "take it from any master, also where none leads; it may lack the last changes"}),
 				Action: action(runSave),
 			},
 			{
 				Name: "restore", Usage: "replace what a running cluster's registry holds by a backup, or found a new one from it (--work_dir)", ArgsUsage: "FILE",
-				Flags:  clientFlags(workDir("empty `DIRECTORY` of a master that does not run"), force, yes, &cliv2.StringFlag{Name: "node_id", Usage: "with --work_dir: the master's --node_id, if it is to have one"}),
+				Flags:  console.Flags(workDir("empty `DIRECTORY` of a master that does not run"), force, yes, &cliv2.StringFlag{Name: "node_id", Usage: "with --work_dir: the master's --node_id, if it is to have one"}),
 				Action: action(runRestore),
 			},
 			{
@@ -74,7 +77,7 @@ func registryCommand(e env) *cliv2.Command {
 			},
 			{
 				Name: "inspect", Usage: "show what the registry holds: of a running cluster, of a backup, or of a work directory", ArgsUsage: "[FILE]",
-				Flags:  clientFlags(workDir("`DIRECTORY` of a master that does not run"), outputFlag()),
+				Flags:  console.Flags(workDir("`DIRECTORY` of a master that does not run"), console.OutputFlag()),
 				Action: action(runInspect),
 			},
 			{
@@ -84,36 +87,12 @@ func registryCommand(e env) *cliv2.Command {
 			},
 		},
 	}
-	cmd.Action = func(c *cliv2.Context) error {
-		if name := c.Args().First(); name != "" {
-			return unknownSubcommand(cmd, name)
-		}
-		return cliv2.ShowSubcommandHelp(c)
-	}
-	return cmd
+	return console.Group(cmd)
 }
 
-func unknownSubcommand(cmd *cliv2.Command, name string) error {
-	var names []string
-	for _, sub := range cmd.Subcommands {
-		names = append(names, sub.Name)
-	}
-	return console.Hint(fmt.Errorf("%w: no command %q", console.ErrUsage, cmd.Name+" "+name), "there are %s", strings.Join(names, ", "))
-}
-
-// positional returns between least and most arguments of a command. Flags must
-// come first; one that comes later would be taken for an argument.
+// positional returns between least and most arguments of a command.
 func positional(c *cliv2.Context, least, most int) ([]string, error) {
-	args := c.Args().Slice()
-	for _, a := range args {
-		if strings.HasPrefix(a, "-") && len(a) > 1 {
-			return nil, console.Hint(fmt.Errorf("%w: %s comes after an argument", console.ErrUsage, a), "flags come first: clusterd registry %s %s ... %s", c.Command.Name, a, c.Command.ArgsUsage)
-		}
-	}
-	if len(args) < least || len(args) > most {
-		return nil, console.Hint(fmt.Errorf("%w: %d arguments", console.ErrUsage, len(args)), "%s", strings.TrimSpace("clusterd registry "+c.Command.Name+" [FLAGS] "+c.Command.ArgsUsage))
-	}
-	return args, nil
+	return console.Args(c, least, most)
 }
 
 // confirmed wants --yes for what cannot be undone.
@@ -124,7 +103,7 @@ func confirmed(c *cliv2.Context, what string) error {
 	return console.Hint(fmt.Errorf("%w: this %s, and needs --yes", console.ErrUsage, what), "clusterd registry %s --yes ...", c.Command.Name)
 }
 
-func runPeers(c *cliv2.Context, e env) error {
+func runPeers(c *cliv2.Context, e console.Env) error {
 	if _, err := positional(c, 0, 0); err != nil {
 		return err
 	}
@@ -132,7 +111,7 @@ func runPeers(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	if c.String("output") != "json" {
+	if format, err := console.Format(c); err == nil && format != "json" && format != "yaml" {
 		switch {
 		case st.ClusterID == "":
 			fmt.Fprintln(e.Err, "this master belongs to no cluster yet")
@@ -140,11 +119,11 @@ func runPeers(c *cliv2.Context, e env) error {
 			fmt.Fprintln(e.Err, "nobody leads")
 		}
 	}
-	return peerTable(st).print(e, c)
+	return peerTable(st).Print(e, c)
 }
 
-func peerTable(st *registryapi.Status) *table {
-	t := &table{header: []string{"ID", "RAFT", "ROLE", "STATE", "HTTP", "BUILD"}, wide: []string{"FORMAT"}, value: st}
+func peerTable(st *registryapi.Status) *console.Table {
+	t := &console.Table{Header: []string{"ID", "RAFT", "ROLE", "STATE", "HTTP", "BUILD"}, Wide: []string{"FORMAT"}, Items: st}
 	row := func(m *registryapi.Member, role string) {
 		state := "dead"
 		switch {
@@ -161,7 +140,7 @@ func peerTable(st *registryapi.Status) *table {
 		if m.Format > 0 {
 			format = fmt.Sprint(m.Format)
 		}
-		t.rows = append(t.rows, []string{m.ID, m.Address, role, state, cmp.Or(m.HTTP, "-"), cmp.Or(m.Build, "-"), format})
+		t.Rows = append(t.Rows, []string{m.ID, m.Address, role, state, cmp.Or(m.HTTP, "-"), cmp.Or(m.Build, "-"), format})
 	}
 	for i := range st.Members {
 		role := "catching up"
@@ -179,7 +158,7 @@ func peerTable(st *registryapi.Status) *table {
 	return t
 }
 
-func runStatus(c *cliv2.Context, e env) error {
+func runStatus(c *cliv2.Context, e console.Env) error {
 	if _, err := positional(c, 0, 0); err != nil {
 		return err
 	}
@@ -187,8 +166,8 @@ func runStatus(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	t := &table{header: []string{"WHAT", "VALUE"}, value: st}
-	add := func(what string, value any) { t.rows = append(t.rows, []string{what, cmp.Or(fmt.Sprint(value), "-")}) }
+	t := &console.Table{Header: []string{"WHAT", "VALUE"}, Items: st}
+	add := func(what string, value any) { t.Rows = append(t.Rows, []string{what, cmp.Or(fmt.Sprint(value), "-")}) }
 	add("master", st.ID+" at "+st.Address)
 	add("cluster", st.ClusterID)
 	add("state", st.State)
@@ -208,10 +187,10 @@ func runStatus(c *cliv2.Context, e env) error {
 	for _, en := range st.Counts.Entries() {
 		add(en.What, en.N)
 	}
-	return t.print(e, c)
+	return t.Print(e, c)
 }
 
-func runAdd(c *cliv2.Context, e env) error {
+func runAdd(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 2, 2)
 	if err != nil {
 		return err
@@ -221,10 +200,10 @@ func runAdd(c *cliv2.Context, e env) error {
 		return err
 	}
 	fmt.Fprintf(e.Out, "added %s at %s: it votes once it has caught up\n", args[0], args[1])
-	return peerTable(st).plain(e)
+	return peerTable(st).Write(e.Out)
 }
 
-func runRemove(c *cliv2.Context, e env) error {
+func runRemove(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 1, 1)
 	if err != nil {
 		return err
@@ -242,7 +221,7 @@ func runRemove(c *cliv2.Context, e env) error {
 	if m.Alive {
 		fmt.Fprintln(e.Err, "clusterd: warning: it still runs, and joins again as soon as the leader hears of it: stop it")
 	}
-	return peerTable(st).plain(e)
+	return peerTable(st).Write(e.Out)
 }
 
 // member finds the member that a person means.
@@ -270,7 +249,7 @@ func (rc *registryClient) member(ctx context.Context, name string) (*registryapi
 	return nil, console.Hint(fmt.Errorf("%q may be %s or %s", name, found[0].ID, found[1].ID), "give more of the id")
 }
 
-func runTransfer(c *cliv2.Context, e env) error {
+func runTransfer(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 0, 1)
 	if err != nil {
 		return err

@@ -1,8 +1,9 @@
-package cli
+package operate
 
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ import (
 	"clusterd/registry/state"
 )
 
-func runSave(c *cliv2.Context, e env) error {
+func runSave(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 1, 1)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func runRestore(c *cliv2.Context, e env) error {
+func runRestore(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 1, 1)
 	if err != nil {
 		return err
@@ -141,7 +142,7 @@ func printCounts(w io.Writer, counts dump.Counts) error {
 	return nil
 }
 
-func runInspect(c *cliv2.Context, e env) error {
+func runInspect(c *cliv2.Context, e console.Env) error {
 	args, err := positional(c, 0, 1)
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func runInspect(c *cliv2.Context, e env) error {
 	if err != nil {
 		return err
 	}
-	return printState(e, c.String("output"), s, nil, nil)
+	return printState(e, c, s, nil, nil)
 }
 
 // fetchSnapshot asks the leader, and if there is none, any master.
@@ -176,7 +177,7 @@ func fetchSnapshot(c *cliv2.Context) (*state.State, error) {
 	return state.ReadSnapshot(bytes.NewReader(body))
 }
 
-func inspectFile(c *cliv2.Context, e env, path string) error {
+func inspectFile(c *cliv2.Context, e console.Env, path string) error {
 	if err := isFile(path); err != nil {
 		return err
 	}
@@ -189,46 +190,51 @@ func inspectFile(c *cliv2.Context, e env, path string) error {
 	if err != nil {
 		return console.Hint(fmt.Errorf("%s: %w", path, err), "is it a file that clusterd registry save has written?")
 	}
-	return printState(e, c.String("output"), s, nil, nil)
+	return printState(e, c, s, nil, nil)
 }
 
 // printState shows a state: as a table how much there is of each kind, with wide
 // each entry, as JSON everything. about are further lines for the head of the
 // table, value what JSON has beside the registry.
-func printState(e env, format string, s *state.State, about [][]string, value any) error {
+func printState(e console.Env, c *cliv2.Context, s *state.State, about [][]string, value any) error {
+	format, err := console.Format(c)
+	if err != nil {
+		return err
+	}
 	switch format {
-	case "json":
+	case "json", "yaml":
 		b, err := dump.AppendJSON(nil, s)
 		if err != nil {
 			return err
 		}
+		held := any(json.RawMessage(b))
 		if value != nil {
-			return printJSON(e, value, b)
+			held = map[string]any{"directory": value, "registry": held}
 		}
-		return writeIndented(e.Out, b)
-	case "table", "wide":
-	default:
-		return fmt.Errorf("%w: no output format %q (table, wide, json)", console.ErrUsage, format)
+		return console.PrintValue(e.Out, held, format)
+	case "name":
+		_, err := fmt.Fprintln(e.Out, s.ClusterID())
+		return err
 	}
 	leader := "-"
 	if m := s.Master(); m != nil {
 		leader = fmt.Sprintf("%s at %s:%d", s.MasterServerID(), m.GetHostname(), m.GetPort())
 	}
-	t := &table{header: []string{"WHAT", "VALUE"}}
-	t.rows = append(t.rows, []string{"cluster", s.ClusterID()}, []string{"epoch", fmt.Sprint(s.Epoch())}, []string{"last leader", leader})
-	t.rows = append(t.rows, about...)
+	t := &console.Table{Header: []string{"WHAT", "VALUE"}}
+	t.Rows = append(t.Rows, []string{"cluster", s.ClusterID()}, []string{"epoch", fmt.Sprint(s.Epoch())}, []string{"last leader", leader})
+	t.Rows = append(t.Rows, about...)
 	for _, en := range dump.Count(s).Entries() {
-		t.rows = append(t.rows, []string{en.What, fmt.Sprint(en.N)})
+		t.Rows = append(t.Rows, []string{en.What, fmt.Sprint(en.N)})
 	}
-	if err := t.plain(e); err != nil || format == "table" {
+	if err := t.Write(e.Out); err != nil || format == "table" {
 		return err
 	}
 	for _, t := range stateTables(s) {
-		if len(t.rows) == 0 {
+		if len(t.Rows) == 0 {
 			continue
 		}
 		fmt.Fprintln(e.Out)
-		if err := t.plain(e); err != nil {
+		if err := t.Write(e.Out); err != nil {
 			return err
 		}
 	}
@@ -236,15 +242,15 @@ func printState(e env, format string, s *state.State, about [][]string, value an
 }
 
 // stateTables lists what a state holds.
-func stateTables(s *state.State) []*table {
+func stateTables(s *state.State) []*console.Table {
 	when := func(t *mesos.TimeInfo) string {
 		if t == nil {
 			return "-"
 		}
 		return time.Unix(0, t.GetNanoseconds()).UTC().Format(time.RFC3339)
 	}
-	agents := &table{header: []string{"AGENT", "HOST", "STATE", "SINCE"}}
-	add := func(t *table, cells ...string) { t.rows = append(t.rows, cells) }
+	agents := &console.Table{Header: []string{"AGENT", "HOST", "STATE", "SINCE"}}
+	add := func(t *console.Table, cells ...string) { t.Rows = append(t.Rows, cells) }
 	for a := range s.Agents() {
 		status := "admitted"
 		switch {
@@ -261,7 +267,7 @@ func stateTables(s *state.State) []*table {
 	for d := range s.Gone() {
 		add(agents, d.GetAgentId().GetValue(), "-", "gone", when(d.GetTime()))
 	}
-	frameworks := &table{header: []string{"FRAMEWORK", "NAME", "USER", "STATE", "UNTIL"}}
+	frameworks := &console.Table{Header: []string{"FRAMEWORK", "NAME", "USER", "STATE", "UNTIL"}}
 	for f := range s.Frameworks() {
 		status := "connected"
 		if f.Deadline != nil {
@@ -273,18 +279,18 @@ func stateTables(s *state.State) []*table {
 	for f := range s.RemovedFrameworks() {
 		add(frameworks, f.GetFrameworkId().GetValue(), "-", "-", "removed", when(f.GetTime()))
 	}
-	roles := &table{header: []string{"ROLE", "WEIGHT", "GUARANTEE", "LIMIT"}}
+	roles := &console.Table{Header: []string{"ROLE", "WEIGHT", "GUARANTEE", "LIMIT"}}
 	for w := range s.Weights() {
 		add(roles, w.GetRole(), fmt.Sprint(w.GetWeight()), "-", "-")
 	}
 	for q := range s.Quotas() {
 		add(roles, q.GetRole(), "-", amounts(q.GetGuarantees()), amounts(q.GetLimits()))
 	}
-	machines := &table{header: []string{"MACHINE", "IP", "MODE", "FROM"}}
+	machines := &console.Table{Header: []string{"MACHINE", "IP", "MODE", "FROM"}}
 	for m := range s.Machines() {
 		add(machines, m.GetId().GetHostname(), m.GetId().GetIp(), m.GetMode().String(), when(m.GetUnavailability().GetStart()))
 	}
-	return []*table{agents, frameworks, roles, machines}
+	return []*console.Table{agents, frameworks, roles, machines}
 }
 
 // amounts writes quantities as --resources does.
@@ -294,7 +300,7 @@ func amounts(m map[string]*mesos.Value_Scalar) string {
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		parts = append(parts, name+":"+number(m[name].GetValue()))
+		parts = append(parts, name+":"+console.Number(m[name].GetValue()))
 	}
 	return strings.Join(parts, ";")
 }

@@ -1,4 +1,4 @@
-package cli
+package operate
 
 import (
 	"bytes"
@@ -97,7 +97,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 	ctx, cancel := context.WithTimeoutCause(ctx, registryPatience, fmt.Errorf("no answer within %s", registryPatience))
 	defer cancel()
 	last := console.Hint(errors.New("no address of a master given"), "--master=HOST:PORT names one")
-	for _, address := range masters(rc.c) {
+	for _, address := range rc.cl.Masters() {
 		u, err := rc.api.ParseAddress(address)
 		if err != nil {
 			return err
@@ -109,7 +109,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 		case client.StatusCode(err) == http.StatusServiceUnavailable:
 			err = console.Hint(fmt.Errorf("%s: %w", address, err), "clusterd registry peers shows the masters; without a majority of them nobody leads")
 		case dial && op.Op == "dial":
-			err = explain(err, rc.c)
+			err = rc.cl.Explain(err)
 		default:
 			return rc.explain(err, address)
 		}
@@ -122,7 +122,7 @@ func (rc *registryClient) stream(ctx context.Context, method, path, media string
 func (rc *registryClient) explain(err error, address string) error {
 	switch status, _ := errors.AsType[*client.StatusError](err); {
 	case status == nil:
-		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
+		return rc.cl.Explain(fmt.Errorf("%s: %w", address, err))
 	case status.Code == http.StatusConflict && strings.Contains(status.Body, "?force=true"):
 		return console.Hint(errors.New(strings.ReplaceAll(strings.TrimSpace(status.Body), "?force=true", "--force")), "--force does it all the same; be sure that this is what you want")
 	case status.Code == http.StatusConflict:
@@ -130,7 +130,7 @@ func (rc *registryClient) explain(err error, address string) error {
 	case status.Code == http.StatusNotFound && strings.Contains(status.Body, "member"):
 		return console.Hint(errors.New(strings.TrimSpace(status.Body)), "clusterd registry peers lists them")
 	default:
-		return explain(fmt.Errorf("%s: %w", address, err), rc.c)
+		return rc.cl.Explain(fmt.Errorf("%s: %w", address, err))
 	}
 }
 

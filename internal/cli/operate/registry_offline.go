@@ -1,8 +1,7 @@
-package cli
+package operate
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -44,7 +43,7 @@ func offline(err error, c *cliv2.Context) error {
 }
 
 // restoreDir founds a new registry of one member from a backup.
-func restoreDir(c *cliv2.Context, e env, body []byte, restored *state.State) error {
+func restoreDir(c *cliv2.Context, e console.Env, body []byte, restored *state.State) error {
 	dir, err := raftDir(c)
 	if err != nil {
 		return err
@@ -63,7 +62,7 @@ func restoreDir(c *cliv2.Context, e env, body []byte, restored *state.State) err
 // runFound founds a registry of one member that knows nothing but which cluster
 // it is of. Agents come back to it under their ids, with their tasks; they would
 // stay away from a cluster with another id.
-func runFound(c *cliv2.Context, e env) error {
+func runFound(c *cliv2.Context, e console.Env) error {
 	if _, err := positional(c, 0, 0); err != nil {
 		return err
 	}
@@ -85,7 +84,7 @@ func runFound(c *cliv2.Context, e env) error {
 }
 
 // runRecover makes a surviving member go on alone.
-func runRecover(c *cliv2.Context, e env) error {
+func runRecover(c *cliv2.Context, e console.Env) error {
 	if _, err := positional(c, 0, 0); err != nil {
 		return err
 	}
@@ -170,7 +169,7 @@ type directoryEntry struct {
 }
 
 // inspectDir shows what a master that does not run has on its disk.
-func inspectDir(c *cliv2.Context, e env) (err error) {
+func inspectDir(c *cliv2.Context, e console.Env) (err error) {
 	dir, err := raftDir(c)
 	if err != nil {
 		return err
@@ -180,13 +179,12 @@ func inspectDir(c *cliv2.Context, e env) (err error) {
 		return offline(err, c)
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	format := c.String("output")
-	if format == "json" {
+	if format, err := console.Format(c); err == nil && (format == "json" || format == "yaml") {
 		d, err := describeDir(in)
 		if err != nil {
 			return err
 		}
-		return printState(e, format, in.State, nil, d)
+		return printState(e, c, in.State, nil, d)
 	}
 	about := [][]string{
 		{"member", in.ServerID},
@@ -206,7 +204,7 @@ func inspectDir(c *cliv2.Context, e env) (err error) {
 		}
 		about = append(about, []string{"members", fmt.Sprintf("%s at %s, %s", m.ID, m.Addr, role)})
 	}
-	return printState(e, format, in.State, about, nil)
+	return printState(e, c, in.State, about, nil)
 }
 
 func describeDir(in *registry.Inspection) (*directory, error) {
@@ -246,13 +244,4 @@ func commandKinds(e *clusterdv1.Entry) (kinds []string) {
 		kinds = append(kinds, c.GetKind().String())
 	}
 	return kinds
-}
-
-// printJSON shows a directory and the registry in it.
-func printJSON(e env, dir any, held []byte) error {
-	b, err := json.Marshal(map[string]any{"directory": dir, "registry": json.RawMessage(held)})
-	if err != nil {
-		return fmt.Errorf("encode: %w", err)
-	}
-	return writeIndented(e.Out, b)
 }
