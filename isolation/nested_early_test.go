@@ -50,8 +50,13 @@ func TestNestedWhileParentIsLaunched(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			g := &gate{reached: make(chan struct{}), open: make(chan struct{}), err: c.parent}
 			m := newMesos(t, isolationtest.Programs(t), t.TempDir(), t.TempDir(), g)
-			defer m.Close()
 			parent := script(t, "sleep 1000")
+			t.Cleanup(func() {
+				if err := m.Destroy(context.WithoutCancel(t.Context()), parent.ID); err != nil && !errors.Is(err, isolation.ErrUnknownContainer) {
+					t.Error(err)
+				}
+				m.Close()
+			})
 			launched := make(chan error, 1)
 			go func() { launched <- m.Launch(t.Context(), parent) }()
 			<-g.reached
