@@ -115,6 +115,8 @@ type Options struct {
 	Flags []flags.Pair
 	// Described are the same with defaults and help, for /api/clusterd/v1/flags.
 	Described []flags.Described
+	// WebUIDir (--webui_dir) is served as the web UI; empty: what is built in.
+	WebUIDir string
 	// LogDir (--log_dir) and ExternalLogFile (--external_log_file) are shown by /state.
 	LogDir, ExternalLogFile string
 	// Logger takes what this master has to say.
@@ -125,6 +127,7 @@ type Options struct {
 	Metrics *metrics.Registry
 
 	whitelistInterval time.Duration // for tests: more often
+	historyInterval   time.Duration // likewise
 }
 
 // DefaultOptions are the defaults of the master's flags.

@@ -21,6 +21,7 @@ func (s *Server) sessionRoutes(rt *httpapi.Router) {
 	rt.Handle(sessionPath, httpapi.Open("says to who asks who they are, and what they may do"), s.session)
 	s.summaryRoutes(rt)
 	s.killRoute(rt)
+	s.historyRoute(rt)
 }
 
 func (s *Server) session(w http.ResponseWriter, r *http.Request) error {

@@ -42,11 +42,13 @@ type term struct {
 	// cause is why; it may be read once done is closed.
 	cause error
 	// ctx ends with the leadership, and with the term.
-	ctx     context.Context
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup // goroutines that wait for proposals
-	views   views
-	events  *events.Hub
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // goroutines that wait for proposals
+	views  views
+	events *events.Hub
+	// history is for pages that have just been opened.
+	history *history
 	tunnels *tunnels
 	// filters are questions of the metrics, see countFilters.
 	filters chan chan map[string]int
@@ -130,6 +132,7 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	t.core = core.New(cfg, recovered, t.alloc, now)
 	t.beginWhitelist()
 	t.events = t.newEvents()
+	t.history = newHistory(t)
 	return t
 }
 
@@ -159,6 +162,7 @@ func (t *term) run() {
 	leader := t.lead.Context()
 	changed := t.s.group.Load().changed()
 	t.tellMasters()
+	t.wg.Go(t.remember)
 	for t.ended == nil {
 		if wake, ok := t.core.NextWake(); ok && !wake.Equal(armed) {
 			armed = wake
@@ -336,6 +340,7 @@ func (t *term) perform(e core.Effect) {
 		t.propose(e)
 	case core.Announce:
 		t.events.Announce(e.Event)
+		t.history.note(e.Event)
 		t.timings.announced(e.Event)
 	case core.Stop:
 		t.stop(e.Reason)

@@ -307,3 +307,6 @@ func seen[T any](all []T, keep func(T) bool) []T {
 	}
 	return some
 }
+
+// TypeName is the name of a type of events in our stream.
+func TypeName(t core.EventType) string { return ownType(t).String() }

@@ -120,7 +120,7 @@ type clusterSummary struct {
 func newClusterSummary(v *core.View, o ClusterOptions, who sight) *clusterSummary {
 	c := &clusterSummary{who: who, byID: make(map[string]int, v.Agents.Len())}
 	for a := range v.Agents.Values() {
-		c.addAgent(&summaryAgent{Agent: a, id: a.ID, state: agentState(a)})
+		c.addAgent(&summaryAgent{Agent: a, id: a.ID, state: AgentState(a)})
 	}
 	for id, info := range v.RecoveredAgents.All() {
 		c.addAgent(&summaryAgent{id: id, state: "RECOVERED", info: info})
@@ -184,8 +184,8 @@ func (c *clusterSummary) addTask(v *core.View, f *summaryFramework, t *core.Task
 	c.tasks = append(c.tasks, summaryTask{t, len(c.frameworks) - 1, at})
 }
 
-// agentState is the state of a registered agent in one word.
-func agentState(a *core.Agent) string {
+// AgentState is the state of a registered agent in one word.
+func AgentState(a *core.Agent) string {
 	switch s := a.DrainInfo.GetState(); {
 	case s == mesos.DrainState_DRAINED, s == mesos.DrainState_DRAINING:
 		return s.String()

@@ -86,7 +86,7 @@ func (o *object) agentTotals(v *core.View, who sight) {
 		}
 	}
 	for a := range v.Agents.Values() {
-		states[agentState(a)]++
+		states[AgentState(a)]++
 		add(&total, scalars(a.Total))
 		add(&allocated, scalars(a.Used))
 		add(&offered, scalars(a.Offered))
