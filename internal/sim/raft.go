@@ -12,7 +12,12 @@ import (
 // The model of the replicated log: Raft as hashicorp/raft does it, with pre-vote,
 // leader stickiness and a leader's lease, but with a fixed membership, without
 // snapshots, and with messages that are lost when the way is cut. What a member has
-// written it keeps through any crash; of what it was just writing all or nothing.
+// written it keeps through any crash; of what it was just writing all or nothing, and
+// of what was to be written after that nothing.
+//
+// As in hashicorp/raft a member goes by what is in its memory, and nobody hears of it
+// before it is on the disk. There a member does nothing else while it writes; here it
+// goes on, with its memory ahead of its disk.
 
 const (
 	// raftHeartbeat is how long a member hears nothing before it looks for another
@@ -64,6 +69,13 @@ type member struct {
 	log      []*entry
 	durable  int // of log, on its own disk
 	diskFree time.Time
+	writes   []func() // that are not on the disk yet, the first is under way
+	// term and voted as the member believes them, which the disk has a little later.
+	term  uint64
+	voted int
+	// cuts counts how often entries of log gave way to others: what was written of it
+	// before says nothing about it after.
+	cuts int
 
 	// Of a candidate.
 	votes   int
@@ -101,6 +113,7 @@ func (m *member) start() {
 	m.leads, m.leader, m.seeking = false, -1, false
 	m.log = append([]*entry(nil), m.disk.log...)
 	m.durable = len(m.log)
+	m.term, m.voted = m.disk.term, m.disk.vote
 	m.committed, m.applied = 0, 0
 	m.proposed = map[uint64]func(error, []error){}
 	m.diskFree = m.now()
@@ -108,8 +121,14 @@ func (m *member) start() {
 	m.armElection()
 }
 
-// stop ends the process's part.
+// stop ends the process's part. What it was just writing is there afterwards or not, and
+// that is settled before it can start again: as long as a write of its is under way a
+// process has not ended, and holds the lock on its files.
 func (m *member) stop() {
+	if len(m.writes) > 0 && m.w.crashWrites() {
+		m.writes[0]()
+	}
+	m.writes = nil
 	m.gen++
 	m.up, m.leads = false, false
 	m.w.clock.Cancel(m.ticker)
@@ -126,14 +145,15 @@ func (m *member) later(d time.Duration, f func()) *clock.Event {
 	})
 }
 
-// store changes the disk and then does next. A crash meanwhile leaves all of the
-// change or none.
+// store changes the disk, after all that was to be changed before, and then does next.
+// A crash meanwhile leaves all of the change under way or none (see stop).
 func (m *member) store(change, next func()) {
 	begin := m.now()
 	if m.diskFree.After(begin) {
 		begin = m.diskFree
 	}
 	m.diskFree = begin.Add(m.host.write())
+	m.writes = append(m.writes, change)
 	gen := m.gen
 	m.w.crashWriting(m.diskFree.Sub(m.now()), func() {
 		if m.gen == gen {
@@ -151,14 +171,20 @@ func (m *member) store(change, next func()) {
 	})
 	m.w.clock.At(m.diskFree, func() {
 		if m.gen != gen {
-			if m.w.crashWrites() {
-				change()
-			}
 			return
 		}
+		m.writes = m.writes[1:]
 		change()
 		next()
 	})
+}
+
+// enter begins a term, in which the member has given its vote to one or to none, -1, and
+// ends what it did in the one before. next follows when it is written.
+func (m *member) enter(term uint64, voted int, next func()) {
+	m.stepDown()
+	m.term, m.voted = term, voted
+	m.store(func() { m.disk.term, m.disk.vote = term, voted }, next)
 }
 
 func (m *member) armElection() {
@@ -202,27 +228,25 @@ func lastTerm(log []*entry) uint64 {
 
 // campaign asks for votes: first whether there would be any, which disturbs nobody.
 func (m *member) campaign(pre bool) {
-	m.seeking, m.pre, m.votes = true, pre, 0
 	m.round++
-	round := m.round
+	round, term := m.round, m.term+1
 	ask := func() {
-		if m.round != round {
+		if m.round != round || !m.seeking {
 			return
 		}
 		m.vote(round)
-		term, n, last := m.disk.term, m.durable, lastTerm(m.log[:m.durable])
-		if pre {
-			term++
-		}
+		n, last := m.durable, lastTerm(m.log[:m.durable])
 		m.others(func(_ int, o *member) {
 			m.w.net.message(m.host, o.host, func() { o.asked(m, pre, term, n, last, round) })
 		})
 	}
+	if !pre {
+		m.enter(term, m.id, ask)
+	}
+	m.seeking, m.pre, m.votes = true, pre, 0
 	if pre {
 		ask()
-		return
 	}
-	m.store(func() { m.disk.term++; m.disk.vote = m.id }, ask)
 }
 
 // asked answers a candidate.
@@ -244,7 +268,7 @@ func (m *member) asked(from *member, pre bool, term uint64, n int, last, round u
 		})
 	}
 	switch {
-	case term < m.disk.term:
+	case term < m.term:
 		m.tell(from)
 		return
 	case pre:
@@ -253,41 +277,27 @@ func (m *member) asked(from *member, pre bool, term uint64, n int, last, round u
 		}
 		return
 	}
-	if term > m.disk.term {
-		m.stepDown()
+	if term > m.term {
+		m.enter(term, -1, func() {})
 	}
-	m.store(func() {
-		if term > m.disk.term {
-			m.disk.term, m.disk.vote = term, -1
+	if !fresh || m.voted >= 0 && m.voted != from.id {
+		return
+	}
+	m.voted = from.id
+	m.store(func() { m.disk.vote = from.id }, func() {
+		if m.term == term {
+			m.patience = m.now()
+			answer()
 		}
-	}, func() {
-		if term != m.disk.term || !fresh || m.disk.vote >= 0 && m.disk.vote != from.id {
-			return
-		}
-		m.store(func() {
-			if m.disk.term == term && m.disk.vote < 0 {
-				m.disk.vote = from.id
-			}
-		}, func() {
-			if m.disk.term == term && m.disk.vote == from.id {
-				m.patience = m.now()
-				answer()
-			}
-		})
 	})
 }
 
 // tell lets a member know of a newer term.
 func (m *member) tell(to *member) {
-	term, gen := m.disk.term, to.gen
+	term, gen := m.term, to.gen
 	m.w.net.message(m.host, to.host, func() {
-		if to.gen == gen && term > to.disk.term {
-			to.stepDown()
-			to.store(func() {
-				if term > to.disk.term {
-					to.disk.term, to.disk.vote = term, -1
-				}
-			}, func() {})
+		if to.gen == gen && term > to.term {
+			to.enter(term, -1, func() {})
 		}
 	})
 }
@@ -317,7 +327,7 @@ func (m *member) lead() {
 		m.next[i] = len(m.log)
 		m.acked[i] = m.now()
 	}
-	m.w.say("m%d wins the election for term %d", m.id, m.disk.term)
+	m.w.say("m%d wins the election for term %d", m.id, m.term)
 	m.first = len(m.log)
 	m.append(nil)
 	m.tick()
@@ -364,21 +374,35 @@ func (m *member) tick() {
 // append writes an entry to the leader's own log and sends it out.
 func (m *member) append(cmds []*clusterdv1.Command) *entry {
 	m.w.past.nextID++
-	e := &entry{term: m.disk.term, id: m.w.past.nextID, cmds: cmds}
+	e := &entry{term: m.term, id: m.w.past.nextID, cmds: cmds}
 	m.log = append(m.log, e)
-	n, term := len(m.log), m.disk.term
-	m.store(func() { m.disk.log = append(m.disk.log[:min(n-1, len(m.disk.log)):min(n-1, len(m.disk.log))], e) }, func() {
-		if n > len(m.log) || m.log[n-1] != e {
-			return // another leader has put something else there
-		}
-		m.durable = max(m.durable, n)
-		if m.leads && m.disk.term == term {
+	term := m.term
+	m.write(m.log, func() {
+		if m.leads && m.term == term {
 			m.match[m.id] = m.durable
 			m.advance()
 			m.others(func(i int, o *member) { m.replicate(i, o) })
 		}
 	})
 	return e
+}
+
+// write brings the log onto the disk as it is now, and then does next, unless another
+// leader has put something else there meanwhile.
+func (m *member) write(log []*entry, next func()) {
+	if m.w.cfg.Break == BreakLogSync {
+		m.durable = len(log)
+		m.later(2*time.Second, func() { m.disk.log = log }) // whenever the kernel likes
+		m.later(0, next)
+		return
+	}
+	cuts := m.cuts
+	m.store(func() { m.disk.log = log }, func() {
+		if m.cuts == cuts {
+			m.durable = max(m.durable, len(log))
+			next()
+		}
+	})
 }
 
 // replicate sends what a follower lacks, or a heartbeat.
@@ -392,12 +416,12 @@ func (m *member) replicate(i int, o *member) {
 		prev = m.log[from-1].term
 	}
 	entries := append([]*entry(nil), m.log[from:m.durable]...)
-	term, commit, at := m.disk.term, m.committed, m.now()
+	term, commit, at := m.term, m.committed, m.now()
 	m.sent[i], m.flying[i] = at, true
 	gen := m.gen
 	reply := func(newer uint64, ok bool, match int) {
 		m.w.net.message(o.host, m.host, func() {
-			if m.gen == gen && m.leads && m.disk.term == term {
+			if m.gen == gen && m.leads && m.term == term {
 				m.answered(i, o, newer, ok, match, at)
 			}
 		})
@@ -407,13 +431,8 @@ func (m *member) replicate(i int, o *member) {
 
 func (m *member) answered(i int, o *member, newer uint64, ok bool, match int, at time.Time) {
 	m.flying[i] = false
-	if newer > m.disk.term {
-		m.stepDown()
-		m.store(func() {
-			if newer > m.disk.term {
-				m.disk.term, m.disk.vote = newer, -1
-			}
-		}, func() {})
+	if newer > m.term {
+		m.enter(newer, -1, func() {})
 		return
 	}
 	// The lease counts from when the follower was asked, not from its answer.
@@ -439,22 +458,18 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 	switch {
 	case !m.up:
 		return
-	case term < m.disk.term:
-		reply(m.disk.term, false, 0)
+	case term < m.term:
+		reply(m.term, false, 0)
 		return
-	case term > m.disk.term || m.seeking:
+	case term > m.term:
+		m.enter(term, -1, func() {})
+	case m.seeking:
 		m.stepDown()
-		m.store(func() {
-			if term > m.disk.term {
-				m.disk.term, m.disk.vote = term, -1
-			}
-		}, func() {})
-		if term > m.disk.term {
-			m.hear(from)
-			return // the next heartbeat finds the term written
-		}
 	}
 	m.hear(from)
+	if term > m.disk.term {
+		return // a later heartbeat finds the term written
+	}
 	if at > len(m.log) || at > 0 && m.log[at-1].term != prev {
 		reply(0, false, min(at, len(m.log)))
 		return
@@ -464,15 +479,20 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 		if at+i < len(m.log) && m.log[at+i] == e {
 			continue
 		}
+		if at+i < len(m.log) {
+			m.cuts++
+		}
 		m.log = append(m.log[:at+i:at+i], entries[i:]...)
+		m.durable = min(m.durable, at+i)
 		changed = true
 		break
 	}
 	match := at + len(entries)
 	done := func() {
-		m.durable = min(max(m.durable, match), len(m.log))
-		reply(0, true, match)
-		m.learn(min(commit, match))
+		if m.term == term {
+			reply(0, true, match)
+			m.learn(min(commit, match))
+		}
 	}
 	if !changed {
 		if m.durable >= match {
@@ -480,19 +500,7 @@ func (m *member) appendEntries(from *member, term uint64, at int, prev uint64, e
 		}
 		return
 	}
-	m.durable = min(m.durable, at)
-	log := m.log
-	if m.w.cfg.Break == BreakLogSync {
-		done() // acknowledges what reaches the disk whenever the kernel likes
-		gen := m.gen
-		m.w.clock.After(2*time.Second, func() {
-			if m.gen == gen {
-				m.disk.log = log
-			}
-		})
-		return
-	}
-	m.store(func() { m.disk.log = log }, done)
+	m.write(m.log, done)
 }
 
 func (m *member) hear(leader *member) {
@@ -502,7 +510,7 @@ func (m *member) hear(leader *member) {
 // advance commits what a majority has, of the leader's own term.
 func (m *member) advance() {
 	for n := m.durable; n > m.committed; n-- {
-		if m.log[n-1].term != m.disk.term {
+		if m.log[n-1].term != m.term {
 			return
 		}
 		have := 0
@@ -559,6 +567,7 @@ func (w *World) commit(n int, e *entry) []error {
 		}
 		return p.results[n-1]
 	}
+	w.checkWritten(n, e)
 	before := p.states[n-1]
 	after, results := before, []error(nil)
 	if e.cmds != nil {
@@ -579,4 +588,21 @@ func (w *World) commit(n int, e *entry) []error {
 	p.results = append(p.results, results)
 	w.checkCommit(after, e, results)
 	return results
+}
+
+// checkWritten wants what is committed on the disks of a majority, so that a fault of the
+// model shows before it has lost anything.
+func (w *World) checkWritten(n int, e *entry) {
+	if w.cfg.Break == BreakLogSync {
+		return // what it leads to is to be noticed, not this
+	}
+	have := 0
+	for _, m := range w.members {
+		if len(m.disk.log) >= n && m.disk.log[n-1] == e {
+			have++
+		}
+	}
+	if have < len(w.members)/2+1 {
+		w.fail(LogAgrees, "entry %d of term %d is committed, and on %d disks of %d only", n, e.term, have, len(w.members))
+	}
 }
