@@ -64,6 +64,7 @@ func (s *Server) routes() *httpapi.Router {
 	s.constraintsRoute(rt)
 	s.files.Register(rt, authn.MasterReadonly)
 	s.registryRoutes(rt)
+	s.webUIRoutes(rt)
 	s.debug.Realm = authn.MasterReadwrite
 	s.debug.Register(rt)
 	rt.Measure(s.metrics)

@@ -283,6 +283,7 @@ func limitOptions(v *flags.Values, o *server.Options) (err error) {
 		}
 	}
 	o.MaxConnections, o.ReadHeaderTimeout = v.Int("max_connections"), v.Duration("read_header_timeout")
+	o.WebUIDir = v.String("webui_dir")
 	o.MaxSubscribers, o.MaxEventHistory = v.Int("max_operator_event_stream_subscribers"), v.Int("max_event_history")
 	o.Weights, err = flags.ParseWeights(v.String("weights"))
 	return err

@@ -1,6 +1,7 @@
 /** What the UI knows of agents, frameworks and tasks: light objects, made from the summary or from events. */
 import type {
   Attribute,
+  ContainerID,
   DomainInfo,
   OperatorAgent,
   OperatorFramework,
@@ -15,6 +16,7 @@ export type AgentState = 'ACTIVE' | 'DRAINING' | 'DRAINED' | 'DEACTIVATED' | 'DI
 
 export interface Agent {
   id: string
+  /** '' for one that is not registered: nothing but its id is known. */
   hostname: string
   port: number
   version: string
@@ -33,6 +35,8 @@ export interface Agent {
   attributes: Record<string, string>
   region: string | undefined
   zone: string | undefined
+  /** Since when it is unreachable, if it is. */
+  since: number | undefined
 }
 
 export interface Drain {
@@ -52,6 +56,8 @@ export interface Framework {
   hostname: string
   webui_url: string
   roles: string[]
+  /** Roles for which it wants no offers now; as of when the page was loaded. */
+  suppressed: string[]
   capabilities: string[]
   active: boolean
   connected: boolean
@@ -78,6 +84,7 @@ export interface Task extends Resources {
   updated: number | undefined
   /** It is not at its end, and not unreachable. */
   active: boolean
+  /** Its container, as PARENT.CHILD if it is nested. */
   container: string
 }
 
@@ -182,6 +189,7 @@ export function agentOf(a: OperatorAgent, connected: boolean, before?: Agent): A
     attributes: Object.fromEntries((a.agent_info.attributes ?? []).map((x) => [x.name, attributeText(x)])),
     region: regionOf(a.agent_info.domain),
     zone: a.agent_info.domain?.fault_domain?.zone?.name,
+    since: undefined,
   }
 }
 
@@ -210,6 +218,7 @@ export function frameworkOf(f: OperatorFramework, completed: boolean, before?: F
     hostname: info.hostname ?? '',
     webui_url: info.webui_url ?? '',
     roles,
+    suppressed: before?.suppressed ?? [],
     capabilities: (info.capabilities ?? []).map((c) => c.type),
     active: f.active === true,
     connected: f.connected === true,
@@ -238,8 +247,14 @@ export function taskOf(t: WireTask): Task {
     started: t.statuses?.find((s) => s.state === 'TASK_RUNNING')?.timestamp ?? t.statuses?.[0]?.timestamp,
     updated: last?.timestamp,
     active: isActive(t.state),
-    container: last?.container_status?.container_id?.value ?? '',
+    container: containerText(last?.container_status?.container_id),
   }
+}
+
+/** containerText is a container's id with those of its parents: PARENT.CHILD. */
+export function containerText(c: ContainerID | undefined): string {
+  if (c === undefined) return ''
+  return c.parent === undefined ? c.value : containerText(c.parent) + '.' + c.value
 }
 
 /** taskKey is a task's key: ids of tasks are unique within a framework only. */

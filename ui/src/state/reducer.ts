@@ -7,6 +7,7 @@ import type { OperatorEvent, Resources, Task as WireTask, TaskState } from '../a
 import { Collection } from './collection'
 import {
   agentOf,
+  containerText,
   frameworkOf,
   isActive,
   isTerminal,
@@ -51,6 +52,7 @@ export interface Leader {
   started: number | undefined
   elected: number | undefined
   build: string
+  commit: string
 }
 
 const emptyTally: Tally = Object.freeze({ states: Object.freeze({}), active: 0, used: zero })
@@ -168,9 +170,7 @@ export class Reducer {
         return
       case 'AGENT_REMOVED':
         if (e.agent_removed !== undefined) {
-          const id = e.agent_removed.agent_id.value
-          const host = this.agents.peek(id)?.hostname ?? id
-          if (this.agents.delete(id)) this.say({ time: now, type: e.type, text: `Agent ${host} was removed`, agent_id: id })
+          this.removeAgent(e.agent_removed.agent_id.value, now)
         }
         return
       case 'FRAMEWORK_ADDED':
@@ -239,7 +239,7 @@ export class Reducer {
       active: isActive(state),
       healthy: u.status.healthy ?? before.healthy,
       updated: u.status.timestamp ?? now,
-      container: u.status.container_status?.container_id?.value ?? before.container,
+      container: containerText(u.status.container_status?.container_id) || before.container,
     }
     if (state === 'TASK_RUNNING' && before.state !== 'TASK_RUNNING' && before.state !== 'TASK_UNREACHABLE') t.started = u.status.timestamp ?? now
     this.put(t, true)
@@ -253,6 +253,21 @@ export class Reducer {
         task_id: t.id,
         state,
       })
+  }
+
+  /** removeAgent keeps an agent that was given up as unreachable; the event does not tell it from one that has left. */
+  private removeAgent(id: string, now: number): void {
+    const a = this.agents.peek(id)
+    if (a === undefined) return
+    const name = a.hostname || id
+    const gone = (this.byAgent.get(id)?.states.TASK_GONE_BY_OPERATOR ?? 0) > 0
+    if (a.connected || gone || a.drain?.mark_gone === true) {
+      this.agents.delete(id)
+      this.say({ time: now, type: 'AGENT_REMOVED', text: `Agent ${name} was removed`, agent_id: id })
+      return
+    }
+    this.agents.set(id, { ...a, state: 'UNREACHABLE', active: false, connected: false, total: zero, allocated: zero, offered: zero, reserved: zero, since: now })
+    this.say({ time: now, type: 'AGENT_REMOVED', text: `Agent ${name} is unreachable`, agent_id: id, state: 'UNREACHABLE' })
   }
 
   private removeFramework(id: string, name: string, now: number): void {

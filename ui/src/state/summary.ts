@@ -1,17 +1,18 @@
 /** Reads `summary`: the whole cluster at once, tasks by columns so that 100,000 of them are small. */
-import type { Attribute, DomainInfo, Resources, TaskState } from '../api/types'
-import { attributeText, isActive, zero, type Agent, type Framework, type Task } from './model'
+import type { Resources, TaskState } from '../api/types'
+import { isActive, zero, type Agent, type Framework, type Task } from './model'
 import type { Leader } from './reducer'
 
 /** Summary is the answer of GET /api/clusterd/v1/summary. */
 export interface Summary {
   token: string
-  leader: { id: string; hostname: string; port: number; pid: string; version: string; domain?: DomainInfo }
+  /** When the master made this, in seconds. */
+  taken?: number
+  leader: { id: string; hostname: string; port: number; pid: string; version: string; region?: string; zone?: string }
   cluster?: string
   start_time?: number
   elected_time?: number
-  build_time?: number
-  git_sha?: string
+  build?: { clusterd?: string; version?: string; git_sha?: string; git_branch?: string; build_date?: string; build_time?: number; build_user?: string }
   states: TaskState[]
   agents: SummaryAgent[]
   frameworks: SummaryFramework[]
@@ -20,22 +21,26 @@ export interface Summary {
 
 export interface SummaryAgent {
   id: string
-  hostname: string
+  /** Absent for one that is not registered. */
+  hostname?: string
   port?: number
   version?: string
   pid?: string
   active?: boolean
   connected?: boolean
   state?: string
-  drain?: { state?: string; mark_gone?: boolean; max_grace_period?: number; start_time?: number }
-  registered_time?: number
-  reregistered_time?: number
+  /** It has not been registered since. */
+  since?: number
+  drain?: { state?: string; mark_gone?: boolean; max_grace?: number; started?: number }
+  registered?: number
+  reregistered?: number
   total?: Partial<Resources>
   allocated?: Partial<Resources>
   offered?: Partial<Resources>
   reserved?: Partial<Resources>
-  attributes?: Record<string, unknown> | Attribute[]
-  domain?: DomainInfo
+  attributes?: Record<string, unknown>
+  region?: string
+  zone?: string
 }
 
 export interface SummaryFramework {
@@ -46,13 +51,14 @@ export interface SummaryFramework {
   hostname?: string
   webui_url?: string
   roles?: string[]
+  suppressed?: string[]
   capabilities?: string[]
   active?: boolean
   connected?: boolean
   completed?: boolean
-  registered_time?: number
-  reregistered_time?: number
-  unregistered_time?: number
+  registered?: number
+  reregistered?: number
+  unregistered?: number
   allocated?: Partial<Resources>
   offered?: Partial<Resources>
 }
@@ -69,9 +75,10 @@ export function readSummary(s: Summary): { leader: Leader; agents: Agent[]; fram
       cluster: s.cluster ?? '',
       started: s.start_time,
       elected: s.elected_time,
-      build: s.git_sha ?? '',
+      build: s.build?.clusterd ?? '',
+      commit: s.build?.git_sha ?? '',
     },
-    agents: s.agents.map(agent),
+    agents: s.agents.filter((a) => a.state !== 'REMOVED' && a.state !== 'GONE').map(agent),
     frameworks: s.frameworks.map(framework),
     tasks: rows(s),
   }
@@ -82,36 +89,35 @@ function scalars(r: Partial<Resources> | undefined): Resources {
 }
 
 function agent(a: SummaryAgent): Agent {
-  const active = a.active ?? true
-  const connected = a.connected ?? active
+  const connected = a.connected === true
   return {
     id: a.id,
-    hostname: a.hostname,
+    hostname: a.hostname ?? '',
     port: a.port ?? 5051,
     version: a.version ?? '',
     pid: a.pid ?? '',
-    active,
+    active: a.active === true,
     connected,
     state: a.state ?? (connected ? 'ACTIVE' : 'DISCONNECTED'),
     drain:
-      a.drain === undefined || a.drain === null
+      a.drain === undefined
         ? undefined
-        : { state: a.drain.state ?? 'UNKNOWN', mark_gone: a.drain.mark_gone === true, max_grace: a.drain.max_grace_period, started: a.drain.start_time },
-    registered: a.registered_time || undefined,
-    reregistered: a.reregistered_time || undefined,
+        : { state: a.drain.state ?? 'UNKNOWN', mark_gone: a.drain.mark_gone === true, max_grace: a.drain.max_grace, started: a.drain.started },
+    registered: a.registered,
+    reregistered: a.reregistered,
     total: scalars(a.total),
     allocated: scalars(a.allocated),
     offered: scalars(a.offered),
     reserved: scalars(a.reserved),
     attributes: attributes(a.attributes),
-    region: a.domain?.fault_domain?.region?.name,
-    zone: a.domain?.fault_domain?.zone?.name,
+    region: a.region,
+    zone: a.zone,
+    since: a.since,
   }
 }
 
 function attributes(of: SummaryAgent['attributes']): Record<string, string> {
-  if (of === undefined || of === null) return {}
-  if (Array.isArray(of)) return Object.fromEntries(of.map((x) => [x.name, attributeText(x)]))
+  if (of === undefined) return {}
   return Object.fromEntries(Object.entries(of).map(([k, v]) => [k, typeof v === 'string' ? v : JSON.stringify(v)]))
 }
 
@@ -124,13 +130,14 @@ function framework(f: SummaryFramework): Framework {
     hostname: f.hostname ?? '',
     webui_url: f.webui_url ?? '',
     roles: f.roles ?? [],
+    suppressed: f.suppressed ?? [],
     capabilities: f.capabilities ?? [],
     active: f.active === true,
     connected: f.connected === true,
     completed: f.completed === true,
-    registered: f.registered_time || undefined,
-    reregistered: f.reregistered_time || undefined,
-    unregistered: f.unregistered_time || undefined,
+    registered: f.registered,
+    reregistered: f.reregistered,
+    unregistered: f.unregistered,
     allocated: scalars(f.allocated),
     offered: scalars(f.offered),
   }
