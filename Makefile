@@ -17,20 +17,23 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded vm vm-files docker-engine cni-plugins
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test chromium vm vm-files docker-engine cni-plugins
 
 all: build
 
-build: embedded ## build bin/clusterd, one static binary
+build: embedded ui ## build bin/clusterd, one static binary
 	$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/clusterd .
 
 embedded: ## build the programs that the binary embeds
 	$(GO) build $(GOFLAGS_TINY) -o $(EMBEDDED)/ ./internal/bin/...
 
+ui: ## build the web UI that the binary embeds, if npm is there
+	@scripts/ui.sh
+
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
-test: embedded conformance vm-files docker-engine cni-plugins ## pass all tests; installs what they need
+test: embedded ui ui-test conformance vm-files docker-engine cni-plugins chromium ## pass all tests; installs what they need
 	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
 	CLUSTERD_VM_REQUIRED=$(CI) $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
 
@@ -39,6 +42,12 @@ vm-files: ## install what the tests in a virtual machine need
 
 docker-engine: ## install the Docker engine that tests start
 	@scripts/docker.sh
+
+ui-test: ui ## test the logic of the web UI
+	@! command -v npm >/dev/null || npm --prefix ui test --silent
+
+chromium: ## install the browser that tests drive
+	@scripts/chromium.sh
 
 cni-plugins: ## install the CNI plugins that tests run
 	@scripts/cni.sh
@@ -96,5 +105,6 @@ generate: ## rebuild generated Go from api/**/*.proto
 	$(GO) generate ./api
 
 clean:
-	rm -rf bin
+	rm -rf bin ui/node_modules
+	find ui/dist -mindepth 1 ! -name .keep -delete
 	find $(EMBEDDED) -type f ! -name README.md -delete
