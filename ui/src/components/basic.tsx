@@ -57,9 +57,9 @@ export function shorten(id: string, most = 22): string {
 }
 
 /** Id is an id: shortened, whole on hover, with a button that copies it. href makes it a link. */
-export function Id({ id, href, full = false, copy = true }: { id: string; href?: string | undefined; full?: boolean; copy?: boolean }) {
+export function Id({ id, href, full = false, copy = true, most }: { id: string; href?: string | undefined; full?: boolean; copy?: boolean; most?: number }) {
   if (id === '') return <span class="muted">–</span>
-  const text = full ? id : shorten(id)
+  const text = full ? id : shorten(id, most)
   return (
     <span class="id">
       {href === undefined ? (
