@@ -179,4 +179,9 @@ type Allocator interface {
 	// NextDeadline is when Allocate should run next if nothing else happens: the
 	// earliest expiry of a filter. False if there is none.
 	NextDeadline() (time.Time, bool)
+
+	// Explain says why a framework is offered nothing of some agents; those that are not
+	// known are left out. It changes nothing that is decided later. It reports false if
+	// the framework is not known.
+	Explain(frameworkID string, agentIDs []string) (Explanation, bool)
 }
