@@ -17,12 +17,19 @@ import (
 	"clusterd/internal/testcluster"
 )
 
-// podFlags are those of an agent whose containers are held apart.
+// podFlags are those of an agent whose containers are held apart. Call it before the cluster
+// is started, which then ends first.
 func podFlags(t *testing.T) []string {
 	t.Helper()
 	flags := []string{"--registration_backoff_factor=50ms", "--resources=cpus:4;mem:2048;disk:1024;ports:[31000-31100]"}
 	if os.Geteuid() == 0 {
-		flags = append(flags, "--launcher=linux",
+		root := testcluster.CgroupsRoot("clusterd-e2e")
+		t.Cleanup(func() {
+			if err := testcluster.RemoveCgroups(root); err != nil {
+				t.Error(err)
+			}
+		})
+		flags = append(flags, "--launcher=linux", "--cgroups_root="+root,
 			"--isolation=filesystem/linux,namespaces/pid,volume/sandbox_path,cgroups/cpu,cgroups/mem,cgroups/pids")
 	}
 	return flags

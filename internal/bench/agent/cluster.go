@@ -2,19 +2,16 @@ package main
 
 import (
 	"archive/tar"
-	"crypto/rand"
 	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"clusterd/internal/testcluster"
 )
@@ -29,7 +26,7 @@ func start(s *settings, name string) (*testcluster.Cluster, string, error) {
 	if err := os.MkdirAll(registry, 0o755); err != nil {
 		return nil, "", err
 	}
-	root := "clusterd-bench-" + strings.ToLower(rand.Text()[:10])
+	root := testcluster.CgroupsRoot("clusterd-bench")
 	c, err := testcluster.New(testcluster.Options{
 		Dir: dir,
 		AgentFlags: []string{
@@ -50,37 +47,7 @@ func start(s *settings, name string) (*testcluster.Cluster, string, error) {
 // stop ends the cluster and removes its cgroups, for which its containers must be gone.
 func stop(c *testcluster.Cluster, root string) error {
 	c.Stop()
-	dirs, err := filepath.Glob("/sys/fs/cgroup/*/" + root)
-	if err != nil {
-		return err
-	}
-	return testcluster.Poll(func() error {
-		var errs []error
-		for _, dir := range append(dirs, "/sys/fs/cgroup/"+root) {
-			errs = append(errs, removeTree(dir))
-		}
-		return errors.Join(errs...)
-	})
-}
-
-// removeTree removes a cgroup and those below it, and kills what is in them.
-func removeTree(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			err = errors.Join(err, removeTree(filepath.Join(dir, e.Name())))
-		}
-	}
-	procs, readErr := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	for pid := range strings.FieldsSeq(string(procs)) {
-		if n, err := strconv.Atoi(pid); err == nil {
-			_ = syscall.Kill(n, syscall.SIGKILL)
-		}
-	}
-	return errors.Join(err, readErr, os.Remove(dir))
+	return testcluster.RemoveCgroups(root)
 }
 
 // writeImage makes an archive, as docker save does, of an image with the machine's sleep

@@ -174,12 +174,15 @@ func (m *machine) removeCgroups() {
 	if ids, err := tree.Containers(); err != nil || len(ids) > 0 {
 		m.t.Errorf("cgroups left: %v, %v", ids, err)
 	}
-	dir, err := tree.Root(cgroups.Core)
-	if err == nil {
-		err = os.Remove(dir)
+	// Isolators have roots of their own.
+	dirs, err := filepath.Glob(filepath.Join(setup.DefaultCgroupsHierarchy, "*", m.options.CgroupsRoot))
+	if err != nil || len(dirs) == 0 {
+		m.t.Errorf("roots of cgroups: got %v, %v", dirs, err)
 	}
-	if err != nil {
-		m.t.Error(err)
+	for _, dir := range dirs {
+		if err := os.Remove(dir); err != nil {
+			m.t.Error(err)
+		}
 	}
 }
 
