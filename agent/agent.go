@@ -92,6 +92,7 @@ type Agent struct {
 	health health
 	debug  httpapi.Debug
 	live   httpapi.Live
+	doors  doors
 
 	measured lastMeasured
 	nested   nestedContainers

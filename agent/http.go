@@ -62,6 +62,7 @@ func (a *Agent) newServers() (ports, socket *http.Server) {
 	a.debug.Realm = authn.AgentReadwrite
 	a.debug.Register(rt)
 	a.live.Register(rt)
+	a.doorRoutes(rt)
 	rt.Measure(a.metrics)
 	for _, path := range rt.Disable(a.opts.Disabled...) {
 		a.log.Warn().Str("path", path).Msg("--firewall_rules names an endpoint that there is not")
