@@ -27,6 +27,20 @@ export interface MenuProps {
   up?: boolean
 }
 
+/** place puts the list beside its button, above everything: nothing that scrolls may cut it off. */
+function place(box: HTMLElement | null, up: boolean, start: boolean): void {
+  const list = box?.querySelector<HTMLElement>('.menu-list')
+  const button = box?.querySelector<HTMLElement>('.menu-button')
+  if (!list || !button) return
+  list.showPopover?.()
+  const b = button.getBoundingClientRect()
+  const { offsetWidth: w, offsetHeight: h } = list
+  const above = (up && b.top - 4 - h >= 0) || b.bottom + 4 + h > innerHeight
+  const x = start ? b.left : b.right - w
+  list.style.left = Math.max(8, Math.min(x, innerWidth - w - 8)) + 'px'
+  list.style.top = Math.max(8, above ? b.top - 4 - h : b.bottom + 4) + 'px'
+}
+
 /** Menu shows nothing when there is nothing to do. */
 export function Menu(p: MenuProps) {
   const open = useSignal(false)
@@ -35,18 +49,23 @@ export function Menu(p: MenuProps) {
   const items = p.items.filter((i): i is MenuItem => i !== undefined && i !== false)
   useEffect(() => {
     if (!open.value) return
-    box.current?.querySelector<HTMLElement>('[role^=menuitem]')?.focus()
+    place(box.current, p.up === true, p.align === 'start')
+    box.current?.querySelector<HTMLElement>('[role^=menuitem]')?.focus({ preventScroll: true })
     const outside = (e: Event) => {
       if (!box.current?.contains(e.target as Node)) open.value = false
     }
     addEventListener('pointerdown', outside)
     addEventListener('hashchange', close)
+    addEventListener('scroll', close, true)
+    addEventListener('resize', close)
     function close() {
       open.value = false
     }
     return () => {
       removeEventListener('pointerdown', outside)
       removeEventListener('hashchange', close)
+      removeEventListener('scroll', close, true)
+      removeEventListener('resize', close)
     }
   }, [open.value])
   if (items.length === 0) return null
@@ -86,7 +105,7 @@ export function Menu(p: MenuProps) {
         {p.children !== undefined && <Icon name="down" size={12} />}
       </button>
       {open.value && (
-        <div class={cx('menu-list', p.align === 'start' && 'menu-start', p.up && 'menu-up')} id={uid} role="menu" aria-label={p.label}>
+        <div class="menu-list" id={uid} role="menu" aria-label={p.label} popover="manual">
           {items.map((i) => {
             const inner = (
               <>
