@@ -61,7 +61,7 @@ function ScheduleDialog({ windows, index, machines, onClose }: ScheduleProps) {
   return (
     <ConfirmDialog title={old === undefined ? 'Schedule maintenance' : 'Change a maintenance window'} confirm={old === undefined ? 'Schedule' : 'Change'} disabled={!ok} run={run} onClose={onClose} wide>
       <div class="fields">
-        <TextField label="Begins" type="datetime-local" value={start} error={at === undefined ? 'A date and a time' : undefined} hint="In your time zone" />
+        <TextField label="Begins" type="datetime-local" value={start} autofocus error={at === undefined ? 'A date and a time' : undefined} hint="In your time zone" />
         <TextField label="Lasts" value={lasts} placeholder="without an end" hint="2h, 1d 12h, 90m; empty: without an end" error={badLength ? 'A duration such as 2h' : undefined} />
       </div>
       <MachinePicker value={chosen} />

@@ -15,6 +15,12 @@ export function amountText(name: string, n: number): string {
   return quantity(name as keyof Resources, n)
 }
 
+/** phrase is an amount with what it is of: "4 CPUs", "2 GiB of memory". */
+export function phrase(name: string, n: number): string {
+  const noun = { cpus: n === 1 ? ' CPU' : ' CPUs', gpus: n === 1 ? ' GPU' : ' GPUs', mem: ' of memory', disk: ' of disk' }[name] ?? ' ' + name
+  return amountText(name, n) + noun
+}
+
 /** titleOf is a resource's name on forms, with its unit. */
 export function titleOf(name: string): string {
   return { cpus: 'CPUs', mem: 'Memory (MB)', disk: 'Disk (MB)', gpus: 'GPUs' }[name] ?? name
@@ -39,7 +45,7 @@ function QuotaDialog({ role, roles, total, onClose }: { role: string | undefined
   for (const r of resourceNames) fields.set(r, { guarantee: useSignal(before?.guarantee?.[r] ?? NaN), limit: useSignal(before?.limit?.[r] ?? NaN) })
   const wish = { role: name.value.trim(), guarantee: amountsOf(fields, 'guarantee'), limit: amountsOf(fields, 'limit') }
   const empty = Object.keys(wish.guarantee).length + Object.keys(wish.limit).length === 0
-  const meanings = wish.role === '' ? [] : quotaMeaning(wish, roles, total, amountText)
+  const meanings = wish.role === '' ? [] : quotaMeaning(wish, roles, total, phrase)
   const forced = meanings.some((m) => m.grade === 'force')
   const wrong = wish.role === '' || empty || meanings.some((m) => m.grade === 'wrong') || (forced && !force.value)
   const run = async (): Promise<void> => {
@@ -69,8 +75,8 @@ function QuotaDialog({ role, roles, total, onClose }: { role: string | undefined
           const f = fields.get(r) as Fields
           return (
             <div key={r} class="fields">
-              <NumberField label={`${titleOf(r)}: guarantee`} value={f.guarantee} min={0} placeholder="none" />
-              <NumberField label="Limit" value={f.limit} min={0} placeholder="none" />
+              <NumberField label={`${titleOf(r)}: guarantee`} value={f.guarantee} min={0} autofocus={role !== undefined && r === 'cpus'} placeholder="none" />
+              <NumberField label={`${titleOf(r)}: limit`} value={f.limit} min={0} placeholder="none" />
             </div>
           )
         })}
@@ -104,7 +110,7 @@ function scalars(a: Amounts): Record<string, { value: number }> {
 export function openRemoveQuota(r: WireRole): void {
   const list = (a: Amounts | undefined): string =>
     Object.entries(a ?? {})
-      .map(([name, n]) => `${amountText(name, n)} ${name}`)
+      .map(([name, n]) => phrase(name, n))
       .join(', ')
   const guarantee = list(r.quota?.guarantee)
   const limit = list(r.quota?.limit)

@@ -8,18 +8,16 @@ import { toast } from '~/components/Toast'
 import { can, session } from '~/session'
 import { plus, resourceNames, type Agent } from '~/state/model'
 import { agents } from '~/state/store'
-import { amountText, titleOf } from './quota'
+import { amountText, phrase, titleOf } from './quota'
 
-/** resourceText is a resource for people: "2 cpus", "1 GiB disk (volume pg-data)". */
+/** resourceText is a resource for people: "2 CPUs", "1 GiB of disk (volume pg-data)". */
 export function resourceText(r: Resource): string {
   const id = r.disk?.persistence?.id
   const amount =
     r.scalar !== undefined
-      ? amountText(r.name, r.scalar.value)
-      : r.ranges !== undefined
-        ? (r.ranges.range ?? []).map((x) => `${x.begin}-${x.end}`).join(', ')
-        : (r.set?.item ?? []).join(', ')
-  return `${amount} ${r.name}` + (id === undefined ? '' : ` (volume ${id})`)
+      ? phrase(r.name, r.scalar.value)
+      : r.name + ' ' + (r.ranges !== undefined ? (r.ranges.range ?? []).map((x) => `${x.begin}-${x.end}`).join(', ') : (r.set?.item ?? []).join(', '))
+  return amount + (id === undefined ? '' : ` (volume ${id})`)
 }
 
 /** reservationRole is the role that a resource is reserved for; undefined: none. */
@@ -74,7 +72,7 @@ function ReserveDialog(p: { agent: Agent | undefined; role: string; onClose: () 
   const tooMuch = chosen.filter((r) => free !== undefined && (wanted[r]?.value ?? 0) > free[r])
   const name = role.value.trim()
   const ok = agent !== undefined && name !== '' && name !== '*' && chosen.length > 0 && tooMuch.length === 0
-  const text = chosen.map((r) => `${amountText(r, wanted[r]?.value ?? 0)} ${r}`).join(', ')
+  const text = chosen.map((r) => phrase(r, wanted[r]?.value ?? 0)).join(', ')
   const run = async (): Promise<void> => {
     const reservations = [{ type: 'DYNAMIC', role: name, ...me() }]
     await call('RESERVE_RESOURCES', {

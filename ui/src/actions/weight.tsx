@@ -32,7 +32,7 @@ function WeightDialog({ node, siblings, onClose }: { node: RoleNode; siblings: r
         ) : (
           <p>
             When all want more than there is, it is due <strong>{percent(weight.value / (weight.value + sum), 1)}</strong> of {of}
-            {wants(node) && (
+            {wants(node) && weight.value !== before && (
               <>
                 , instead of <strong>{percent(fairPart(node, siblings), 1)}</strong>
               </>

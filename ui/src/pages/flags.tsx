@@ -10,6 +10,7 @@ import { FilterBox } from '~/components/Table'
 import { count } from '~/format'
 import { setQuery, useRoute } from '~/router'
 import { leader } from '~/state/store'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 interface Flag {
@@ -58,7 +59,7 @@ export default function Flags() {
           ]}
         />
       </div>
-      <ErrorNote error={live.value.error} title="The flags cannot be read." />
+      <ErrorNote error={trouble(live.value)} title="The flags cannot be read." />
       {list === undefined && live.value.error === undefined && <Skeleton lines={12} />}
       {list !== undefined && list.length === 0 && (
         <Empty title="No flag like that" icon="flags">

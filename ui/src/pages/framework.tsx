@@ -15,7 +15,7 @@ import { frameworkState, maxShare } from '~/pages/frameworks/facts'
 import { TaskTable } from '~/pages/framework/TaskTable'
 import { useLoaded } from '~/pages/framework/loaded'
 import { Explain } from '~/pages/offers/Explain'
-import { OfferTable } from '~/pages/offers/OfferTable'
+import { AskedBack, OfferTable } from '~/pages/offers/OfferTable'
 import { offersOf, type Offer } from '~/pages/offers/wire'
 import { href, useRoute } from '~/router'
 import { plus, resourceNames, zero, type Framework as Known } from '~/state/model'
@@ -65,7 +65,9 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
   const unreachable = useComputed(() => mine.value.filter((t) => t.state === 'TASK_UNREACHABLE'))
   const completed = useComputed(() => mine.value.filter((t) => !t.active && t.state !== 'TASK_UNREACHABLE'))
   const live = useLive<Offer[] | { offers?: Offer[] }>(f.completed ? undefined : own + '/offers', { interval: 1000 })
-  const offers = useMemo(() => offersOf(live.value.data)?.filter((o) => o.framework_id === f.id), [live.value.data, f.id])
+  const both = useMemo(() => offersOf(live.value.data), [live.value.data])
+  const offers = both?.offered.filter((o) => o.framework_id === f.id)
+  const back = both?.askedBack.filter((o) => o.framework_id === f.id) ?? []
   const tally = tallyOfFramework(f.id)
   return (
     <Page
@@ -92,7 +94,7 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
       }
     >
       <Panel>
-        <div class="stats">
+        <div class="stats framework-stats">
           {counted.map((s) => (
             <Stat key={s} label={stateName(s)} value={count(tally.states[s] ?? 0)} />
           ))}
@@ -126,6 +128,12 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
                     <Explain frameworkId={f.id} />
                   </Panel>
                   <OfferTable offers={offers ?? []} without={['framework']} loading={offers === undefined && live.value.error === undefined} />
+                  {back.length > 0 && (
+                    <>
+                      <h2>Agents it is asked to leave</h2>
+                      <AskedBack offers={back} without={['framework']} />
+                    </>
+                  )}
                 </div>
               ),
           },

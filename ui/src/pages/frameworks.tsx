@@ -93,15 +93,15 @@ const identity: Column<Framework>[] = [
     key: 'name',
     title: 'Name',
     value: (f) => f.name,
-    width: 'minmax(9rem, 1.6fr)',
+    width: 'minmax(7rem, 1.4fr)',
     render: (f) => (
       <a class="strong" href={href('framework', { framework_id: f.id })}>
         {f.name || f.id}
       </a>
     ),
   },
-  { key: 'id', title: 'Id', value: (f) => f.id, width: 'minmax(9rem, 1.2fr)', hide: 'medium', render: (f) => <Id id={f.id} /> },
-  { key: 'roles', title: 'Roles', value: (f) => f.roles.join(' '), width: 'minmax(7rem, 1.2fr)', render: (f) => <RoleTags roles={f.roles} /> },
+  { key: 'id', title: 'Id', value: (f) => f.id, width: 'minmax(8.5rem, 1fr)', hide: 'medium', render: (f) => <Id id={f.id} most={15} /> },
+  { key: 'roles', title: 'Roles', value: (f) => f.roles.join(' '), width: 'minmax(6rem, 1.2fr)', render: (f) => <RoleTags roles={f.roles} /> },
 ]
 
 const whoAndWhere: Column<Framework>[] = [
@@ -109,6 +109,7 @@ const whoAndWhere: Column<Framework>[] = [
     key: 'host',
     title: 'Host',
     value: (f) => f.hostname,
+    width: 'minmax(5rem, 1fr)',
     hide: 'medium',
     render: (f) =>
       /^https?:/i.test(f.webui_url) ? (
@@ -119,9 +120,12 @@ const whoAndWhere: Column<Framework>[] = [
         f.hostname
       ),
   },
-  { key: 'user', title: 'User', value: (f) => f.user, width: 'minmax(4rem, .6fr)', hide: 'medium' },
-  { key: 'principal', title: 'Principal', value: (f) => f.principal, width: 'minmax(5rem, .7fr)', hide: 'medium' },
+  { key: 'user', title: 'User', value: (f) => f.user, width: 'minmax(3.5rem, .5fr)', hide: 'medium' },
+  { key: 'principal', title: 'Principal', value: (f) => f.principal, width: 'minmax(4.8rem, .7fr)', hide: 'medium' },
 ]
+
+/** gpus is shown in clusters that have some. */
+const gpus: Column<Framework> = { key: 'gpus', title: 'GPUs', value: (f) => f.allocated.gpus, align: 'end', width: '4rem', hide: 'medium', render: (f) => <Cpus n={f.allocated.gpus} /> }
 
 function columnsOf(total: ReadonlySignal<Resources>, show: Show): Column<Framework>[] {
   const state: Column<Framework>[] =
@@ -130,25 +134,25 @@ function columnsOf(total: ReadonlySignal<Resources>, show: Show): Column<Framewo
     ...identity,
     ...state,
     ...whoAndWhere,
-    { key: 'tasks', title: 'Tasks', value: (f) => tallyOfFramework(f.id).active, align: 'end', width: '5rem', render: (f) => <Num n={tallyOfFramework(f.id).active} /> },
-    { key: 'cpus', title: 'CPUs', value: (f) => f.allocated.cpus, align: 'end', width: '5rem', render: (f) => <Cpus n={f.allocated.cpus} /> },
-    { key: 'gpus', title: 'GPUs', value: (f) => f.allocated.gpus, align: 'end', width: '4.5rem', hide: 'medium', render: (f) => <Cpus n={f.allocated.gpus} /> },
-    { key: 'mem', title: 'Memory', value: (f) => f.allocated.mem, align: 'end', width: '6rem', hide: 'narrow', render: (f) => <Megabytes n={f.allocated.mem} /> },
-    { key: 'disk', title: 'Disk', value: (f) => f.allocated.disk, align: 'end', width: '6rem', hide: 'medium', render: (f) => <Megabytes n={f.allocated.disk} /> },
+    { key: 'tasks', title: 'Tasks', value: (f) => tallyOfFramework(f.id).active, align: 'end', width: '4.2rem', render: (f) => <Num n={tallyOfFramework(f.id).active} /> },
+    { key: 'cpus', title: 'CPUs', value: (f) => f.allocated.cpus, align: 'end', width: '4rem', render: (f) => <Cpus n={f.allocated.cpus} /> },
+    ...(total.value.gpus > 0 ? [gpus] : []),
+    { key: 'mem', title: 'Memory', value: (f) => f.allocated.mem, align: 'end', width: '5.4rem', hide: 'narrow', render: (f) => <Megabytes n={f.allocated.mem} /> },
+    { key: 'disk', title: 'Disk', value: (f) => f.allocated.disk, align: 'end', width: '4.6rem', hide: 'medium', render: (f) => <Megabytes n={f.allocated.disk} /> },
     {
       key: 'share',
       title: 'Max share',
       value: (f) => maxShare(f.allocated, total.value),
-      width: '8rem',
+      width: '7.4rem',
       hide: 'narrow',
       render: (f) => {
         const s = maxShare(f.allocated, total.value)
         return <Sparkbar share={s} text={percent(s, 1)} label={`Max share of ${f.name}`} />
       },
     },
-    { key: 'registered', title: 'Registered', value: (f) => f.registered, width: '7rem', hide: 'narrow', render: (f) => <Time at={f.registered} /> },
-    { key: 'reregistered', title: 'Re-registered', value: (f) => again(f), width: '7.5rem', hide: 'medium', render: (f) => <Time at={again(f)} /> },
-    { key: 'acts', title: '', name: 'Acts', width: '3rem', align: 'end', render: (f) => <FrameworkMenu framework={f} /> },
+    { key: 'registered', title: 'Registered', value: (f) => f.registered, width: '6.2rem', hide: 'narrow', render: (f) => <Time at={f.registered} /> },
+    { key: 'reregistered', title: 'Again', name: 'Registered again', value: (f) => again(f), width: '5.4rem', hide: 'medium', render: (f) => <Time at={again(f)} /> },
+    { key: 'acts', title: '', name: 'Acts', width: '3.4rem', align: 'end', render: (f) => <FrameworkMenu framework={f} /> },
   ]
 }
 

@@ -12,6 +12,7 @@ import { machineOf } from '~/pages/maintenance/machines'
 import { href } from '~/router'
 import { can } from '~/session'
 import { agents, frameworks, tallyOfAgent } from '~/state/store'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 type Statuses = NonNullable<NonNullable<WireStatus['draining_machines']>[number]['statuses']>
@@ -35,7 +36,7 @@ export default function Maintenance() {
         )
       }
     >
-      <ErrorNote error={schedule.value.error ?? status.value.error} title="The schedule cannot be read." />
+      <ErrorNote error={trouble(schedule.value) ?? trouble(status.value)} title="The schedule cannot be read." />
       {!loaded && schedule.value.error === undefined && <Skeleton lines={8} />}
       {loaded && windows.length === 0 && (
         <Panel>

@@ -10,10 +10,11 @@ import { Counted } from '~/pages/parts/Counted'
 import { FilterBox } from '~/components/Table'
 import { bytes, count, duration, megabytes, percent, trim } from '~/format'
 import { remembered } from '~/prefs'
-import { Sparkline } from '~/components/Chart'
+import { Trend } from '~/pages/metrics/Trend'
 import { groupOf, History, search, type Described, type Snapshot } from '~/pages/metrics/series'
 import { setQuery, useRoute } from '~/router'
 import { agents, leader } from '~/state/store'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 /** pinned are names of metrics that are shown first, remembered in this browser. */
@@ -104,7 +105,7 @@ function Explorer({ agent }: { agent: string }) {
           </select>
         </label>
       </div>
-      <ErrorNote error={live.value.error} title="The metrics cannot be read." />
+      <ErrorNote error={trouble(live.value)} title="The metrics cannot be read." />
       {data === undefined && live.value.error === undefined && <Skeleton lines={12} />}
       {data !== undefined && found.length === 0 && (
         <Empty title="No metric like that" icon="metrics">
@@ -119,7 +120,7 @@ function Explorer({ agent }: { agent: string }) {
         </div>
       )}
       {[...groups].map(([g, list]) => (
-        <Group key={g} name={g} size={list.length} open={text !== '' || show !== 'all' || found.length <= most || list.length < 40}>
+        <Group key={g} name={g} size={list.length} open={text !== '' || show !== 'all' || found.length <= most || list.length < 40 || g === 'master'}>
           {() => list.map(row)}
         </Group>
       ))}
@@ -165,7 +166,7 @@ function MetricRow({ name, value, history, about }: RowProps) {
         {about !== undefined && about.kind !== 'gauge' && <Tag>{about.kind}</Tag>}
         {about?.help !== undefined && about.help !== '' && <span class="metric-help muted">{about.help}</span>}
       </div>
-      <Sparkline values={history.of(name)} label={`${name} since this page was opened`} />
+      <Trend values={history.of(name)} label={`${name} since this page was opened`} />
       <div class="metric-value num" title={value === undefined ? undefined : String(value)}>
         {valueText(value, about?.unit)}
         {rate !== undefined && rate > 0 && <span class="muted metric-rate">{trim(rate, rate < 10 ? 2 : 0)}/s</span>}
@@ -186,7 +187,7 @@ function PinCard({ name, value, history, about }: RowProps) {
         <Button small kind="ghost" icon="close" label={'Unpin ' + name} onClick={() => pin(name)} />
       </div>
       <div class="metric-card-value num">{valueText(value, about?.unit)}</div>
-      <Sparkline values={history.of(name)} label={`${name} since this page was opened`} width={220} height={40} />
+      <Trend values={history.of(name)} label={`${name} since this page was opened`} />
     </div>
   )
 }

@@ -6,26 +6,31 @@ import { Page } from '~/components/Page'
 import { Tabs } from '~/components/Tabs'
 import { plural } from '~/format'
 import { Explain } from '~/pages/offers/Explain'
-import { OfferTable } from '~/pages/offers/OfferTable'
+import { AskedBack, OfferTable } from '~/pages/offers/OfferTable'
 import { offersOf, type Offer } from '~/pages/offers/wire'
 import { href, setQuery, useRoute } from '~/router'
 import { frameworks, ready } from '~/state/store'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 export default function Offers() {
   const live = useLive<Offer[] | { offers?: Offer[] }>(own + '/offers', { interval: 1000 })
-  const offers = offersOf(live.value.data)
+  const both = offersOf(live.value.data)
+  const offers = both?.offered
   const holders = new Set((offers ?? []).map((o) => o.framework_id))
   return (
     <Page title="Offers" sub={offers === undefined || offers.length === 0 ? undefined : `${plural(offers.length, 'offer')} held by ${plural(holders.size, 'framework')}`}>
-      <ErrorNote error={live.value.error} title="The offers cannot be read." />
-      <Tabs
-        label="Offers"
-        tabs={[
-          { key: 'outstanding', title: 'Outstanding', count: offers?.length, render: () => <OfferTable offers={offers ?? []} loading={offers === undefined && live.value.error === undefined} /> },
-          { key: 'why', title: 'Why does a framework get none?', render: () => <Why holders={holders} /> },
-        ]}
-      />
+      <ErrorNote error={trouble(live.value)} title="The offers cannot be read." />
+      {(both !== undefined || live.value.error === undefined) && (
+        <Tabs
+          label="Offers"
+          tabs={[
+            { key: 'outstanding', title: 'Outstanding', count: offers?.length, render: () => <OfferTable offers={offers ?? []} loading={offers === undefined && live.value.error === undefined} /> },
+            { key: 'back', title: 'Asked back', count: both?.askedBack.length, render: () => <AskedBack offers={both?.askedBack ?? []} /> },
+            { key: 'why', title: 'Why does a framework get none?', render: () => <Why holders={holders} /> },
+          ]}
+        />
+      )}
     </Page>
   )
 }

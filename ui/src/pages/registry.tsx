@@ -9,6 +9,7 @@ import { count, duration, plural } from '~/format'
 import { can } from '~/session'
 import type { Autopilot, Gossip, Member, RegistryStatus } from '~/pages/registry/wire'
 import { memberState } from '~/pages/registry/wire'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 export default function Registry() {
@@ -26,7 +27,7 @@ export default function Registry() {
         )
       }
     >
-      <ErrorNote error={live.value.error} title="The registry cannot be read." />
+      <ErrorNote error={trouble(live.value)} title="The registry cannot be read." />
       {st === undefined ? live.value.error === undefined && <Skeleton lines={10} /> : <Body st={st} />}
     </Page>
   )

@@ -16,6 +16,7 @@ import { href, setQuery, useRoute } from '~/router'
 import { can } from '~/session'
 import { agents, frameworks } from '~/state/store'
 import { plus, zero } from '~/state/model'
+import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 type Lens = ResourceName
@@ -67,7 +68,7 @@ export default function Roles() {
           ]}
         />
       </div>
-      <ErrorNote error={live.value.error} title="The roles cannot be read." />
+      <ErrorNote error={trouble(live.value)} title="The roles cannot be read." />
       {roles === undefined && live.value.error === undefined && <Skeleton lines={8} />}
       {roles !== undefined && roles.length === 0 && (
         <Empty title="No roles yet" icon="roles">
@@ -133,7 +134,7 @@ function Key({ lens }: { lens: Lens }) {
         ['fill-allocated', 'allocated'],
         ['fill-offered', 'offered'],
         ['fill-reserved', 'reserved, not in use'],
-        ['fill-good key-guarantee', 'guaranteed'],
+        ['key-guarantee', 'guaranteed'],
         ['key-mark', 'limit; due by weight'],
       ].map(([c, text]) => (
         <li key={c}>
@@ -256,10 +257,10 @@ function Use({ role: r, lens, total }: { role: WireRole | undefined; lens: Lens;
     <span class="use" title={text}>
       <svg class="meter" viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label={text}>
         <rect width={100} height={10} class="meter-back" />
-        {guarantee !== undefined && <rect width={x(guarantee)} height={10} class="meter-guarantee" />}
         <rect width={x(allocated)} height={10} class={cx('meter-allocated', limit !== undefined && consumed > limit && 'meter-over')} />
         <rect x={x(allocated)} width={x(offered)} height={10} class="meter-offered" />
         <rect x={x(allocated + offered)} width={x(idle)} height={10} class="meter-reserved" />
+        {guarantee !== undefined && <rect y={7.5} width={x(guarantee)} height={2.5} class="meter-guarantee" />}
         {limit !== undefined && <rect x={Math.min(99.2, x(limit) - 0.4)} width={0.8} height={10} class="meter-limit" />}
       </svg>
       <span class="num">{show(lens, allocated)}</span>

@@ -49,7 +49,7 @@ function columnsOf(ended: boolean): Column<Task>[] {
       key: 'acts',
       title: '',
       name: 'Acts',
-      width: '3rem',
+      width: '3.4rem',
       align: 'end',
       render: (t) => {
         const sandbox = sandboxOf(t)

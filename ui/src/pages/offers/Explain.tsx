@@ -2,22 +2,18 @@
 import { own } from '~/api/client'
 import { useLive } from '~/api/live'
 import type { Resources } from '~/api/types'
+import { phrase } from '~/actions/quota'
 import { ErrorNote, Facts, Id, Skeleton, StateBadge, Tag, Time } from '~/components/basic'
-import { amount, count, megabytes, percent, plural } from '~/format'
+import { amount, count, percent, plural } from '~/format'
 import { href } from '~/router'
 import { agents } from '~/state/store'
 import { wordsOf, type Explained, type ExplainedRole, type Reason } from './reasons'
 
-/** quantity is so much of a resource, as people read it. */
-export function quantity(name: string, n: number): string {
-  return name === 'mem' || name === 'disk' ? megabytes(n) : name === 'cpus' || name === 'gpus' ? amount(n) + ' ' + name.replace(/s$/, n === 1 ? '' : 's') : amount(n)
-}
-
-/** amounts is all of several resources: "2 cpus, 1 GiB mem". */
+/** amounts is all of several resources: "2 CPUs, 1 GiB of memory". */
 export function amounts(all: Record<string, number> | Partial<Resources>): string {
   const parts = Object.entries(all)
     .filter(([, n]) => n !== undefined && n !== 0)
-    .map(([name, n]) => quantity(name, n) + (name === 'mem' || name === 'disk' ? ' ' + name : ''))
+    .map(([name, n]) => phrase(name, n))
   return parts.length === 0 ? 'nothing' : parts.join(', ')
 }
 

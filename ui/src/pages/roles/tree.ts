@@ -152,24 +152,24 @@ export function quotaMeaning(wish: QuotaWish, roles: readonly WireRole[], total:
     const limit = wish.limit[name]
     const has = consumed[name] ?? 0
     if (limit !== undefined && guarantee > limit) {
-      out.push({ grade: 'wrong', text: `The guarantee of ${name} is more than its limit.` })
+      out.push({ grade: 'wrong', text: `The guarantee of ${show(name, guarantee)} is more than the limit of ${show(name, limit)}.` })
       continue
     }
     if (limit !== undefined) {
       const bound = tightest(wish.role, name, byName)
       if (bound !== undefined && limit > bound.limit)
-        out.push({ grade: 'wrong', text: `${bound.role} above it has a limit of ${show(name, bound.limit)} of ${name}.` })
+        out.push({ grade: 'wrong', text: `${bound.role} above it has a limit of ${show(name, bound.limit)}.` })
       out.push(
         has > limit
           ? {
               grade: 'force',
-              text: `${wish.role} has ${show(name, has)} of ${name} now, more than the limit of ${show(name, limit)}. Nothing is taken away, but it is offered no more ${name} until it has less.`,
+              text: `${wish.role} has ${show(name, has)} now, more than the limit of ${show(name, limit)}. Nothing is taken away, but it is offered no more of it until it has less.`,
             }
-          : { grade: 'plain', text: `${wish.role} has ${show(name, has)} of ${name} now and may come to have ${show(name, limit - has)} more.` },
+          : { grade: 'plain', text: `${wish.role} has ${show(name, has)} now and may come to have ${show(name, limit - has)} more.` },
       )
     }
     out.push(...promises(wish, name, guarantee, roles, total, show))
-    if (guarantee > has) out.push({ grade: 'plain', text: `${show(name, guarantee - has)} of ${name} that ${wish.role} does not use yet will be kept free for it.` })
+    if (guarantee > has) out.push({ grade: 'plain', text: `${show(name, guarantee - has)} that ${wish.role} does not use yet will be kept free for it.` })
   }
   return out
 }
@@ -200,19 +200,19 @@ function promises(wish: QuotaWish, name: string, guarantee: number, roles: reado
     if (up === wish.role) below += g
   }
   if (below > guarantee)
-    out.push({ grade: 'wrong', text: `The roles below ${wish.role} are guaranteed ${show(name, below)} of ${name} together.` })
+    out.push({ grade: 'wrong', text: `The roles below ${wish.role} are guaranteed ${show(name, below)} together.` })
   if (guarantee === 0) return out
   if (parent !== '') {
     const has = roles.find((r) => r.name === parent)?.quota?.guarantee?.[name] ?? 0
     if (siblings > has)
       out.push({
         grade: 'wrong',
-        text: `${parent} is guaranteed ${show(name, has)} of ${name}, and the roles below it would be guaranteed ${show(name, siblings)} together.`,
+        text: `${parent} is guaranteed ${show(name, has)}, and the roles below it would be guaranteed ${show(name, siblings)} together.`,
       })
     return out
   }
   const all = total[name as keyof Resources] ?? 0
   if (siblings > all)
-    out.push({ grade: 'force', text: `All guarantees together would be ${show(name, siblings)} of ${name}, and the cluster has ${show(name, all)}.` })
+    out.push({ grade: 'force', text: `All guarantees together would be ${show(name, siblings)}, and the cluster has ${show(name, all)}.` })
   return out
 }
