@@ -22,6 +22,7 @@ func (s *Server) sessionRoutes(rt *httpapi.Router) {
 	s.summaryRoutes(rt)
 	s.killRoute(rt)
 	s.historyRoute(rt)
+	s.explainRoute(rt)
 }
 
 func (s *Server) session(w http.ResponseWriter, r *http.Request) error {

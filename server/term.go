@@ -87,11 +87,12 @@ type request struct {
 	stream *stream     // of a SUBSCRIBE
 }
 
-// answer is what the core says to a request: a stream, or a status.
+// answer is what the core says to a request: a stream, a status, or an explanation.
 type answer struct {
-	open   bool
-	status int
-	body   string
+	open      bool
+	status    int
+	body      string
+	explained *core.Explanation
 }
 
 func newTerm(s *Server, l *registry.Leadership) *term {
@@ -220,6 +221,8 @@ func (t *term) handle(e envelope) {
 		t.pending[in.Request] = e.request
 	case core.KillTask:
 		t.pending[in.Request] = e.request
+	case core.Explain:
+		t.pending[in.Request] = e.request
 	case core.StreamClosed:
 		if t.streams[in.StreamID] == nil {
 			return
@@ -311,6 +314,8 @@ func (t *term) perform(e core.Effect) {
 	switch e := e.(type) {
 	case core.Respond:
 		t.respond(e.Request, answer{status: e.Status, body: e.Body})
+	case core.Explained:
+		t.respond(e.Request, answer{explained: e.Explanation})
 	case core.OpenStream:
 		if r := t.pending[e.Request]; r != nil && r.stream != nil {
 			t.streams[e.StreamID] = r.stream

@@ -309,7 +309,7 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.alloc.SetWhitelist(in.Hostnames)
 	case Policy:
 		c.cfg.Policy = in.ACLs
-	case Tick:
+	case Tick, Explain:
 	}
 	c.runTimers()
 	c.checkDrains()
@@ -320,6 +320,9 @@ func (c *Core) Handle(now time.Time, in Input) []Effect {
 		c.allocate()
 	}
 	c.tellChanges()
+	if e, ok := in.(Explain); ok {
+		c.explain(e) // of what is so now
+	}
 	out := c.out
 	c.out = nil
 	return out
