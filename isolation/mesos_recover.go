@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
+	"time"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/isolation/supervisor"
 )
 
 // recovery is what Recover has found out.
@@ -127,14 +128,13 @@ func (m *Mesos) remembered(id *mesos.ContainerID, known *ContainerConfig) (confi
 	if err != nil {
 		return known, ""
 	}
+	if known == nil && m.cutShort(id, status) {
+		m.log.Info().Str("container_id", Key(id)).Msg("the launch of a container was cut short")
+		return nil, ""
+	}
 	written, dir, err := readCheckpoint(status.RuntimeDir, id)
 	if err != nil {
-		switch {
-		case known != nil:
-		case errors.Is(err, fs.ErrNotExist):
-			// It is written before the command starts: nothing of it has run.
-			m.log.Info().Str("container_id", Key(id)).Msg("the launch of a container was cut short")
-		default:
+		if known == nil {
 			m.log.Warn().Err(err).Str("container_id", Key(id)).Msg("read what is remembered of a container")
 		}
 		return known, ""
@@ -149,6 +149,29 @@ func (m *Mesos) remembered(id *mesos.ContainerID, known *ContainerConfig) (confi
 	}
 	return written, dir
 }
+
+// cutShort says whether the agent died before it had a container's command started: nothing
+// of it has run, and whoever asked for it may ask again and get it. A supervisor that was
+// told nothing ends by itself when the agent does, which may take it a moment.
+func (m *Mesos) cutShort(id *mesos.ContainerID, status LauncherStatus) bool {
+	if !fileExists(status.RuntimeDir) {
+		return false // it was lost: nobody knows
+	}
+	for deadline := time.Now().Add(cutShortPatience); !supervisor.Started(status.RuntimeDir); time.Sleep(time.Millisecond) {
+		if status.Supervisor == 0 {
+			// It may have been told in its last moment.
+			return !supervisor.Started(status.RuntimeDir)
+		}
+		var err error
+		if status, err = m.launcher.Status(id); err != nil || time.Now().After(deadline) {
+			return false
+		}
+	}
+	return false
+}
+
+// cutShortPatience is how long a supervisor may take to notice the end of the agent.
+const cutShortPatience = 2 * time.Second
 
 // destroyOrphans destroys containers, those nested in others before these.
 func (m *Mesos) destroyOrphans(ctx context.Context, orphans []*mesos.ContainerID) error {

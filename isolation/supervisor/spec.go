@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"strconv"
+	"syscall"
 )
 
 // Files in a container's runtime directory, named as Mesos names them
@@ -37,6 +38,18 @@ func ReadStatus(dir string) (status int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// Started says whether the supervisor of a runtime directory was told what to run. Before
+// that it starts nothing, and ends with the agent; after it the command may have run.
+func Started(dir string) bool {
+	for _, name := range [...]string{StatusFile, statusTemp} {
+		var st syscall.Stat_t
+		if syscall.Lstat(dir+"/"+name, &st) == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // statusSize is the size of a status file: a number, filled up with newlines.
