@@ -87,6 +87,8 @@ type Options struct {
 
 	// Realms authenticate who sends requests; a realm that is missing asks nobody.
 	Realms authn.Realms
+	// Login is the login of people by an OpenID provider; nil: there is none.
+	Login *authn.OIDCLogin
 	// ACLs (--acls) say who may do what, until [Server.SetPolicy]; nil: all may.
 	ACLs *authz.ACLs
 	// MaxSubscribers (--max_operator_event_stream_subscribers) of the event streams; the

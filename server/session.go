@@ -19,6 +19,7 @@ const sessionPath = "/api/clusterd/v1/session"
 // in the browser alone, see [httpapi.SessionCookie].
 func (s *Server) sessionRoutes(rt *httpapi.Router) {
 	rt.Handle(sessionPath, httpapi.Open("says to who asks who they are, and what they may do"), s.session)
+	s.oidcRoutes(rt)
 	s.summaryRoutes(rt)
 	s.killRoute(rt)
 	s.historyRoute(rt)
@@ -115,6 +116,9 @@ func (s *Server) schemes() []string {
 		}
 	}
 	out := authn.Schemes(all...)
+	if s.opts.Login != nil {
+		out = append(out, authn.SchemeOIDC)
+	}
 	if out == nil {
 		out = []string{}
 	}
@@ -196,7 +200,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return httpapi.BadRequest("There is no scheme %q to log in by; there are %s and %s", call.Scheme, authn.SchemeBasic, authn.SchemeToken)
 	}
-	if err := s.admit(r, show); err != nil {
+	if err := s.admitShown(r, show); err != nil {
 		return err
 	}
 	if !httpapi.SetSession(w, r, show) {
@@ -206,9 +210,9 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// admit checks what a login shows. Nothing but what was shown counts, least of all the
+// admitShown checks what a login shows. Nothing but what was shown counts, least of all the
 // certificate of whoever forwards the request.
-func (s *Server) admit(r *http.Request, show string) error {
+func (s *Server) admitShown(r *http.Request, show string) error {
 	if !s.asks() {
 		return httpapi.Conflict("This cluster asks nobody who they are: there is nothing to log in to")
 	}

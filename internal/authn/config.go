@@ -49,6 +49,8 @@ type Config struct {
 	User UserTokens
 	// OIDC has tokens of an OpenID provider taken.
 	OIDC OIDC
+	// OIDCClient has people log in there with a browser.
+	OIDCClient OIDCClient
 	// OnFailure, if set, is told of each request that is not let in. It must not block.
 	OnFailure func(Realm, Kind)
 }
@@ -65,6 +67,8 @@ type Set struct {
 	Realms Realms
 	// ExecutorTokens are for the agent; nil without a key.
 	ExecutorTokens *ExecutorTokens
+	// Login is for people with a browser; nil without an OIDCClient.
+	Login *OIDCLogin
 	// Sources are files to be given to a [reload.Watcher]: credentials and keys of
 	// users. What they hold counts from the next request on.
 	Sources []Source
@@ -109,7 +113,7 @@ type builder struct {
 	set    *Set
 	basic  *Basic
 	users  verifier
-	oidc   verifier
+	oidc   *oidcVerifier
 	used   map[string]bool // names of authenticators that a realm has
 }
 
@@ -150,6 +154,13 @@ func (b *builder) open() error {
 			return err
 		}
 		b.oidc = o
+	}
+	login, err := newOIDCLogin(b.oidc, b.config.OIDCClient)
+	if err != nil {
+		return err
+	}
+	if b.set.Login = login; login != nil && b.config.OIDCClient.SecretFile != "" {
+		b.secret(b.config.OIDCClient.SecretFile)
 	}
 	return nil
 }

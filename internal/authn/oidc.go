@@ -73,10 +73,13 @@ type oidcVerifier struct {
 	unverified *jwt.Parser
 }
 
-// oidcKeys are the keys of the provider, as found at a time.
+// oidcKeys are the keys of the provider, as found at a time, and where people log in.
 type oidcKeys struct {
 	set oidc.KeySet
 	at  time.Time
+	// auth and token are URLs for [OIDCLogin], and methods how clients show who they are.
+	auth, token string
+	methods     []string
 }
 
 // newOIDC returns a verifier. It asks the provider for nothing.
@@ -200,7 +203,10 @@ func (o *oidcVerifier) keys(ctx context.Context) (oidc.KeySet, error) {
 	ctx = oidc.ClientContext(ctx, o.client)
 	provider, err := oidc.NewProvider(ctx, o.issuer)
 	var at struct {
-		URL string `json:"jwks_uri"`
+		URL     string   `json:"jwks_uri"`
+		Auth    string   `json:"authorization_endpoint"`
+		Token   string   `json:"token_endpoint"`
+		Methods []string `json:"token_endpoint_auth_methods_supported"`
 	}
 	if err == nil {
 		err = provider.Claims(&at)
@@ -211,9 +217,13 @@ func (o *oidcVerifier) keys(ctx context.Context) (oidc.KeySet, error) {
 	switch {
 	case err == nil:
 		// A new set holds no keys: it asks for them when the first token comes.
-		o.current.Store(&oidcKeys{set: oidc.NewRemoteKeySet(ctx, at.URL), at: o.now()})
+		o.current.Store(&oidcKeys{
+			set: oidc.NewRemoteKeySet(ctx, at.URL), at: o.now(), auth: at.Auth, token: at.Token, methods: at.Methods,
+		})
 	case had != nil:
-		o.current.Store(&oidcKeys{set: had.set, at: o.now()})
+		still := *had
+		still.at = o.now()
+		o.current.Store(&still)
 	default:
 		return nil, err
 	}

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"unicode"
+
+	"clusterd/internal/authn"
+	"clusterd/internal/httpapi"
+)
+
+const (
+	oidcBegin    = sessionPath + "/oidc"
+	oidcCallback = oidcBegin + "/callback"
+	// flowCookie begins the names of cookies that hold logins under way, a few characters of
+	// the state end them: several pages may log in at a time.
+	flowCookie = "clusterd_login_"
+	// flowAge is how long somebody may take to log in, in seconds.
+	flowAge = 600
+)
+
+// oidcRoutes send people to their provider and take them back.
+func (s *Server) oidcRoutes(rt *httpapi.Router) {
+	const why = "is how to log in"
+	rt.Handle(oidcBegin, httpapi.Open(why), exactly(s.beginLogin))
+	rt.Handle(oidcCallback, httpapi.Open(why), exactly(s.finishLogin))
+}
+
+// beginLogin is GET session/oidc?to=/#/tasks: it sends the browser to the provider.
+func (s *Server) beginLogin(w http.ResponseWriter, r *http.Request) error {
+	if err := httpapi.RequireMethod(r, http.MethodGet); err != nil {
+		return err
+	}
+	if s.opts.Login == nil {
+		return httpapi.NotFound("There is no OpenID provider to log in at (--oidc_client_id)")
+	}
+	flow, target, err := s.opts.Login.Begin(r.Context(), origin(r)+oidcCallback, ownPlace(r.URL.Query().Get("to")))
+	if err != nil {
+		return s.loginFailed(w, err)
+	}
+	text, err := json.Marshal(flow)
+	if err != nil {
+		return err
+	}
+	// Not strict: the provider sends the browser back here.
+	http.SetCookie(w, &http.Cookie{
+		Name: flowName(flow.State), Value: base64.RawURLEncoding.EncodeToString(text), Path: "/", MaxAge: flowAge,
+		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
+	})
+	return sendTo(w, target)
+}
+
+// finishLogin is where the provider sends the browser back to.
+func (s *Server) finishLogin(w http.ResponseWriter, r *http.Request) error {
+	if err := httpapi.RequireMethod(r, http.MethodGet); err != nil {
+		return err
+	}
+	if s.opts.Login == nil {
+		return httpapi.NotFound("There is no OpenID provider to log in at (--oidc_client_id)")
+	}
+	query := r.URL.Query()
+	name := flowName(query.Get("state"))
+	flow := new(authn.OIDCFlow)
+	if c, err := r.Cookie(name); err == nil {
+		text, err := base64.RawURLEncoding.DecodeString(c.Value)
+		if err != nil || json.Unmarshal(text, flow) != nil {
+			flow = new(authn.OIDCFlow)
+		}
+		// It is good for one answer.
+		http.SetCookie(w, &http.Cookie{
+			Name: name, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
+		})
+	}
+	token, err := s.opts.Login.Finish(r.Context(), flow, query)
+	if err != nil {
+		return s.loginFailed(w, err)
+	}
+	show := "Bearer " + token
+	if err := s.admitShown(r, show); err != nil {
+		return s.loginFailed(w, errNotTaken)
+	}
+	if !httpapi.SetSession(w, r, show) {
+		return s.loginFailed(w, errTooLong)
+	}
+	return sendTo(w, ownPlace(flow.To))
+}
+
+var (
+	errNotTaken = errors.New("the provider's token is not taken by this cluster (--http_authenticators, --oidc_audience)")
+	errTooLong  = errors.New("the provider's token is too long for a browser's session")
+)
+
+// loginFailed shows on the login page what was wrong.
+func (s *Server) loginFailed(w http.ResponseWriter, err error) error {
+	s.log.Info().Err(err).Msg("a login by the OpenID provider failed")
+	return sendTo(w, "/#/login?error="+url.QueryEscape(err.Error()))
+}
+
+func sendTo(w http.ResponseWriter, target string) error {
+	w.Header().Set("Location", target)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+func flowName(state string) string {
+	if len(state) > 8 {
+		state = state[:8]
+	}
+	for _, c := range state {
+		if c > unicode.MaxASCII || !unicode.IsLetter(c) && !unicode.IsDigit(c) {
+			return flowCookie + "none"
+		}
+	}
+	return flowCookie + state
+}
+
+// origin is how the browser calls this master.
+func origin(r *http.Request) string {
+	if r.TLS != nil {
+		return "https://" + r.Host
+	}
+	return "http://" + r.Host
+}
+
+// ownPlace is a place of the web UI: nobody can make a link by which a login here ends
+// elsewhere.
+func ownPlace(to string) string {
+	u, err := url.Parse(to)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(to, "/") || strings.HasPrefix(to, "//") ||
+		strings.ContainsFunc(to, func(c rune) bool { return c == '\\' || unicode.IsControl(c) }) {
+		return "/"
+	}
+	return to
+}
