@@ -372,6 +372,9 @@ func (r *runner) choose(offer *mesos.Offer) (operations []*mesos.Offer_Operation
 				plain = append(plain, op.GetLaunch().GetTaskInfos()...)
 				continue
 			}
+			if e := op.GetLaunchGroup().GetExecutor(); e != nil {
+				e.FrameworkId = r.client.FrameworkID()
+			}
 			operations = append(operations, op)
 		}
 		for _, t := range p.tasks {

@@ -159,6 +159,8 @@ func (s *session) send(ctx context.Context) error {
 	r.Header.Set("Content-Type", recordIO)
 	r.Header.Set("Message-Content-Type", protobuf)
 	r.Header.Set("Accept", protobuf)
+	// A request that is given up waits for its body to be read.
+	defer context.AfterFunc(ctx, func() { pr.CloseWithError(context.Cause(ctx)) })()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := &inputWriter{w: pw}
