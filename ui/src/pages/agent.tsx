@@ -77,7 +77,7 @@ export default function Agent() {
         tabs={[
           { key: 'overview', title: 'Overview', render: () => <Overview agent={agent} state={said.data} usage={usage.value} /> },
           { key: 'tasks', title: 'Tasks', count: tally.active, render: () => <AgentTasks id={id} /> },
-          { key: 'containers', title: 'Containers', count: usage.value.ready ? usage.value.nodes.length : undefined, render: () => <ContainerTable agent={id} usage={usage.value} reach={reach} /> },
+          { key: 'containers', title: 'Containers', count: usage.value.ready ? usage.value.nodes.length : undefined, render: () => <ContainerTable agent={id} usage={usage.value} reach={reach} framed /> },
           { key: 'frameworks', title: 'Executors', render: () => <Executors agent={id} state={said.data} usage={usage.value} reach={reach} /> },
           { key: 'reservations', title: 'Reservations and volumes', render: () => <Reservations agent={agent} resources={all(full)} used={full?.used_resources_full ?? []} loading={full === undefined} /> },
           { key: 'log', title: 'Log', render: () => <AgentLog id={id} state={said.data} reach={reach} /> },

@@ -3,8 +3,8 @@ import { FitAddon } from '@xterm/addon-fit'
 import { Terminal, type ITheme } from '@xterm/xterm'
 import '@xterm/xterm/css/xterm.css'
 import { useEffect, useRef } from 'preact/hooks'
-import { agentPath, own, socket } from '../api/client'
-import { safeDocument } from './safeDocument'
+import { agentPath, ApiError, get, own, socket } from '../api/client'
+import { safeDocument, withSafeDocument } from './safeDocument'
 import { control, ended, input, inputBytes, output, resize, terminalQuery, type Target } from './wire'
 
 /** How a session stands. */
@@ -33,7 +33,7 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
   const term = new Terminal({
     documentOverride: safeDocument(document),
     cursorBlink: !matchMedia('(prefers-reduced-motion: reduce)').matches,
-    fontFamily: property('--font-mono', 'monospace'),
+    fontFamily: property('--mono', 'monospace'),
     fontSize: 13,
     scrollback: 10_000,
     minimumContrastRatio: 4.5,
@@ -43,7 +43,7 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
   })
   const fit = new FitAddon()
   term.loadAddon(fit)
-  term.open(el)
+  withSafeDocument(document, () => term.open(el))
   fit.fit()
   term.focus()
 
@@ -56,9 +56,12 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
     tell(s)
   }
   tell({ is: 'connecting' })
-  const ws = new WebSocket(socket(agentPath(agent, own + '/terminal?' + terminalQuery(target, term.rows, term.cols))))
+  const path = agentPath(agent, own + '/terminal?' + terminalQuery(target, term.rows, term.cols))
+  const ws = new WebSocket(socket(path))
+  let opened = false
   ws.binaryType = 'arraybuffer'
   ws.onopen = () => {
+    opened = true
     tell({ is: 'open' })
     ws.send(resize(term.rows, term.cols))
   }
@@ -72,7 +75,10 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
     const out = output(e.data)
     if (out !== undefined) term.write(out.data)
   }
-  ws.onclose = (e) => end({ is: 'lost', text: e.reason !== '' ? e.reason : 'The connection was lost.' })
+  ws.onclose = (e) => {
+    if (opened || over) end({ is: 'lost', text: e.reason !== '' ? e.reason : 'The connection was lost.' })
+    else void whyNot(path).then((text) => end({ is: 'lost', text }))
+  }
 
   const send = (frame: Uint8Array<ArrayBuffer> | string): void => {
     if (ws.readyState === WebSocket.OPEN) ws.send(frame)
@@ -97,6 +103,17 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
     ws.close(1000)
     term.dispose()
   }
+}
+
+/** whyNot asks for what a WebSocket does not tell: why it was refused. */
+async function whyNot(path: string): Promise<string> {
+  try {
+    await get(path)
+  } catch (err) {
+    // 426: a WebSocket would have been taken.
+    if (err instanceof ApiError && err.status !== 426) return err.message
+  }
+  return 'The connection could not be made.'
 }
 
 /** keys handles what is not for the shell: copying, and the way out for who has no mouse. */

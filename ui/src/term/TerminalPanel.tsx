@@ -63,7 +63,7 @@ export function TerminalPanel(p: TerminalPanelProps) {
     }
     load()
     state.value = undefined
-    session.value = { n: (session.peek()?.n ?? 0) + 1, target: { container: p.container, argv, user: user.value.trim(), attach: what.value === 'attach' } }
+    session.value = { n: (session.peek()?.n ?? 0) + 1, target: { container: p.container, argv, user: user.value.trim(), attach: what.value === 'attach', silent: !can('ATTACH_CONTAINER_INPUT') } }
     if (what.value !== 'attach') p.onRun?.(what.value === 'custom' ? custom.value : what.value, user.value.trim())
   }
   // Leaving with an open session ends what runs in it: better to ask.

@@ -9,7 +9,7 @@
 export function safeDocument(real: Document): Document {
   const createElement = (name: string, options?: ElementCreationOptions): HTMLElement => {
     if (name.toLowerCase() === 'style') return styleElement(real)
-    const el = real.createElement(name, options)
+    const el = create(real, name, options)
     el.setAttribute = setAttribute
     return el
   }
@@ -30,6 +30,26 @@ export function safeDocument(real: Document): Document {
   })
 }
 
+/**
+ * withSafeDocument runs something that asks the page's own document for elements: parts of xterm.js
+ * do so when a terminal is opened, whatever document it was given.
+ */
+export function withSafeDocument(real: Document, run: () => void): void {
+  const safe = safeDocument(real)
+  real.createElement = safe.createElement.bind(safe)
+  try {
+    run()
+  } finally {
+    // What was put in front of the prototype's method is taken away again.
+    delete (real as Partial<Pick<Document, 'createElement'>>).createElement
+  }
+}
+
+/** create is what any document does, whatever stands in front of it. */
+function create(doc: Document, name: string, options?: ElementCreationOptions): HTMLElement {
+  return Document.prototype.createElement.call(doc, name, options) as HTMLElement
+}
+
 function setAttribute(this: HTMLElement, name: string, value: string): void {
   if (name === 'style') this.style.cssText = value
   else Element.prototype.setAttribute.call(this, name, value)
@@ -38,7 +58,7 @@ function setAttribute(this: HTMLElement, name: string, value: string): void {
 /** styleElement stands for a <style>: what is written into it becomes an adopted style sheet. */
 function styleElement(doc: Document): HTMLElement {
   const sheet = new CSSStyleSheet()
-  const el = doc.createElement('span')
+  const el = create(doc, 'span')
   el.hidden = true
   Object.defineProperty(el, 'textContent', {
     get: () => '',

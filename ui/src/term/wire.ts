@@ -9,7 +9,7 @@ export const STDERR = 2
 
 /** Control is what the agent says besides output. */
 export interface Control {
-  exit?: { status?: number; signal?: number }
+  exit?: { status?: number; signal?: number; message?: string }
   error?: string | { message?: string }
 }
 
@@ -49,22 +49,23 @@ export function control(text: string): Control {
   }
 }
 
-/** ended says how a command ended, in words. The status is that of wait(2), as Mesos has it, or an exit code. */
-export function ended(exit: { status?: number; signal?: number }): string {
-  const status = exit.status
-  if (status === undefined) return 'It has ended; how is not known.'
-  const signal = exit.signal ?? (status & 0x7f)
-  if (signal !== 0 && status < 256 && exit.signal !== undefined) return `It was ended by signal ${signal}.`
-  return status === 0 ? 'It has ended well (status 0).' : `It has ended with status ${status}.`
+/** ended says how a command ended, in words. */
+export function ended(exit: NonNullable<Control['exit']>): string {
+  const why = exit.message === undefined || exit.message === '' ? '' : ' ' + exit.message
+  if (exit.signal !== undefined && exit.signal !== 0) return `It was ended by signal ${exit.signal}.${why}`
+  if (exit.status === undefined) return 'It has ended; how is not known.' + why
+  return (exit.status === 0 ? 'It has ended well (status 0).' : `It has ended with status ${exit.status}.`) + why
 }
 
-/** Command is what is to run in a container; argv[0] is the program. */
+/** Target is what is to run in a container; argv[0] is the program. */
 export interface Target {
   container: string
   argv: string[]
   user: string
   /** Joins the terminal that the task has, rather than starting something. */
   attach: boolean
+  /** Only looks on. */
+  silent?: boolean
 }
 
 /** terminalQuery is the query of the agent's endpoint `terminal`. */
@@ -72,10 +73,11 @@ export function terminalQuery(t: Target, rows: number, columns: number): string 
   const q = new URLSearchParams({ container_id: t.container, rows: String(rows), cols: String(columns) })
   if (!t.attach) {
     q.set('tty', '1')
+    q.set('term', 'xterm-256color')
     q.set('cmd', t.argv[0] ?? 'sh')
     for (const a of t.argv.slice(1)) q.append('arg', a)
     if (t.user !== '') q.set('user', t.user)
-  }
+  } else if (t.silent === true) q.set('input', '0')
   return q.toString()
 }
 

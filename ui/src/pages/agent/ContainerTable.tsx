@@ -1,5 +1,5 @@
 /** The containers of an agent as a tree, with what each uses now. */
-import { Button, Empty, ErrorNote, Id, Skeleton } from '~/components/basic'
+import { Button, Empty, ErrorNote, Id, Panel, Skeleton } from '~/components/basic'
 import { Sparkline } from '~/components/Chart'
 import { Icon } from '~/components/Icon'
 import { bytes, percent } from '~/format'
@@ -8,12 +8,12 @@ import { can } from '~/session'
 import type { Node } from '~/usage/containers'
 import type { Usage } from '~/usage/useUsage'
 
-export function ContainerTable({ agent, usage, reach }: { agent: string; usage: Usage; reach: boolean }) {
+export function ContainerTable({ agent, usage, reach, framed = false }: { agent: string; usage: Usage; reach: boolean; framed?: boolean }) {
   if (!reach) return <Empty title="The agent is not connected" icon="agents" />
   if (!usage.ready) return <Skeleton lines={6} />
   if (usage.error !== undefined && usage.nodes.length === 0) return <ErrorNote error={usage.error} />
   if (usage.nodes.length === 0) return <Empty title="No containers" icon="agents" />
-  return (
+  const table = (
     <div class="table-wrap">
       <table class="plain containers">
         <thead>
@@ -49,6 +49,7 @@ export function ContainerTable({ agent, usage, reach }: { agent: string; usage: 
       </table>
     </div>
   )
+  return framed ? <Panel>{table}</Panel> : table
 }
 
 /** addressesOf are the addresses of a container. */

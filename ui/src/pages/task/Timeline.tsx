@@ -49,7 +49,8 @@ export function Timeline({ statuses, active }: { statuses: readonly TaskStatus[]
             <StateBadge state={s.state} />
             {s.timestamp !== undefined && (
               <time class="timeline-time num" dateTime={new Date(s.timestamp * 1000).toISOString()} title={exact(s.timestamp)}>
-                {newDay ? stamp(s.timestamp) : clock(s.timestamp)}
+                {(newDay ? stamp : clock)(s.timestamp)}
+                <span class="faint">{millis(s.timestamp)}</span>
               </time>
             )}
             {stayed !== undefined && (
@@ -73,6 +74,11 @@ export function Timeline({ statuses, active }: { statuses: readonly TaskStatus[]
       ))}
     </ol>
   )
+}
+
+/** millis are the thousandths of a time: what happens to a task may happen within one second. */
+function millis(time: number): string {
+  return '.' + String(new Date(time * 1000).getMilliseconds()).padStart(3, '0')
 }
 
 /** CheckResult is what a check of the task found. */
