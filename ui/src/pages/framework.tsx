@@ -221,7 +221,7 @@ function Identity({ f }: { f: Known }) {
           ['Checkpoints', info === undefined ? undefined : info.checkpoint === true ? 'yes: its tasks survive restarts of agents' : 'no'],
         ]}
       />
-      <Tags title={plural(f.roles.length, 'role')} list={f.roles.map((r) => ({ text: r, href: href('roles', {}, { q: r }) }))} />
+      <Tags title={plural(f.roles.length, 'role')} list={f.roles.map((r) => ({ text: r + (f.suppressed.includes(r) ? ' (offers suppressed)' : ''), href: href('roles', {}, { q: r }) }))} />
       <Tags title={f.capabilities.length === 0 ? 'No capabilities' : plural(f.capabilities.length, 'capability', 'capabilities')} list={f.capabilities.map((c) => ({ text: c }))} />
       {labels.length > 0 && <Tags title={plural(labels.length, 'label')} list={labels.map((l) => ({ text: l.value === undefined ? l.key : `${l.key}=${l.value}` }))} />}
     </Panel>

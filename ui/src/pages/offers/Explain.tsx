@@ -7,7 +7,7 @@ import { ErrorNote, Facts, Id, Skeleton, StateBadge, Tag, Time } from '~/compone
 import { amount, count, percent, plural } from '~/format'
 import { href } from '~/router'
 import { agents } from '~/state/store'
-import { wordsOf, type Explained, type ExplainedRole, type Reason } from './reasons'
+import { fine, wordsOf, type Explained, type ExplainedRole, type Reason } from './reasons'
 
 /** amounts is all of several resources: "2 CPUs, 1 GiB of memory". */
 export function amounts(all: Record<string, number> | Partial<Resources>): string {
@@ -29,15 +29,6 @@ export function Explain({ frameworkId }: { frameworkId: string }) {
       <p class="explain-hint">{e.hint}</p>
       <Bar e={e} />
       <ul class="explain-reasons">
-        {e.agents.eligible > 0 && (
-          <li>
-            <span class="explain-key fill-good" />
-            <div>
-              <strong>Can be offered</strong> <span class="muted">{plural(e.agents.eligible, 'agent')}</span>
-              <p class="muted">What is free there goes to whoever is furthest below its fair share, this framework among them.</p>
-            </div>
-          </li>
-        )}
         {(e.agents.reasons ?? []).map((r, i) => (
           <ReasonRow key={r.reason} reason={r} index={i} />
         ))}
@@ -54,22 +45,26 @@ export function Explain({ frameworkId }: { frameworkId: string }) {
   )
 }
 
+/** colorOf tells reasons apart; what is no obstacle has a colour of its own. */
+function colorOf(reason: string, index: number): string {
+  return fine(reason) ? (reason === 'OFFERED' ? 'fill-offered' : 'fill-good') : 'fill-reason-' + (index % 6)
+}
+
 /** Bar shows the agents by what is the matter with them. */
 function Bar({ e }: { e: Explained }) {
   const parts = [...(e.agents.reasons ?? [])]
   const total = Math.max(e.agents.total, 1)
   const text = [`${count(e.agents.eligible)} of ${plural(e.agents.total, 'agent')} can be offered`, ...parts.map((r) => `${count(r.agents)}: ${wordsOf(r.reason).title}`)].join('; ')
-  let x = (e.agents.eligible / total) * 100
+  let x = 0
   return (
     <svg class="explain-bar" viewBox="0 0 100 4" preserveAspectRatio="none" role="img" aria-label={text}>
       <rect width={100} height={4} class="explain-rest" />
-      {e.agents.eligible > 0 && <rect width={x} height={4} class="fill-good" />}
       {parts.map((r, i) => {
         const w = (r.agents / total) * 100
         const at = x
         x += w
         return (
-          <rect key={r.reason} x={at} width={w} height={4} class={'fill-reason-' + (i % 6)}>
+          <rect key={r.reason} x={at} width={w} height={4} class={colorOf(r.reason, i)}>
             <title>{wordsOf(r.reason).title}</title>
           </rect>
         )
@@ -83,7 +78,7 @@ function ReasonRow({ reason: r, index }: { reason: Reason; index: number }) {
   const examples = r.examples ?? []
   return (
     <li>
-      <span class={'explain-key fill-reason-' + (index % 6)} />
+      <span class={'explain-key ' + colorOf(r.reason, index)} />
       <div>
         <strong>{w.title}</strong> <span class="muted">{plural(r.agents, 'agent')}</span>
         {r.until !== undefined && r.until > 0 && (
@@ -115,16 +110,17 @@ function RoleRow({ role: r }: { role: ExplainedRole }) {
         <a href={href('roles', {}, { q: r.role })}>{r.role}</a>
         {r.suppressed && <StateBadge state="SUPPRESSED" tone="warn" label="suppressed" />}
         {(r.limited_by ?? []).map((l) => (
-          <Tag key={l} title="The role has as much of this as its quota allows">
-            at its limit of {l}
+          <Tag key={l} title="Its quota leaves no more to offer">
+            {l === r.role ? 'at its limit' : `${l} is at its limit`}
           </Tag>
         ))}
       </div>
       <Facts
         items={[
-          ['Fair share used', percent(r.share, 1)],
+          ['Has of the cluster', percent(r.share, 1)],
+          ['This framework', r.framework_share === undefined ? undefined : percent(r.framework_share, 1)],
           ['Weight', amount(r.weight)],
-          ['Quota consumed', r.quota?.consumed === undefined ? undefined : amounts(r.quota.consumed)],
+          [r.quota?.role !== undefined && r.quota.role !== r.role ? `Quota of ${r.quota.role} consumed` : 'Quota consumed', r.quota?.consumed === undefined ? undefined : amounts(r.quota.consumed)],
           ['Quota limit', Object.keys(limits).length === 0 ? undefined : amounts(limits)],
         ]}
       />

@@ -5,7 +5,9 @@ export interface ExplainedRole {
   suppressed: boolean
   weight: number
   share: number
-  quota: { guarantee?: Record<string, number>; limit?: Record<string, number>; consumed?: Record<string, number> } | null
+  /** The framework's own part in it. */
+  framework_share?: number
+  quota: { role?: string; guarantee?: Record<string, number>; limit?: Record<string, number>; consumed?: Record<string, number> } | null
   limited_by: string[] | null
 }
 
@@ -20,6 +22,8 @@ export interface Reason {
 /** Explained is what /api/clusterd/v1/explain answers. */
 export interface Explained {
   framework_id: string
+  /** Offers that it holds. */
+  offers?: number
   active: boolean
   connected: boolean
   suppressed_roles: string[] | null
@@ -35,27 +39,33 @@ export interface Words {
 }
 
 const words: Record<string, Words> = {
-  FILTERED: {
-    title: 'Declined by the framework',
-    text: 'It declined what these agents have and asked not to be offered it again for a while. The filter ends by itself, or when the framework revives offers.',
-  },
-  SUPPRESSED: { title: 'Suppressed by the framework', text: 'It asked for no offers in its roles until it revives them. Idle frameworks do so.' },
-  QUOTA_LIMIT: { title: 'At the limit of the quota', text: 'Its roles have as much as their quota allows. Raise the limit, or end some of their tasks.' },
-  QUOTA_HEADROOM: { title: 'Kept for guarantees of others', text: 'What is free is kept for the guaranteed quota of other roles.' },
-  CONSTRAINTS: { title: "Against the framework's constraints", text: 'Its offer constraints leave these agents out.' },
-  NO_RESOURCES: { title: 'Nothing free', text: 'All that these agents have is allocated or offered to somebody.' },
-  RESERVED_FOR_OTHERS: { title: 'Reserved for other roles', text: 'What is free is reserved for roles that it is not in.' },
-  BELOW_MIN_ALLOCATABLE: { title: 'Too little free', text: 'What is free is less than the least that is ever offered (--min_allocatable_resources).' },
-  DEACTIVATED: { title: 'Agent not offered', text: 'The agent is deactivated, draining or disconnected.' },
-  DRAINING: { title: 'Agent draining', text: 'The agent is draining and offered to nobody.' },
+  ELIGIBLE: { title: 'Can be offered', text: 'Nothing stands in the way: what is free goes to whoever is furthest below its fair share, this framework among them.' },
+  OFFERED: { title: 'Offered to it now', text: 'It holds an offer of them and has not answered yet.' },
+  OFFERED_TO_OTHERS: { title: 'Offered to others now', text: 'Others have a smaller share and come first. What they decline is offered to this one.' },
+  FRAMEWORK_INACTIVE: { title: 'Framework not active', text: 'It is disconnected or was deactivated.' },
+  NO_ROLES: { title: 'Without a role', text: 'It is subscribed to no role.' },
+  SUPPRESSED: { title: 'Suppressed by the framework', text: 'It asked for no offers in its roles until it revives them. Frameworks without work do so.' },
+  DEACTIVATED: { title: 'Agent deactivated', text: 'The agent is offered to nobody.' },
+  DRAINING: { title: 'Agent draining', text: 'The agent is draining or drained, and offered to nobody.' },
   DISCONNECTED: { title: 'Agent disconnected', text: 'The agent is not connected to the master.' },
-  MAINTENANCE: { title: 'In maintenance', text: 'The machine is scheduled for maintenance, and it declined to be offered it for now.' },
-  REGION: { title: 'Another region', text: 'The agent is in another region, and the framework does not say that it can use that (REGION_AWARE).' },
-  GPU: { title: 'Has GPUs', text: 'The agent has GPUs, and the framework does not say that it uses them (GPU_RESOURCES).' },
   WHITELIST: { title: 'Not on the whitelist', text: 'The agent is not on the whitelist of the master (--whitelist).' },
-  CAPABILITY: { title: 'Missing capability', text: 'The agent has what the framework does not say it can use.' },
-  OFFERED: { title: 'Offered to it now', text: 'The framework holds an offer of these agents and has not answered yet.' },
-  OFFERED_TO_OTHERS: { title: 'Offered to others now', text: 'Another framework holds an offer of what is free there.' },
+  NO_RESOURCES: { title: 'Nothing free', text: 'All that these agents have is in use.' },
+  RESERVED_FOR_OTHERS: { title: 'Reserved for other roles', text: 'What is free is reserved for roles that it is not in.' },
+  CAPABILITIES: { title: 'Missing capability', text: 'The framework cannot use what is left, or the agent cannot serve its role: one is too old for the other.' },
+  RECOVERING: { title: 'Waiting for agents', text: 'A new leader waits for agents to come back. Until then nothing that counts towards a quota is offered.' },
+  QUOTA_LIMIT: { title: 'At the limit of the quota', text: 'Its roles have as much as their quota allows. Raise the limit, or end some of their tasks.' },
+  GUARANTEES_OF_OTHERS: { title: 'Kept for guarantees of others', text: 'What is free is kept for roles whose guaranteed quota is not met yet.' },
+  BELOW_MIN_ALLOCATABLE: { title: 'Too little free', text: 'What is free is less than the least that is ever offered (--min_allocatable_resources).' },
+  FILTERED: { title: 'Declined by the framework', text: 'It declined what is free there and asked not to be offered it again for a while. That ends by itself, or when it revives offers.' },
+  GPU: { title: 'Has GPUs', text: 'These agents are kept for frameworks that say they use GPUs (GPU_RESOURCES).' },
+  REGION: { title: 'Another region', text: 'The agent is in another region, and the framework does not say that it can use that (REGION_AWARE).' },
+  CONSTRAINTS: { title: "Against the framework's constraints", text: 'Its own offer constraints leave these agents out.' },
+  MAINTENANCE: { title: 'In maintenance', text: 'The machine is scheduled for maintenance, and it declined to be offered it for now.' },
+}
+
+/** fine says whether a reason is no obstacle. */
+export function fine(reason: string): boolean {
+  return reason === 'ELIGIBLE' || reason === 'OFFERED'
 }
 
 /** wordsOf explains a reason; one that this build does not know is shown by its name. */
