@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -64,11 +65,27 @@ func newApp(e env) *cliv2.App {
 			}
 			return cliv2.ShowAppHelp(c)
 		},
-		Commands: slices.Concat([]*cliv2.Command{masterCommand(e), agentCommand(e), devCommand(e)}, work.Commands(e), operate.Commands(e), []*cliv2.Command{
-			psCommand(e), agentsCommand(e), frameworksCommand(e), tlsCommand(e), simCommand(e),
-			versionCommand(e), completionCommand(e),
-		}),
+		Commands: commands(e),
 	}
+}
+
+// commands are all commands. That of the agent is a noun as well: it has verbs, and runs an
+// agent without one.
+func commands(e env) []*cliv2.Command {
+	nouns := operate.Commands(e)
+	at := slices.IndexFunc(nouns, func(c *cliv2.Command) bool { return c.Name == "agent" })
+	grouped := func(category string, commands ...*cliv2.Command) []*cliv2.Command {
+		for _, c := range commands {
+			c.Category = cmp.Or(c.Category, category)
+		}
+		return commands
+	}
+	return slices.Concat(
+		grouped("1. Run a cluster", masterCommand(e), agentCommand(e, nouns[at].Subcommands), devCommand(e), tlsCommand(e), simCommand(e)),
+		grouped("2. Run tasks and reach into them", work.Commands(e)...),
+		grouped("3. Look at a cluster and look after it", slices.Delete(nouns, at, at+1)...),
+		grouped("4. Help", versionCommand(e), completionCommand(e)),
+	)
 }
 
 func unknownCommand(app *cliv2.App, name string) error {

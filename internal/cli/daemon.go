@@ -48,7 +48,7 @@ type daemon interface {
 }
 
 func masterCommand(e env) *cliv2.Command {
-	return daemonCommand(e, "master", "run a master", flags.Master(), func(ctx context.Context, e env, v *flags.Values) error {
+	return daemonCommand(e, "master", "run a master", flags.Master(), nil, func(ctx context.Context, e env, v *flags.Values) error {
 		journal, verbosity, err := openLogs(e, v, "mesos-master")
 		if err != nil {
 			return err
@@ -78,8 +78,9 @@ func masterCommand(e env) *cliv2.Command {
 	})
 }
 
-func agentCommand(e env) *cliv2.Command {
-	return daemonCommand(e, "agent", "run an agent", flags.Agent(), func(ctx context.Context, e env, v *flags.Values) error {
+// agentCommand runs an agent, or with a verb looks at those of a cluster.
+func agentCommand(e env, verbs []*cliv2.Command) *cliv2.Command {
+	return daemonCommand(e, "agent", "run an agent; with a verb: look at agents of a cluster, drain and remove them", flags.Agent(), verbs, func(ctx context.Context, e env, v *flags.Values) error {
 		journal, verbosity, err := openLogs(e, v, "mesos-slave")
 		if err != nil {
 			return err
@@ -124,12 +125,13 @@ func agentCommand(e env) *cliv2.Command {
 }
 
 // daemonCommand makes a command whose flags are Mesos's, read by our own engine.
-func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.Context, env, *flags.Values) error) *cliv2.Command {
+func daemonCommand(e env, name, usage string, set *flags.Set, verbs []*cliv2.Command, run func(context.Context, env, *flags.Values) error) *cliv2.Command {
 	return &cliv2.Command{
 		Name:            name,
 		Usage:           usage,
 		SkipFlagParsing: true,
 		HideHelp:        true,
+		Subcommands:     verbs,
 		BashComplete: func(c *cliv2.Context) {
 			word := c.Args().Get(c.NArg() - 1)
 			for _, s := range set.Complete(word) {
@@ -137,6 +139,9 @@ func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.C
 			}
 		},
 		Action: func(c *cliv2.Context) error {
+			if word := c.Args().First(); len(verbs) > 0 && word != "" && !strings.HasPrefix(word, "-") {
+				return console.UnknownVerb(c.Command, word)
+			}
 			v, err := set.Parse(c.Args().Slice(), os.Environ())
 			if err != nil {
 				return console.Hint(err, "clusterd %s --help lists the flags", name)
@@ -144,6 +149,12 @@ func daemonCommand(e env, name, usage string, set *flags.Set, run func(context.C
 			switch {
 			case v.Bool("help"):
 				fmt.Fprintf(e.Out, "clusterd %s - %s\n\n", name, usage)
+				for _, verb := range verbs {
+					fmt.Fprintf(e.Out, "  clusterd %s %-14s %s\n", name, verb.Name, verb.Usage)
+				}
+				if len(verbs) > 0 {
+					fmt.Fprintln(e.Out)
+				}
 				return set.Usage(e.Out)
 			case v.Bool("version"):
 				fmt.Fprintln(e.Out, version.String())

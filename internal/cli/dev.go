@@ -91,7 +91,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 		}
 	}
 	flag := ""
-	if masterAddr != defaultMaster {
+	if masterAddr != console.DefaultMaster {
 		flag = "--master=" + masterAddr + " "
 	}
 	fmt.Fprintf(e.Out, "try next:  %s run %s-- sh -c 'echo hello; exit 3'\n^C ends the cluster\n", self(), flag)

@@ -15,14 +15,15 @@ import (
 func Group(cmd *cliv2.Command) *cliv2.Command {
 	cmd.Action = func(c *cliv2.Context) error {
 		if name := c.Args().First(); name != "" {
-			return unknownVerb(cmd, name)
+			return UnknownVerb(cmd, name)
 		}
 		return cliv2.ShowSubcommandHelp(c)
 	}
 	return cmd
 }
 
-func unknownVerb(cmd *cliv2.Command, name string) error {
+// UnknownVerb says that a command has no such subcommand, and which may have been meant.
+func UnknownVerb(cmd *cliv2.Command, name string) error {
 	var names []string
 	for _, sub := range cmd.Subcommands {
 		if !sub.Hidden {

@@ -108,16 +108,16 @@ func (t *Table) write(out io.Writer, columns []string, order []int, header bool)
 	for _, i := range order {
 		cells := make([]string, len(columns))
 		for j := range columns {
-			cells[j] = plain(t.Rows[i][j])
+			cells[j] = Plain(t.Rows[i][j])
 		}
 		fmt.Fprintln(w, strings.Join(cells, "\t"))
 	}
 	return w.Flush()
 }
 
-// plain keeps a cell on its line, and what a task or a framework has named itself from
+// Plain keeps a cell on its line, and what a task or a framework has named itself from
 // steering the terminal.
-func plain(cell string) string {
+func Plain(cell string) string {
 	clean := strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
 			return '?'
@@ -169,6 +169,9 @@ func (t *Table) column(key string) (int, error) {
 	}
 	return 0, Hint(Usagef("no column %q", key), "the columns are %s", strings.Join(keys, ", "))
 }
+
+// Fitting returns which rows fit filters such as those of --filter.
+func (t *Table) Fitting(filters []string) ([]int, error) { return t.pick(filters, "") }
 
 // pick returns the rows that fit the filters, sorted.
 func (t *Table) pick(filters []string, by string) ([]int, error) {
@@ -326,6 +329,9 @@ func PrintValue(w io.Writer, v any, format string) error {
 	return err
 }
 
+// JSON encodes an object in one line; proto messages in Mesos's mapping.
+func JSON(v any) ([]byte, error) { return marshal(v) }
+
 // marshal encodes slices element by element: there may be messages in them.
 func marshal(v any) ([]byte, error) {
 	if m, ok := v.(proto.Message); ok {
@@ -416,7 +422,7 @@ func (d *Detail) Print(e Env, c *cliv2.Context) error {
 	}
 	w := tabwriter.NewWriter(e.Out, 0, 0, 2, ' ', 0)
 	for _, l := range d.lines {
-		fmt.Fprintln(w, l[0]+"\t"+plain(l[1]))
+		fmt.Fprintln(w, l[0]+"\t"+Plain(l[1]))
 	}
 	if err := w.Flush(); err != nil {
 		return err

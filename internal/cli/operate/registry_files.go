@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -284,23 +282,11 @@ func stateTables(s *state.State) []*console.Table {
 		add(roles, w.GetRole(), fmt.Sprint(w.GetWeight()), "-", "-")
 	}
 	for q := range s.Quotas() {
-		add(roles, q.GetRole(), "-", amounts(q.GetGuarantees()), amounts(q.GetLimits()))
+		add(roles, q.GetRole(), "-", protoAmounts(q.GetGuarantees()), protoAmounts(q.GetLimits()))
 	}
 	machines := &console.Table{Header: []string{"MACHINE", "IP", "MODE", "FROM"}}
 	for m := range s.Machines() {
 		add(machines, m.GetId().GetHostname(), m.GetId().GetIp(), m.GetMode().String(), when(m.GetUnavailability().GetStart()))
 	}
 	return []*console.Table{agents, frameworks, roles, machines}
-}
-
-// amounts writes quantities as --resources does.
-func amounts(m map[string]*mesos.Value_Scalar) string {
-	if len(m) == 0 {
-		return "-"
-	}
-	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		parts = append(parts, name+":"+console.Number(m[name].GetValue()))
-	}
-	return strings.Join(parts, ";")
 }

@@ -1,0 +1,445 @@
+package operate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	cliv2 "github.com/urfave/cli/v2"
+
+	"clusterd/api/client/operator"
+	clusterdv1 "clusterd/api/clusterd/v1"
+	mesos "clusterd/api/mesos/v1"
+	"clusterd/internal/cli/console"
+)
+
+func allFlag() cliv2.Flag {
+	return &cliv2.BoolFlag{Name: "all", Aliases: []string{"a"}, Usage: "also those that have ended"}
+}
+
+func taskCommand(e console.Env) *cliv2.Command {
+	return noun("task", "look at tasks, and kill them",
+		listTasks(e),
+		&cliv2.Command{
+			Name: "show", Usage: "show what is known of a task", ArgsUsage: "TASK",
+			Flags: console.Flags(console.OutputFlag()), Action: connected(e, 1, 1, showTask),
+		},
+		&cliv2.Command{
+			Name: "watch", Usage: "show how tasks change as they do", ArgsUsage: "[TASK...]",
+			Description: "Without tasks, all of them. Ends when all tasks that were named have ended, or at ^C.",
+			Flags:       console.Flags(watchFlags()...), Action: connected(e, 0, -1, watchTasks),
+		},
+		&cliv2.Command{
+			Name: "kill", Usage: "kill tasks", ArgsUsage: "[TASK...]",
+			Description: "Kills the tasks that are named, or those that fit all of --filter. Their schedulers are told, and\n" +
+				"may start others in their place: clusterd framework teardown ends those, too.",
+			Flags: console.Flags(
+				console.YesFlag(),
+				&cliv2.StringSliceFlag{Name: "filter", Usage: "all tasks that fit `KEY=VALUE` (or !=, ~, !~, >, <), by the columns of task list -o wide"},
+				&cliv2.StringFlag{Name: "grace", Usage: "`DURATION` between SIGTERM and SIGKILL, instead of the tasks' own"},
+				&cliv2.BoolFlag{Name: "wait", Usage: "wait until they have ended"},
+				timeoutFlag(),
+			),
+			Action: connected(e, 0, -1, killTasks),
+		},
+	)
+}
+
+func timeoutFlag() cliv2.Flag {
+	return &cliv2.StringFlag{Name: "timeout", Usage: "give up waiting after this `DURATION`; exit code 124", DefaultText: "none"}
+}
+
+func listTasks(e console.Env) *cliv2.Command {
+	return &cliv2.Command{
+		Name: "list", Aliases: []string{"ls"}, Usage: "list tasks", Flags: console.OutputFlags(allFlag()),
+		Action: connected(e, 0, 0, func(x *call) error {
+			tasks, err := x.cluster.Tasks(x.ctx())
+			if err != nil {
+				return err
+			}
+			return x.print(taskTable(tasks, x.Bool("all")))
+		}),
+	}
+}
+
+// taskTable lists tasks, the oldest change first.
+func taskTable(tasks []console.Task, all bool) *console.Table {
+	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t console.Task) bool { return t.Ended && !all })
+	slices.SortStableFunc(tasks, func(a, b console.Task) int {
+		return cmp.Or(console.Changed(a.Task).Compare(console.Changed(b.Task)), cmp.Compare(a.GetTaskId().GetValue(), b.GetTaskId().GetValue()))
+	})
+	t := &console.Table{
+		Header: []string{"TASK", "STATE", "FRAMEWORK", "HOST", "CPUS", "MEM", "SINCE"},
+		Wide:   []string{"NAME", "EXECUTOR", "ROLE", "HEALTHY", "AGENT ID", "FRAMEWORK ID"},
+	}
+	items := []*mesos.Task{}
+	for _, task := range tasks {
+		t.Add(
+			task.GetTaskId().GetValue(), stateName(task.GetState()), task.Framework, task.Hostname,
+			console.Number(console.Scalar(task.GetResources(), "cpus")), console.Number(console.Scalar(task.GetResources(), "mem")),
+			console.Age(console.Changed(task.Task)),
+			task.GetName(), task.Executor(), roleOf(task.GetResources()), healthy(task.GetStatuses()), task.GetAgentId().GetValue(), task.GetFrameworkId().GetValue(),
+		)
+		items = append(items, task.Task)
+	}
+	t.Items = items
+	return t
+}
+
+// stateName is a state of a task without what all have in common.
+func stateName(s mesos.TaskState) string { return strings.TrimPrefix(s.String(), "TASK_") }
+
+func roleOf(rs []*mesos.Resource) string {
+	for _, r := range rs {
+		if role := r.GetAllocationInfo().GetRole(); role != "" {
+			return role
+		}
+	}
+	return ""
+}
+
+func healthy(statuses []*mesos.TaskStatus) string {
+	for _, s := range slices.Backward(statuses) {
+		if s.Healthy != nil {
+			if s.GetHealthy() {
+				return "yes"
+			}
+			return "no"
+		}
+	}
+	return ""
+}
+
+func showTask(x *call) error {
+	task, err := x.cluster.FindTask(x.ctx(), x.args[0])
+	if err != nil {
+		return err
+	}
+	d := &console.Detail{Item: task.Task, Name: task.GetTaskId().GetValue()}
+	d.Line("task", task.GetTaskId().GetValue())
+	d.Line("name", task.GetName())
+	d.Line("state", stateName(task.GetState()))
+	if task.Unreachable {
+		d.Line("", "its agent cannot be reached: the state may be another")
+	}
+	d.Linef("framework", "%s %s", cmp.Or(task.Framework, "?"), task.GetFrameworkId().GetValue())
+	d.Linef("agent", "%s %s", cmp.Or(task.Hostname, "?"), task.GetAgentId().GetValue())
+	d.Line("executor", task.Executor())
+	d.Line("container", ContainerName(task.Container()))
+	d.Line("user", task.GetUser())
+	d.Line("role", roleOf(task.GetResources()))
+	d.Line("resources", texts(task.GetResources()))
+	for _, name := range slices.Sorted(mapsKeys(task.GetLimits())) {
+		d.Linef("limit "+name, "%v", task.GetLimits()[name].GetValue())
+	}
+	d.Line("healthy", healthy(task.GetStatuses()))
+	d.Line("labels", labels(task.GetLabels()))
+	for _, n := range networks(task.GetStatuses()) {
+		d.Line("address", n)
+	}
+	d.Line("sandbox", task.Sandbox())
+	history := &console.Table{Header: []string{"TIME", "STATE", "MESSAGE"}, Wide: []string{"SOURCE", "REASON", "HEALTHY"}}
+	for _, s := range task.GetStatuses() {
+		history.Add(console.Stamp(statusTime(s)), stateName(s.GetState()), s.GetMessage(),
+			strings.TrimPrefix(s.GetSource().String(), "SOURCE_"), reason(s), healthy([]*mesos.TaskStatus{s}))
+	}
+	d.Part("HISTORY", history)
+	return d.Print(x.Env, x.Context)
+}
+
+func statusTime(s *mesos.TaskStatus) time.Time {
+	if s.GetTimestamp() == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(s.GetTimestamp() * 1e6))
+}
+
+func reason(s *mesos.TaskStatus) string {
+	if s.Reason == nil {
+		return ""
+	}
+	return strings.TrimPrefix(s.GetReason().String(), "REASON_")
+}
+
+// networks are the addresses of a task.
+func networks(statuses []*mesos.TaskStatus) (out []string) {
+	for _, s := range slices.Backward(statuses) {
+		for _, n := range s.GetContainerStatus().GetNetworkInfos() {
+			for _, ip := range n.GetIpAddresses() {
+				text := ip.GetIpAddress()
+				if n.GetName() != "" {
+					text += " in " + n.GetName()
+				}
+				if !slices.Contains(out, text) {
+					out = append(out, text)
+				}
+			}
+		}
+		if len(out) > 0 {
+			return out
+		}
+	}
+	return nil
+}
+
+// ContainerName writes a container id with those of its parents, outermost first.
+func ContainerName(id *mesos.ContainerID) string {
+	if id == nil {
+		return ""
+	}
+	if id.GetParent() != nil {
+		return ContainerName(id.GetParent()) + "." + id.GetValue()
+	}
+	return id.GetValue()
+}
+
+// taskKey names a task among those of all frameworks.
+type taskKey struct{ framework, task string }
+
+func watchTasks(x *call) error {
+	w := newWatch(x, "TIME", "TASK", "STATE", "FRAMEWORK", "HOST", "MESSAGE")
+	tasks, err := x.cluster.Tasks(x.ctx())
+	if err != nil {
+		return err
+	}
+	wanted := map[taskKey]bool{} // whether it lives
+	for _, ref := range x.args {
+		t, err := console.Choose(tasks, ref)
+		if err != nil {
+			return err
+		}
+		wanted[taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}] = true
+	}
+	names := newNames()
+	row := func(t *mesos.Task, s *mesos.TaskStatus) error {
+		k := taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}
+		if _, ok := wanted[k]; len(wanted) > 0 && !ok {
+			return nil
+		}
+		if len(wanted) > 0 {
+			wanted[k] = !console.Terminal(t.GetState())
+		}
+		if err := w.row(s, clock(statusTime(s)), k.task, stateName(t.GetState()), names.frameworks[k.framework], names.hosts[t.GetAgentId().GetValue()], s.GetMessage()); err != nil {
+			return err
+		}
+		for _, lives := range wanted {
+			if lives {
+				return nil
+			}
+		}
+		if len(wanted) > 0 {
+			return errEnough
+		}
+		return nil
+	}
+	known := map[taskKey]*mesos.Task{}
+	return w.run(operator.EventsOptions{}, func(ev *clusterdv1.OperatorEvent, first bool) error {
+		names.learn(ev)
+		switch ev.GetType() {
+		case clusterdv1.OperatorEvent_SUBSCRIBED:
+			get := ev.GetSubscribed().GetGetState().GetGetTasks()
+			// Ended ones count only if they were asked for: by name, or since the stream was lost.
+			all := slices.Concat(get.GetTasks(), get.GetUnreachableTasks())
+			if len(wanted) > 0 || !first {
+				all = append(all, get.GetCompletedTasks()...)
+			}
+			for _, t := range all {
+				k := taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}
+				was := known[k]
+				known[k] = t
+				if !first && (was == nil && console.Terminal(t.GetState()) || was != nil && was.GetState() == t.GetState()) {
+					continue
+				}
+				if err := row(t, lastStatus(t)); err != nil {
+					return err
+				}
+			}
+		case clusterdv1.OperatorEvent_TASK_ADDED:
+			t := ev.GetTaskAdded().GetTask()
+			known[taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}] = t
+			return row(t, lastStatus(t))
+		case clusterdv1.OperatorEvent_TASK_UPDATED:
+			u := ev.GetTaskUpdated()
+			k := taskKey{u.GetFrameworkId().GetValue(), u.GetStatus().GetTaskId().GetValue()}
+			t := known[k]
+			if t == nil {
+				t = &mesos.Task{FrameworkId: u.GetFrameworkId(), TaskId: u.GetStatus().GetTaskId(), AgentId: u.GetStatus().GetAgentId()}
+				known[k] = t
+			}
+			t.State = u.GetState().Enum()
+			if console.Terminal(u.GetState()) {
+				delete(known, k)
+			}
+			return row(t, u.GetStatus())
+		default:
+		}
+		return nil
+	})
+}
+
+func lastStatus(t *mesos.Task) *mesos.TaskStatus {
+	if n := len(t.GetStatuses()); n > 0 {
+		return t.GetStatuses()[n-1]
+	}
+	return &mesos.TaskStatus{TaskId: t.GetTaskId(), State: t.State, AgentId: t.GetAgentId()}
+}
+
+func killTasks(x *call) error {
+	filters := x.StringSlice("filter")
+	if (len(x.args) == 0) == (len(filters) == 0) {
+		return console.Hint(console.Usagef("name tasks, or give --filter"), "%s", console.UsageLine(x.Context))
+	}
+	policy, err := killPolicy(x)
+	if err != nil {
+		return err
+	}
+	known, err := x.cluster.Tasks(x.ctx())
+	if err != nil {
+		return err
+	}
+	tasks, err := chosenTasks(x, known, filters)
+	if err != nil {
+		return err
+	}
+	if len(tasks) == 0 {
+		return console.Mark(console.ErrNotFound, errors.New("no task fits"))
+	}
+	if err := x.confirm("kill %s", taskNames(tasks)); err != nil {
+		return err
+	}
+	kill := func(t console.Task) error {
+		if t.Ended || console.Terminal(t.GetState()) {
+			return fmt.Errorf("task %s has ended already: %s", t.GetTaskId().GetValue(), stateName(t.GetState()))
+		}
+		body := map[string]any{
+			"framework_id": map[string]string{"value": t.GetFrameworkId().GetValue()},
+			"task_id":      map[string]string{"value": t.GetTaskId().GetValue()},
+		}
+		if policy != nil {
+			body["kill_policy"] = policy
+		}
+		if err := x.cluster.Post(x.ctx(), console.OwnPath+"tasks/kill", body, nil); err != nil {
+			return err
+		}
+		if !x.Bool("wait") {
+			x.say("killing %s", t.GetTaskId().GetValue())
+		}
+		return nil
+	}
+	err = console.Each(x.Env, tasks, func(t console.Task) string { return t.GetTaskId().GetValue() }, kill)
+	if err != nil || !x.Bool("wait") {
+		return err
+	}
+	return awaitEnd(x, tasks)
+}
+
+// killPolicy is nil without --grace.
+func killPolicy(x *call) (map[string]any, error) {
+	text := x.String("grace")
+	if text == "" {
+		return nil, nil
+	}
+	d, err := duration("--grace", text)
+	return map[string]any{"grace_period": map[string]int64{"nanoseconds": int64(d)}}, err
+}
+
+// chosenTasks are those that are named, or those that fit and live.
+func chosenTasks(x *call, known []console.Task, filters []string) (tasks []console.Task, err error) {
+	for _, ref := range x.args {
+		t, err := console.Choose(known, ref)
+		if err != nil {
+			return nil, err
+		}
+		tasks = append(tasks, t)
+	}
+	if len(filters) == 0 {
+		return tasks, nil
+	}
+	table := taskTable(known, false)
+	fit, err := table.Fitting(filters)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range fit {
+		id, framework := table.Rows[i][0], table.Rows[i][len(table.Rows[i])-1]
+		for _, t := range known {
+			if !t.Ended && t.GetTaskId().GetValue() == id && t.GetFrameworkId().GetValue() == framework {
+				tasks = append(tasks, t)
+			}
+		}
+	}
+	return tasks, nil
+}
+
+// taskNames says which tasks are meant, for a question.
+func taskNames(tasks []console.Task) string {
+	if len(tasks) == 1 {
+		return fmt.Sprintf("task %s of framework %s", tasks[0].GetTaskId().GetValue(), cmp.Or(tasks[0].Framework, tasks[0].GetFrameworkId().GetValue()))
+	}
+	frameworks := map[string]int{}
+	for _, t := range tasks {
+		frameworks[cmp.Or(t.Framework, t.GetFrameworkId().GetValue())]++
+	}
+	var parts []string
+	for _, f := range slices.Sorted(mapsKeys(frameworks)) {
+		parts = append(parts, fmt.Sprintf("%d of %s", frameworks[f], f))
+	}
+	return fmt.Sprintf("%d tasks (%s)", len(tasks), strings.Join(parts, ", "))
+}
+
+// awaitEnd waits until tasks have ended and says how.
+func awaitEnd(x *call, tasks []console.Task) error {
+	ctx, cancel, err := x.patience()
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	left := map[taskKey]bool{}
+	for _, t := range tasks {
+		left[taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}] = true
+	}
+	bar := console.Progress(x.Env, "waiting for tasks to end", int64(len(tasks)))
+	defer bar.Done()
+	ended := func(k taskKey, s mesos.TaskState) {
+		if left[k] {
+			delete(left, k)
+			bar.Add(1)
+			x.say("%s %s", k.task, stateName(s))
+		}
+	}
+	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{}) {
+		if err != nil {
+			return waited(ctx, err, fmt.Sprintf("%s still running", plural(len(left), "task")))
+		}
+		switch ev.GetType() {
+		case clusterdv1.OperatorEvent_SUBSCRIBED:
+			living := map[taskKey]bool{}
+			get := ev.GetSubscribed().GetGetState().GetGetTasks()
+			for _, t := range slices.Concat(get.GetTasks(), get.GetUnreachableTasks(), get.GetCompletedTasks()) {
+				k := taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}
+				living[k] = true
+				if console.Terminal(t.GetState()) {
+					ended(k, t.GetState())
+				}
+			}
+			for k := range left {
+				if !living[k] {
+					ended(k, mesos.TaskState_TASK_UNKNOWN)
+				}
+			}
+		case clusterdv1.OperatorEvent_TASK_UPDATED:
+			u := ev.GetTaskUpdated()
+			if console.Terminal(u.GetState()) {
+				ended(taskKey{u.GetFrameworkId().GetValue(), u.GetStatus().GetTaskId().GetValue()}, u.GetState())
+			}
+		default:
+		}
+		if len(left) == 0 {
+			return nil
+		}
+	}
+	return nil
+}
