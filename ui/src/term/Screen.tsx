@@ -4,7 +4,7 @@ import { Terminal, type ITheme } from '@xterm/xterm'
 import '@xterm/xterm/css/xterm.css'
 import { useEffect, useRef } from 'preact/hooks'
 import { agentPath, ApiError, get, own, socket } from '../api/client'
-import { safeDocument, withSafeDocument } from './safeDocument'
+import { safeStyles } from './safeDocument'
 import { control, ended, input, inputBytes, output, resize, terminalQuery, type Target } from './wire'
 
 /** How a session stands. */
@@ -30,8 +30,8 @@ export default function Screen({ agent, target, onState }: ScreenProps) {
 
 /** open runs a session in an element, and returns what ends it. */
 function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionState) => void): () => void {
+  const release = safeStyles(document)
   const term = new Terminal({
-    documentOverride: safeDocument(document),
     cursorBlink: !matchMedia('(prefers-reduced-motion: reduce)').matches,
     fontFamily: property('--mono', 'monospace'),
     fontSize: 13,
@@ -43,7 +43,7 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
   })
   const fit = new FitAddon()
   term.loadAddon(fit)
-  withSafeDocument(document, () => term.open(el))
+  term.open(el)
   fit.fit()
   term.focus()
 
@@ -102,6 +102,7 @@ function open(el: HTMLElement, agent: string, target: Target, tell: (s: SessionS
     scheme.removeEventListener('change', repaint)
     ws.close(1000)
     term.dispose()
+    release()
   }
 }
 

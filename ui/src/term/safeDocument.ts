@@ -1,53 +1,35 @@
 /**
  * xterm.js writes style sheets into <style> elements and colours into style attributes. The
  * content security policy permits neither, since both are what an injection would use. The same
- * set by script through the CSS object model is permitted, so the terminal is given a document
- * that does it that way.
+ * set by script through the CSS object model is permitted, so as long as a terminal is open the
+ * document makes elements that do it that way. (xterm.js can be given another document, but asks
+ * the page's own all the same in several places.)
  */
 
-/** safeDocument is the document, but for what it makes of styles. */
-export function safeDocument(real: Document): Document {
-  const createElement = (name: string, options?: ElementCreationOptions): HTMLElement => {
-    if (name.toLowerCase() === 'style') return styleElement(real)
-    const el = create(real, name, options)
-    el.setAttribute = setAttribute
-    return el
+let open = 0
+
+/** safeStyles has the document make such elements until the returned function is called. */
+export function safeStyles(doc: Document): () => void {
+  if (open++ === 0) {
+    doc.createElement = (name: string, options?: ElementCreationOptions): HTMLElement => {
+      if (name === 'style') return styleElement(doc)
+      const el = create(doc, name, options)
+      el.setAttribute = setAttribute
+      return el
+    }
   }
-  const bound = new Map<PropertyKey, unknown>([['createElement', createElement]])
-  return new Proxy(real, {
-    get(target, key) {
-      const known = bound.get(key)
-      if (known !== undefined) return known
-      const value: unknown = Reflect.get(target, key, target)
-      if (typeof value !== 'function') return value
-      const f: unknown = (value as (...args: unknown[]) => unknown).bind(target)
-      bound.set(key, f)
-      return f
-    },
-    set(target, key, value) {
-      return Reflect.set(target, key, value, target)
-    },
-  })
-}
-
-/**
- * withSafeDocument runs something that asks the page's own document for elements: parts of xterm.js
- * do so when a terminal is opened, whatever document it was given.
- */
-export function withSafeDocument(real: Document, run: () => void): void {
-  const safe = safeDocument(real)
-  real.createElement = safe.createElement.bind(safe)
-  try {
-    run()
-  } finally {
-    // What was put in front of the prototype's method is taken away again.
-    delete (real as Partial<Pick<Document, 'createElement'>>).createElement
+  let held = true
+  return () => {
+    if (!held) return
+    held = false
+    // What stands in front of the prototype's method is taken away again.
+    if (--open === 0) delete (doc as Partial<Pick<Document, 'createElement'>>).createElement
   }
 }
 
 /** create is what any document does, whatever stands in front of it. */
 function create(doc: Document, name: string, options?: ElementCreationOptions): HTMLElement {
-  return Document.prototype.createElement.call(doc, name, options) as HTMLElement
+  return Document.prototype.createElement.call(doc, name, options)
 }
 
 function setAttribute(this: HTMLElement, name: string, value: string): void {
