@@ -185,3 +185,12 @@ func shorthands(name string, object map[string]any) error {
 	object["resources"] = list
 	return nil
 }
+
+// readFile reads a description whole.
+func readFile(name string) ([]byte, error) {
+	b, err := os.ReadFile(name)
+	if err == nil && len(b) >= maxFile {
+		err = fmt.Errorf("%s: larger than %d bytes", name, maxFile)
+	}
+	return b, err
+}

@@ -19,7 +19,7 @@ import (
 // Commands returns the commands of this package.
 func Commands(e console.Env) []*cliv2.Command {
 	return []*cliv2.Command{
-		runCommand(e), waitCommand(e), execCommand(e), attachCommand(e), logsCommand(e), cpCommand(e), forwardCommand(e),
+		runCommand(e), waitCommand(e), execCommand(e), attachCommand(e), logsCommand(e), cpCommand(e), forwardCommand(e), executeCommand(e),
 	}
 }
 
