@@ -195,7 +195,7 @@ func (v *visit) explain(f *framework, a *agent) AgentExplanation {
 		}
 		reason, until := v.reason(l)
 		better := reason.rank() > out.Reason.rank()
-		if reason == out.Reason && reason == Filtered && until.Before(out.Until) {
+		if reason == Filtered && out.Reason == Filtered && until.Before(out.Until) {
 			better = true // the filter that ends first
 		}
 		if better {

@@ -45,9 +45,9 @@ func (e *explanation) reason() string {
 	return e.Agents.Reasons[0].Reason
 }
 
-func getExplanation(t *testing.T, s *Server, query string, header http.Header) *explanation {
+func getExplanation(t *testing.T, s *Server, query string) *explanation {
 	t.Helper()
-	r := do(t, http.MethodGet, endpoint(s, "/api/clusterd/v1/explain?"+query), header, nil)
+	r := do(t, http.MethodGet, endpoint(s, "/api/clusterd/v1/explain?"+query), nil, nil)
 	out := new(explanation)
 	if err := json.Unmarshal([]byte(r.body), out); err != nil {
 		t.Fatalf("%v in %d %s", err, r.status, r.body)
@@ -63,7 +63,7 @@ func TestExplain(t *testing.T) {
 	want := func(when, reason, hint string) *explanation {
 		t.Helper()
 		var e *explanation
-		eventually(t, when, func() bool { e = getExplanation(t, s, query, nil); return e.reason() == reason })
+		eventually(t, when, func() bool { e = getExplanation(t, s, query); return e.reason() == reason })
 		if !strings.Contains(e.Hint, hint) {
 			t.Errorf("%s: the hint is %q, want %q", when, e.Hint, hint)
 		}
@@ -93,13 +93,13 @@ func TestExplain(t *testing.T) {
 	}
 	f.accepted(&scheduler.Call{Type: scheduler.Call_REVIVE.Enum()})
 	eventually(t, "the quota is named", func() bool {
-		e = getExplanation(t, s, query, nil)
+		e = getExplanation(t, s, query)
 		return len(e.Roles) == 1 && e.Roles[0].Quota != nil && len(e.Roles[0].LimitedBy) == 1
 	})
-	if one := getExplanation(t, s, query+"&agent_id="+a.id.GetValue(), nil); one.Agents.Total != 1 {
+	if one := getExplanation(t, s, query+"&agent_id="+a.id.GetValue()); one.Agents.Total != 1 {
 		t.Errorf("one agent: got %+v", one)
 	}
-	if none := getExplanation(t, s, query+"&agent_id=x", nil); none.Agents.Total != 0 {
+	if none := getExplanation(t, s, query+"&agent_id=x"); none.Agents.Total != 0 {
 		t.Errorf("no agent: got %+v", none)
 	}
 	for path, status := range map[string]int{
@@ -122,7 +122,7 @@ func TestExplainGoesStepByStep(t *testing.T) {
 		info.Hostname, info.Port = new(fmt.Sprintf("h%d", i)), new(int32(10000+i))
 		startAgent(t, s, info)
 	}
-	e := getExplanation(t, s, "framework_id="+f.id.GetValue(), nil)
+	e := getExplanation(t, s, "framework_id="+f.id.GetValue())
 	n := 0
 	for _, r := range e.Agents.Reasons {
 		n += r.Agents
@@ -134,7 +134,7 @@ func TestExplainGoesStepByStep(t *testing.T) {
 
 func TestExplainHides(t *testing.T) {
 	g := newGuardedMaster(t)
-	sum, _ := getSummary(t, g.s, "", basicHeader("carol"))
+	sum, _ := getSummary(t, g.s, basicHeader("carol"))
 	acls, err := authz.Parse([]byte(`{"permissive":false,"view_frameworks":[{"principals":{"values":["carol"]},"users":{"values":["oscar"]}}]}`))
 	if err != nil {
 		t.Fatal(err)

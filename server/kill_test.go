@@ -69,7 +69,7 @@ func TestKillTask(t *testing.T) {
 func TestKillTaskIsAsked(t *testing.T) {
 	g := newGuardedMaster(t)
 	frameworks := map[string]string{}
-	sum, _ := getSummary(t, g.s, "", basicHeader("carol"))
+	sum, _ := getSummary(t, g.s, basicHeader("carol"))
 	for _, row := range sum.Tasks.Rows {
 		frameworks[row[0].(string)] = sum.Frameworks[int(row[2].(float64))].ID
 	}

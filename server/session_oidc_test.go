@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -163,40 +164,40 @@ func (p *openIDProvider) master(t *testing.T, client authn.OIDCClient) *Server {
 }
 
 // logIn follows the browser through a login and returns where it ends.
-func (pg *page) logIn(p *openIDProvider, to string) string {
-	pg.t.Helper()
-	begun := pg.do(http.MethodGet, sessionPath+"/oidc?to="+url.QueryEscape(to), "")
+func (p *page) logIn(at *openIDProvider, to string) string {
+	p.t.Helper()
+	begun := p.do(http.MethodGet, sessionPath+"/oidc?to="+url.QueryEscape(to), "")
 	if begun.status != http.StatusFound {
-		pg.t.Fatalf("begin: %d %s", begun.status, begun.body)
+		p.t.Fatalf("begin: %d %s", begun.status, begun.body)
 	}
 	target := begun.header.Get("Location")
-	if !strings.HasPrefix(target, p.URL+"/authorize?") || !strings.Contains(target, "tenant=x") {
+	if !strings.HasPrefix(target, at.URL+"/authorize?") || !strings.Contains(target, "tenant=x") {
 		return target
 	}
-	return pg.comeBack(p, target)
+	return p.comeBack(at, target)
 }
 
-func (pg *page) comeBack(p *openIDProvider, target string) string {
-	pg.t.Helper()
-	client := p.Client()
+func (p *page) comeBack(at *openIDProvider, target string) string {
+	p.t.Helper()
+	client := at.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	req, err := http.NewRequestWithContext(pg.t.Context(), http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, target, nil)
 	if err != nil {
-		pg.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		pg.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	return pg.callback(strings.TrimPrefix(res.Header.Get("Location"), "http://"+pg.s.Addr().String()))
+	return p.callback(strings.TrimPrefix(res.Header.Get("Location"), "http://"+p.s.Addr().String()))
 }
 
-func (pg *page) callback(path string) string {
-	pg.t.Helper()
-	got := pg.do(http.MethodGet, path, "")
+func (p *page) callback(path string) string {
+	p.t.Helper()
+	got := p.do(http.MethodGet, path, "")
 	if got.status != http.StatusFound {
-		pg.t.Fatalf("%s: %d %s", path, got.status, got.body)
+		p.t.Fatalf("%s: %d %s", path, got.status, got.body)
 	}
 	return got.header.Get("Location")
 }
@@ -290,9 +291,7 @@ func TestOIDCLoginGoesWrong(t *testing.T) {
 	failed(pg, pg.callback(oidcCallback+"?code=made-up&state="+state), "not begun in this browser") // good once
 	pg, state = begin()
 	other, _ := begin() // another tab: both go on
-	for k, v := range other.cookies {
-		pg.cookies[k] = v
-	}
+	maps.Copy(pg.cookies, other.cookies)
 	if len(pg.cookies) != 2 {
 		t.Errorf("two logins have %d cookies", len(pg.cookies))
 	}

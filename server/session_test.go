@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -222,10 +223,8 @@ func TestSessionActions(t *testing.T) {
 
 func sharesNeed(a, b pageAction) bool {
 	for _, n := range a.needs {
-		for _, m := range b.needs {
-			if n == m {
-				return true
-			}
+		if slices.Contains(b.needs, n) {
+			return true
 		}
 	}
 	return a.path != "" && a.path == b.path

@@ -44,9 +44,9 @@ func (s *summarized) states() map[string]string {
 	return out
 }
 
-func getSummary(t *testing.T, s *Server, query string, header http.Header) (*summarized, reply) {
+func getSummary(t *testing.T, s *Server, header http.Header) (*summarized, reply) {
 	t.Helper()
-	r := do(t, http.MethodGet, endpoint(s, "/api/clusterd/v1/summary"+query), header, nil)
+	r := do(t, http.MethodGet, endpoint(s, "/api/clusterd/v1/summary"), header, nil)
 	out := new(summarized)
 	if r.status == http.StatusOK {
 		if err := json.Unmarshal([]byte(r.body), out); err != nil {
@@ -95,7 +95,7 @@ func TestSummaryAndEventsAreTheWholeTruth(t *testing.T) {
 			done = true
 		default:
 		}
-		sum, r := getSummary(t, s, "", nil)
+		sum, r := getSummary(t, s, nil)
 		if r.status != http.StatusOK {
 			t.Fatalf("got %d %s", r.status, r.body)
 		}
@@ -199,7 +199,7 @@ func TestSummaryQueries(t *testing.T) {
 // is refused when the rules change.
 func TestSummaryHides(t *testing.T) {
 	g := newGuardedMaster(t)
-	sum, _ := getSummary(t, g.s, "", basicHeader("carol"))
+	sum, _ := getSummary(t, g.s, basicHeader("carol"))
 	if got := sum.states(); len(got) != 2 || got["T-"+hidden] == "" {
 		t.Errorf("carol sees %v", got)
 	}
@@ -208,7 +208,7 @@ func TestSummaryHides(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.s.SetPolicy(acls)
-	less, r := getSummary(t, g.s, "", basicHeader("carol"))
+	less, r := getSummary(t, g.s, basicHeader("carol"))
 	if got := less.states(); len(got) != 1 || got["T-open"] == "" || strings.Contains(r.body, "T-"+hidden) {
 		t.Errorf("carol now sees %v", got)
 	}

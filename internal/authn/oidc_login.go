@@ -163,12 +163,18 @@ func (l *OIDCLogin) Finish(ctx context.Context, flow *OIDCFlow, query url.Values
 	return token, nil
 }
 
+// brief is what an error says, as far as people read.
+func brief(err error) string {
+	text := err.Error()
+	return text[:min(len(text), 300)]
+}
+
 // endpoints finds where the provider is to be asked.
 func (l *OIDCLogin) endpoints(ctx context.Context) (*oidcKeys, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), oidcPatience)
 	defer cancel()
 	if _, err := l.verifier.keys(ctx); err != nil {
-		return nil, fmt.Errorf("%w: the OpenID provider cannot be asked at present: %.300v", ErrLogin, err)
+		return nil, fmt.Errorf("%w: the OpenID provider cannot be asked at present: %s", ErrLogin, brief(err))
 	}
 	at := l.verifier.current.Load()
 	if at.auth == "" || at.token == "" {

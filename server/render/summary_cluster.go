@@ -48,7 +48,8 @@ func Cluster(v *core.View, m *Master, o ClusterOptions, viewer *authz.Viewer) Bo
 	c := newClusterSummary(v, o, sight{viewer})
 	var p plan
 	p.text("{")
-	p.object(1, func(obj *object) {
+	p.do(1, func(to *sink) {
+		obj := object{buf: to.buf}
 		obj.str("token", o.Token)
 		obj.time("taken", v.Taken)
 		obj.clusterHead(m, o)
@@ -60,7 +61,7 @@ func Cluster(v *core.View, m *Master, o ClusterOptions, viewer *authz.Viewer) Bo
 			}
 			obj.buf = appendString(obj.buf, name)
 		}
-		obj.buf = append(obj.buf, ']')
+		to.buf = append(obj.buf, ']')
 	})
 	p.text(",")
 	p.do(blockWeight, func(to *sink) {
