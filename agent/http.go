@@ -287,7 +287,9 @@ func (a *Agent) serveAPI(w http.ResponseWriter, r *http.Request, refused func(*a
 	if media.Content == httpapi.RecordIO {
 		defer func() {
 			if err != nil {
-				// The client goes on typing; it is told now, not when it has ended.
+				// The client goes on typing; it is told now, not when it has ended. The
+				// connection is of no use after it.
+				w.Header().Set("Connection", "close")
 				_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 			}
 		}()

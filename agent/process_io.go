@@ -191,6 +191,9 @@ func (a *Agent) attachInput(w http.ResponseWriter, r *http.Request, id *mesos.Co
 	httpapi.Stream(r)
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{}) // people think before they type
+	// The deadline that is set below makes net/http end the context of all that comes later on
+	// this connection: nothing shall.
+	w.Header().Set("Connection", "close")
 	ended := make(chan struct{})
 	var wg sync.WaitGroup
 	defer wg.Wait()
