@@ -14,4 +14,11 @@ if (typeof document !== 'undefined') {
     if (document.visibilityState === 'visible') awake.value = true
     else timer = setTimeout(() => (awake.value = false), patience)
   })
+  // A page that is left may be kept for the way back, with its streams: browsers open no more than
+  // six connections to a server without TLS, and the next page needs them.
+  addEventListener('pagehide', () => {
+    clearTimeout(timer)
+    awake.value = false
+  })
+  addEventListener('pageshow', () => (awake.value = true))
 }

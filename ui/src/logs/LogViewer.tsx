@@ -157,7 +157,7 @@ function Foot({ log }: { log: LogController }) {
         {size > 0 && (start > 0 || more > 0) && (
           <>
             {' '}
-            · showing {bytes(start)} to {bytes(end)}
+            · showing {bytes(end - start)} from {bytes(start)} on
           </>
         )}
         {log.format.value === 'text' && log.opened.value && <> · {count(log.win.lines.length)} lines loaded</>}

@@ -21,7 +21,7 @@ export function matcher(query: string): Matcher | undefined {
   if (query === '') return undefined
   const expression = /^\/(.+)\/(i?)$/.exec(query)
   if (expression) {
-    const re = new RegExp(expression[1]!, 'g' + expression[2]!); // throws if it is none: shown
+    const re = new RegExp(expression[1]!, 'gm' + expression[2]!); // throws if it is none: shown
     return (text, from) => {
       re.lastIndex = from
       const m = re.exec(text)
@@ -69,10 +69,15 @@ export interface ScanOptions {
  * seen whole. It is as long as a line may be. */
 const OVERLAP = 8192
 
+const decoder = new TextDecoder('utf-8')
+
+// eslint-disable-next-line no-control-regex -- what lines are changed by when they are shown
+const escapes = /[\u0008\r\u001b\u009b]/
+
 /** scan looks through a file page by page and returns the offset of the first line that
  * matches, or undefined. */
 export async function scan(read: Reader, find: Matcher, o: ScanOptions): Promise<number | undefined> {
-  const page = o.page ?? 1 << 20
+  const page = o.page ?? 2 << 20
   const total = o.backward ? o.from : o.size - o.from
   for (let done = 0; done < total; done += page) {
     o.signal?.throwIfAborted()
@@ -81,6 +86,9 @@ export async function scan(read: Reader, find: Matcher, o: ScanOptions): Promise
     const from = o.backward ? Math.max(0, near - page - OVERLAP) : Math.max(o.from, near - OVERLAP)
     const to = o.backward ? near : Math.min(o.size, near + page)
     const bytes = await read(from, to, o.signal)
+    // A look at the whole page is many times faster than line by line, but sees escapes.
+    const text = decoder.decode(bytes)
+    if (!escapes.test(text) && !find(text, 0)) continue
     const lines = splitLines(bytes, from)
     if (o.backward) lines.reverse()
     for (const line of lines) {
