@@ -4,10 +4,12 @@ import { useMemo } from 'preact/hooks'
 import { useLive } from '~/api/live'
 import type { ResourceName, Resources } from '~/api/types'
 import { openQuota, openRemoveQuota } from '~/actions/quota'
+import { mayReserve, openReserve } from '~/actions/reserve'
 import { openWeight } from '~/actions/weight'
 import { Button, cx, Empty, ErrorNote, Panel, Skeleton } from '~/components/basic'
 import { Icon } from '~/components/Icon'
 import { Segments } from '~/components/Form'
+import { Menu } from '~/components/Menu'
 import { Page } from '~/components/Page'
 import { FilterBox } from '~/components/Table'
 import { amount, count, megabytes, percent, plural } from '~/format'
@@ -84,13 +86,13 @@ export default function Roles() {
               <thead>
                 <tr>
                   <th scope="col">Role</th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right wide-only">
                     Weight
                   </th>
-                  <th scope="col" class="right">
+                  <th scope="col" class="right wide-only">
                     Frameworks
                   </th>
-                  <th scope="col">Fair share</th>
+                  <th scope="col" class="wide-only">Fair share</th>
                   <th scope="col" class="roles-use">
                     {lens === 'cpus' ? 'CPUs' : lens === 'gpus' ? 'GPUs' : lens === 'mem' ? 'Memory' : 'Disk'}: allocation and quota
                   </th>
@@ -178,7 +180,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
           </span>
         </span>
       </th>
-      <td class="right">
+      <td class="right wide-only">
         {can('UPDATE_WEIGHT') ? (
           <button type="button" class="linkish" title={'Change the weight of ' + n.name} onClick={() => openWeight(n, n.parent?.children ?? roots)}>
             {amount(r?.weight ?? 1)}
@@ -187,7 +189,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
           amount(r?.weight ?? 1)
         )}
       </td>
-      <td class="right">
+      <td class="right wide-only">
         {ids.length === 0 ? (
           <span class="muted">0</span>
         ) : (
@@ -196,7 +198,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
           </a>
         )}
       </td>
-      <td>
+      <td class="wide-only">
         <Share node={n} siblings={n.parent?.children ?? roots} total={total} />
       </td>
       <td>
@@ -205,12 +207,15 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
       <td class="right num">{guarantee === undefined ? <span class="muted">–</span> : show(lens, guarantee)}</td>
       <td class="right num">{limit === undefined ? <span class="muted">–</span> : show(lens, limit)}</td>
       <td class="acts">
-        {can('UPDATE_QUOTA') && n.name !== '*' && (
-          <>
-            <Button small kind="ghost" icon="edit" label={'Edit the quota of ' + n.name} onClick={() => openQuota(n.name, roles, total)} />
-            {hasQuota(r) && r !== undefined && <Button small kind="ghost" icon="trash" label={'Remove the quota of ' + n.name} onClick={() => openRemoveQuota(r)} />}
-          </>
-        )}
+        <Menu
+          label={'Acts on ' + n.name}
+          items={[
+            can('UPDATE_QUOTA') && n.name !== '*' && { title: hasQuota(r) ? 'Edit the quota…' : 'Set a quota…', icon: 'edit', run: () => openQuota(n.name, roles, total) },
+            can('UPDATE_QUOTA') && hasQuota(r) && r !== undefined && { title: 'Remove the quota…', icon: 'trash', run: () => openRemoveQuota(r) },
+            can('UPDATE_WEIGHT') && { title: 'Change the weight…', icon: 'roles', run: () => openWeight(n, n.parent?.children ?? roots) },
+            mayReserve() && n.name !== '*' && { title: 'Reserve resources…', icon: 'pin', run: () => openReserve(undefined, n.name) },
+          ]}
+        />
       </td>
     </tr>
   )
