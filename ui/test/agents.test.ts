@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test } from './expect'
 import { cellAt, grouped, groupings, layout, moved, share, step, STEPS } from '../src/pages/agents/heat'
 import { zero, type Agent } from '../src/state/model'
 

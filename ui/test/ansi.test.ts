@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test } from './expect'
 import { applySGR, BOLD, classes, cssColor, INVERSE, NONE, parseLine, PLAIN, RGB, UNDERLINE, type Span } from '../src/logs/ansi'
 import { segments } from '../src/logs/segments'
 

@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, test } from 'vitest'
+import { beforeEach, describe, expect, test } from './expect'
 import { LogController, PAGE, TAIL, type Reads } from '../src/logs/controller'
 
 /** disk is a file that grows and is cut, as agents' files do. */

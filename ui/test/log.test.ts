@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test } from './expect'
 import { Heights } from '../src/logs/heights'
 import { findAll, matcher, scan } from '../src/logs/search'
 import { hexLines, LogWindow, looksBinary, MAX_LINE, splitLines } from '../src/logs/window'

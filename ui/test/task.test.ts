@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test } from './expect'
 import { crumbsOf, placeOf, sorted } from '../src/pages/files/sandbox'
 import { checkedHow } from '../src/pages/task/Checks'
 import { checkText, reasonName, sourceName, steps } from '../src/pages/task/Timeline'

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test } from './expect'
 import { flat, keyOf, parseKey, tree, type Container } from '../src/usage/containers'
 import { sample, Series, sum } from '../src/usage/usage'
 

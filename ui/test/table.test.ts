@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict'
+import test from 'node:test'
+import { Filter, parseFilter, sortRows, windowOf } from '../src/components/tableModel'
+
+interface Row {
+  name: string
+  state: string
+  n: number | undefined
+}
+
+const rows: Row[] = [
+  { name: 'web 10', state: 'running', n: 2 },
+  { name: 'web 9', state: 'failed', n: undefined },
+  { name: 'Api', state: 'running', n: 10 },
+]
+const columns = [
+  { key: 'name', value: (r: Row) => r.name },
+  { key: 'state', value: (r: Row) => r.state },
+]
+
+test('terms', () => {
+  assert.deepEqual(parseFilter('a -b state:Run "x y" http://h', ['state']), [
+    { key: undefined, word: 'a', not: false },
+    { key: undefined, word: 'b', not: true },
+    { key: 'state', word: 'run', not: false },
+    { key: undefined, word: 'x y', not: false },
+    { key: undefined, word: 'http://h', not: false },
+  ])
+})
+
+test('filter', () => {
+  const f = new Filter(columns)
+  const names = (text: string) => f.apply(rows, text).map((r) => r.name)
+  assert.equal(f.apply(rows, '  '), rows)
+  assert.deepEqual(names('WEB'), ['web 10', 'web 9'])
+  assert.deepEqual(names('web run'), ['web 10'])
+  assert.deepEqual(names('-web'), ['Api'])
+  assert.deepEqual(names('state:fail'), ['web 9'])
+  assert.deepEqual(names('-state:fail'), ['web 10', 'Api'])
+  assert.deepEqual(names('name:running'), [])
+  assert.deepEqual(names('"web 1"'), ['web 10'])
+})
+
+test('sort', () => {
+  const by = (v: (r: Row) => string | number | undefined, down: boolean) => sortRows(rows, v, down).map((r) => r.name)
+  assert.deepEqual(by((r) => r.name, false), ['Api', 'web 9', 'web 10'])
+  assert.deepEqual(by((r) => r.name, true), ['web 10', 'web 9', 'Api'])
+  // What is missing comes last, up and down.
+  assert.deepEqual(by((r) => r.n, false), ['web 10', 'Api', 'web 9'])
+  assert.deepEqual(by((r) => r.n, true), ['Api', 'web 10', 'web 9'])
+})
+
+test('window', () => {
+  assert.deepEqual(windowOf(0, 380, 38, 100_000, 5), { from: 0, to: 15 })
+  assert.deepEqual(windowOf(38_000, 380, 38, 100_000, 5), { from: 995, to: 1015 })
+  assert.deepEqual(windowOf(0, 380, 38, 3, 5), { from: 0, to: 3 })
+  assert.deepEqual(windowOf(0, 380, 38, 0, 5), { from: 0, to: 0 })
+  // Rows have gone while the reader was far below.
+  const w = windowOf(38_000, 380, 38, 10, 5)
+  assert.ok(w.from >= 0 && w.to <= 10)
+})
