@@ -2,7 +2,7 @@
 import { useSignal, type Signal } from '@preact/signals'
 import { call } from '~/api/client'
 import type { Resource } from '~/api/types'
-import { ConfirmDialog, confirmAct, openDialog } from '~/components/Dialog'
+import { ConfirmDialog, openDialog } from '~/components/Dialog'
 import { NumberField, SelectField, TextField } from '~/components/Form'
 import { toast } from '~/components/Toast'
 import { can, session } from '~/session'
@@ -114,21 +114,30 @@ function ReserveDialog(p: { agent: Agent | undefined; role: string; onClose: () 
   )
 }
 
-/** openUnreserve gives a reservation up. */
+/** openUnreserve gives a reservation up, or a part of it. */
 export function openUnreserve(agent: Agent, r: Resource): void {
-  const role = reservationRole(r) ?? ''
-  confirmAct({
-    title: `Unreserve ${resourceText(r)}`,
-    confirm: 'Unreserve',
-    danger: true,
-    children: (
-      <p>
-        <strong>{resourceText(r)}</strong> of {agent.hostname} will no longer be reserved for <strong>{role}</strong>, and be offered to all roles. What a task uses cannot be unreserved; the master says so then.
-      </p>
-    ),
-    run: async () => {
-      await call('UNRESERVE_RESOURCES', { agent_id: { value: agent.id }, resources: [bare(r)] })
-      toast(`${resourceText(r)} of ${agent.hostname} are no longer reserved.`)
-    },
-  })
+  openDialog((close) => <UnreserveDialog agent={agent} resource={r} onClose={close} />)
+}
+
+function UnreserveDialog({ agent, resource: r, onClose }: { agent: Agent; resource: Resource; onClose: () => void }) {
+  const most = r.scalar?.value ?? 0
+  const amount = useSignal(most)
+  // A disk that is mounted is given as a whole.
+  const parts = r.scalar !== undefined && r.disk?.source === undefined
+  const bad = parts && !(amount.value > 0 && amount.value <= most)
+  const part: Resource = parts ? { ...r, scalar: { value: amount.value } } : r
+  const run = async (): Promise<void> => {
+    await call('UNRESERVE_RESOURCES', { agent_id: { value: agent.id }, resources: [bare(part)] })
+    toast(`${resourceText(part)} of ${agent.hostname} are no longer reserved.`)
+  }
+  return (
+    <ConfirmDialog title={`Unreserve ${resourceText(r)}`} confirm="Unreserve" danger disabled={bad} run={run} onClose={onClose}>
+      {parts && <NumberField label={titleOf(r.name)} value={amount} min={0} max={most} hint={`${amountText(r.name, most)} are reserved`} error={bad ? `More than 0, and at most ${amountText(r.name, most)}` : undefined} />}
+      {!bad && (
+        <p>
+          <strong>{resourceText(part)}</strong> of {agent.hostname} will no longer be reserved for <strong>{reservationRole(r) ?? ''}</strong>, and be offered to all roles. What a task uses cannot be unreserved; the master says so then.
+        </p>
+      )}
+    </ConfirmDialog>
+  )
 }
