@@ -88,9 +88,9 @@ function Explorer({ agent }: { agent: string }) {
           value={show}
           onChange={(v) => setQuery({ show: v === 'all' ? '' : v })}
           options={[
-            { value: 'all', title: <Counted text="All" n={names.length} /> },
+            { value: 'all', title: <Counted text="All" n={data === undefined ? undefined : names.length} /> },
             { value: 'changing', title: 'Changing' },
-            { value: 'pinned', title: <Counted text="Pinned" n={pinned.value.filter((p) => names.includes(p)).length} /> },
+            { value: 'pinned', title: <Counted text="Pinned" n={data === undefined ? undefined : pinned.value.filter((p) => names.includes(p)).length} /> },
           ]}
         />
         <label class="select">
