@@ -143,13 +143,19 @@ func (a *Agent) archiveBase(r *http.Request, x *archived, absolute, put bool) (*
 	if err != nil {
 		return nil, httpapi.Errorf(http.StatusInternalServerError, "Cannot see the files of container %s: %v", containerText(x.id), err)
 	}
-	x.rights.capabilities, err = capabilitiesOf(pid)
+	err = x.rights.limit(pid)
 	// The number may have become that of another process, before the files were opened.
-	if again, aerr := a.pidOf(r, x.id); aerr != nil || again != pid || err != nil {
-		_ = root.Close()
-		return nil, httpapi.Conflict("Container %s has ended", containerText(x.id))
+	again, gone := a.pidOf(r, x.id)
+	switch {
+	case gone != nil || again != pid:
+		err = httpapi.Conflict("Container %s has ended", containerText(x.id))
+	case err != nil:
+		err = httpapi.Forbidden("Cannot act as the user of container %s: %v", containerText(x.id), err)
+	default:
+		return root, nil
 	}
-	return root, nil
+	_ = root.Close()
+	return nil, err
 }
 
 // resolve opens what the path leads to, with O_PATH. In the container's root absolute links
@@ -444,7 +450,8 @@ func (a *Agent) putArchive(w http.ResponseWriter, r *http.Request, x *archived, 
 		return done.extract(root, tar.NewReader(&slowReader{r.Body, http.NewResponseController(w)}))
 	})
 	if err != nil {
-		// What the client still sends is not waited for.
+		// What the client still sends is not waited for. The connection is of no use after it.
+		w.Header().Set("Connection", "close")
 		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
 		return err
 	}

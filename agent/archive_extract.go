@@ -10,7 +10,6 @@ import (
 	"os"
 	"path"
 	"runtime"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +21,8 @@ import (
 // rights are those with which files are read and written on behalf of somebody.
 type rights struct {
 	user string // empty: the agent's own
+	// mapped are who the user is outside of a user namespace; nil: himself.
+	mapped *ids
 	// capabilities are the most that remain; nil: all.
 	capabilities *uint64
 }
@@ -54,7 +55,11 @@ func (r rights) do(f func() error) error {
 }
 
 func (r rights) assume() error {
-	if err := fetcher.Assume(r.user); err != nil {
+	err := fetcher.Assume(r.user)
+	if r.mapped != nil {
+		err = fetcher.AssumeIDs(r.mapped.uid, r.mapped.gid)
+	}
+	if err != nil {
 		return httpapi.Errorf(http.StatusInternalServerError, "%v", err)
 	}
 	if r.capabilities == nil {
@@ -75,21 +80,6 @@ func (r rights) assume() error {
 		return fmt.Errorf("capabilities: %w", err)
 	}
 	return nil
-}
-
-// capabilitiesOf are the effective capabilities of a process.
-func capabilitiesOf(pid int) (*uint64, error) {
-	b, err := os.ReadFile(procPath(pid, "status"))
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if text, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
-			return &n, err
-		}
-	}
-	return nil, errors.New("the process tells no capabilities")
 }
 
 // extracted counts what an archive has brought.

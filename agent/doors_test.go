@@ -33,18 +33,19 @@ type console struct {
 	last control
 }
 
-// terminal opens one, or returns the answer of who refuses.
-func (p *pod) terminal(query url.Values, header http.Header) (*console, *http.Response) {
+// terminal opens one, or returns the status of who refuses.
+func (p *pod) terminal(query url.Values, header http.Header) (c *console, refused int) {
 	p.t.Helper()
 	ws, resp, err := websocket.Dial(p.t.Context(), "ws://"+p.a.Addr()+terminalPath+"?"+query.Encode(), &websocket.DialOptions{HTTPHeader: header})
 	if err != nil {
 		if resp == nil {
 			p.t.Fatal(err)
 		}
-		return nil, resp
+		resp.Body.Close()
+		return nil, resp.StatusCode
 	}
 	p.t.Cleanup(func() { _ = ws.CloseNow() })
-	return &console{t: p.t, ws: ws}, nil
+	return &console{t: p.t, ws: ws}, 0
 }
 
 // until reads until f, and returns false when the terminal has ended.
@@ -167,9 +168,6 @@ func TestTerminalAttach(t *testing.T) {
 	id := p.m.waitState("t", "RUNNING").GetContainerStatus().GetContainerId()
 	_, sandbox := p.only()
 	c, _ := p.terminal(url.Values{"container_id": {containerText(id)}}, nil)
-	if _, resp := p.terminal(url.Values{"container_id": {containerText(id)}}, nil); resp != nil {
-		t.Errorf("got %d", resp.StatusCode)
-	}
 	second, _ := p.terminal(url.Values{"container_id": {containerText(id)}}, nil)
 	second.until(func() bool { return second.last.Error != "" })
 	if !strings.Contains(second.last.Error, "Multiple input connections") {
@@ -205,8 +203,8 @@ func TestTerminalRefuses(t *testing.T) {
 		"size":           {url.Values{"container_id": {id}, "cmd": {"sh"}, "rows": {"70000"}}, nil, http.StatusBadRequest},
 		"other site":     {url.Values{"container_id": {id}, "cmd": {"sh"}}, http.Header{"Origin": {"http://evil.example"}}, http.StatusForbidden},
 	} {
-		if _, resp := p.terminal(c.query, c.header); resp == nil || resp.StatusCode != c.want {
-			t.Errorf("%s: got %+v, want %d", name, resp, c.want)
+		if _, got := p.terminal(c.query, c.header); got != c.want {
+			t.Errorf("%s: got %d, want %d", name, got, c.want)
 		}
 	}
 	if status, _, out := request(t, p.a, "GET", terminalPath+"?container_id="+id, jsonType, ""); status != http.StatusUpgradeRequired {
@@ -292,7 +290,7 @@ func TestForwardDoor(t *testing.T) {
 	}()
 	defer func() { l.Close(); <-served }()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	dial := func(port string) (net.Conn, *bufio.Reader, *http.Response) {
+	dial := func(port string) (net.Conn, *bufio.Reader, int) {
 		nc, err := net.Dial("tcp", p.a.Addr())
 		if err != nil {
 			t.Fatal(err)
@@ -304,11 +302,12 @@ func TestForwardDoor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return nc, br, resp
+		resp.Body.Close()
+		return nc, br, resp.StatusCode
 	}
-	nc, br, resp := dial(port)
-	if resp.StatusCode != http.StatusSwitchingProtocols {
-		t.Fatalf("got %d", resp.StatusCode)
+	nc, br, status := dial(port)
+	if status != http.StatusSwitchingProtocols {
+		t.Fatalf("got %d", status)
 	}
 	fmt.Fprint(nc, "hello")
 	_ = nc.(*net.TCPConn).CloseWrite()
@@ -319,11 +318,11 @@ func TestForwardDoor(t *testing.T) {
 	_ = nc.Close()
 	eventually(t, "all are closed", func() bool { return p.a.doors.open.Load() == 0 })
 	l.Close()
-	if _, _, resp := dial(port); resp.StatusCode != http.StatusBadGateway {
-		t.Errorf("nobody listens: got %d", resp.StatusCode)
+	if _, _, status := dial(port); status != http.StatusBadGateway {
+		t.Errorf("nobody listens: got %d", status)
 	}
-	if _, _, resp := dial("0"); resp.StatusCode != http.StatusBadRequest {
-		t.Errorf("no port: got %d", resp.StatusCode)
+	if _, _, status := dial("0"); status != http.StatusBadRequest {
+		t.Errorf("no port: got %d", status)
 	}
 }
 
@@ -472,7 +471,7 @@ func TestArchiveDoor(t *testing.T) {
 		t.Errorf("got %d %q", status, contents)
 	}
 	for _, path := range []string{"/proc/self/environ", "/proc", "/sys/kernel", "/proc/1/root/etc/hostname"} {
-		if status, out = p.archive("GET", id, path, ""); status != http.StatusForbidden && status != http.StatusNotFound {
+		if status, _ = p.archive("GET", id, path, ""); status != http.StatusForbidden && status != http.StatusNotFound {
 			t.Errorf("%s: got %d", path, status)
 		}
 	}

@@ -101,7 +101,7 @@ func (a *Agent) terminal(w http.ResponseWriter, r *http.Request) error {
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		a.log.Debug().Err(err).Str("remote", r.RemoteAddr).Msg("websocket refused")
-		return nil //nolint:nilerr // it has been answered
+		return nil // it has been answered
 	}
 	defer func() { _ = ws.CloseNow() }()
 	ws.SetReadLimit(maxInputFrame)

@@ -152,7 +152,7 @@ func TestTunnel(t *testing.T) {
 	a.SetPolicy(nil)
 	// A master that asks nobody: the agent does.
 	basic := http.Header{}
-	r, _ := http.NewRequest(http.MethodGet, "/", http.NoBody) //nolint:noctx // never sent
+	r, _ := http.NewRequest(http.MethodGet, "/", http.NoBody)
 	r.SetBasicAuth("carol", "carol")
 	basic.Set("Authorization", r.Header.Get("Authorization"))
 	for name, c := range map[string]struct {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -356,7 +357,7 @@ func upgradeHandler(w http.ResponseWriter, r *http.Request) {
 }
 
 // dialUpgrade opens a connection in the protocol echo.
-func dialUpgrade(t testing.TB, s *Server, path string, header http.Header) (net.Conn, *bufio.Reader, *http.Response) {
+func dialUpgrade(t testing.TB, s *Server, path string, header http.Header) (net.Conn, *bufio.Reader, int) {
 	t.Helper()
 	nc, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", s.Addr().String())
 	if err != nil {
@@ -364,9 +365,7 @@ func dialUpgrade(t testing.TB, s *Server, path string, header http.Header) (net.
 	}
 	t.Cleanup(func() { nc.Close() })
 	req := httptest.NewRequest(http.MethodGet, endpoint(s, path), http.NoBody)
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("Connection", "Upgrade")
 	req.Header.Set("Upgrade", "echo")
 	if err := req.Write(nc); err != nil {
@@ -377,7 +376,8 @@ func dialUpgrade(t testing.TB, s *Server, path string, header http.Header) (net.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return nc, br, resp
+	resp.Body.Close()
+	return nc, br, resp.StatusCode
 }
 
 // Other protocols go through, to agents by way of the leader too, and end with the agent.
@@ -385,9 +385,9 @@ func TestProxyUpgrade(t *testing.T) {
 	s := startMaster(t)
 	a := startTunnelled(t, s, http.HandlerFunc(upgradeHandler))
 	for _, path := range []string{a.path("/x"), leaderPath + a.path("/x")} {
-		nc, br, resp := dialUpgrade(t, s, path, nil)
-		if resp.StatusCode != http.StatusSwitchingProtocols {
-			t.Fatalf("%s: got %d", path, resp.StatusCode)
+		nc, br, status := dialUpgrade(t, s, path, nil)
+		if status != http.StatusSwitchingProtocols {
+			t.Fatalf("%s: got %d", path, status)
 		}
 		fmt.Fprint(nc, "hello\n")
 		if line, err := br.ReadString('\n'); err != nil || line != "hello\n" {
@@ -403,8 +403,8 @@ func TestProxyUpgrade(t *testing.T) {
 	if _, err := br.ReadByte(); err == nil {
 		t.Error("the connection outlives the agent's link")
 	}
-	if _, _, resp := dialUpgrade(t, s, a.path("/x"), http.Header{"Origin": {"http://evil.example"}}); resp.StatusCode != http.StatusForbidden {
-		t.Errorf("a page of another site: got %d", resp.StatusCode)
+	if _, _, status := dialUpgrade(t, s, a.path("/x"), http.Header{"Origin": {"http://evil.example"}}); status != http.StatusForbidden {
+		t.Errorf("a page of another site: got %d", status)
 	}
 }
 
@@ -525,7 +525,7 @@ func TestProxyAgentPrincipal(t *testing.T) {
 func TestProxyLeaderItself(t *testing.T) {
 	s := startMaster(t, func(o *Options) { o.Realms = accessRealms(t, []string{"carol"}, authn.MasterReadonly) })
 	for path, want := range map[string]int{
-		"/state": http.StatusOK, "/version": http.StatusOK, "/nothing": http.StatusNotFound, "": http.StatusNotFound,
+		"/state": http.StatusOK, "/version": http.StatusOK, "/nothing": http.StatusNotFound,
 		"/a/../state": http.StatusNotFound, leaderPath + "/state": http.StatusNotFound,
 		"/redirect": http.StatusServiceUnavailable, "/tasks?limit=1": http.StatusOK,
 	} {

@@ -291,7 +291,7 @@ func (s *Server) openTunnel(w http.ResponseWriter, r *http.Request) error {
 	nc, err := link.AcceptTunnel(w, dialBack)
 	if err != nil {
 		s.log.Debug().Err(err).Str("remote", r.RemoteAddr).Msg("a connection of an agent failed")
-		return nil //nolint:nilerr // it is answered, as far as that is possible
+		return nil // it is answered, as far as that is possible
 	}
 	got <- nc
 	return nil
