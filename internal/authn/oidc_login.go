@@ -33,7 +33,7 @@ type OIDCClient struct {
 	// RedirectURL (--oidc_redirect_url) is where the provider sends people back to, as it is
 	// registered there; empty: the address that they came to.
 	RedirectURL string
-	// Scopes (--oidc_scopes) are asked for besides "openid"; nil: "profile" and "email".
+	// Scopes (--oidc_scopes) are asked for besides "openid"; none: "profile" and "email".
 	Scopes []string
 }
 
@@ -62,7 +62,7 @@ type OIDCFlow struct {
 func newOIDCLogin(o *oidcVerifier, c OIDCClient) (*OIDCLogin, error) {
 	bad := func(text string) (*OIDCLogin, error) { return nil, fmt.Errorf("%w: %s", ErrOIDC, text) }
 	if c.ID == "" {
-		if c.SecretFile != "" || c.RedirectURL != "" || c.Scopes != nil {
+		if c.SecretFile != "" || c.RedirectURL != "" || len(c.Scopes) > 0 {
 			return bad("there is no client id (--oidc_client_id) for what else is set of the client")
 		}
 		return nil, nil
@@ -109,7 +109,7 @@ func (l *OIDCLogin) Begin(ctx context.Context, redirect, to string) (flow *OIDCF
 	flow = &OIDCFlow{State: rand.Text(), Nonce: rand.Text(), Verifier: rand.Text() + rand.Text(), Redirect: redirect, To: to}
 	challenge := sha256.Sum256([]byte(flow.Verifier))
 	scopes := l.client.Scopes
-	if scopes == nil {
+	if len(scopes) == 0 {
 		scopes = []string{"profile", "email"}
 	}
 	q := u.Query()
