@@ -1,5 +1,5 @@
 import { describe, expect, test } from './expect'
-import { applySGR, BOLD, classes, cssColor, INVERSE, NONE, parseLine, PLAIN, RGB, UNDERLINE, type Span } from '../src/logs/ansi'
+import { applySGR, BOLD, classes, cssColor, inkOn, INVERSE, NONE, parseLine, PLAIN, readable, RGB, UNDERLINE, type Span } from '../src/logs/ansi'
 import { segments } from '../src/logs/segments'
 
 /** look is a line's text with its spans as {fg,flags}text. */
@@ -105,4 +105,17 @@ test('segments cut where style and matches begin and end', () => {
   ])
   expect(got.map((s) => s.text).join('')).toBe('abcdefgh')
   expect(segments('', [])).toEqual([])
+})
+
+test('colours are made readable, and no more than that', () => {
+  const orange = RGB | 0xff8700
+  expect(readable(orange, true)).toBe('rgb(255 135 0)')
+  expect(readable(orange, false)).not.toBe('rgb(255 135 0)')
+  expect(readable(RGB | 0x000080, false)).toBe('rgb(0 0 128)')
+  expect(readable(RGB | 0x000080, true)).not.toBe('rgb(0 0 128)')
+  expect(readable(1, true)).toBeUndefined()
+  expect(inkOn(RGB | 0xffff00)).toBe('rgb(0 0 0)')
+  expect(inkOn(RGB | 0x000080)).toBe('rgb(255 255 255)')
+  const plain = segments('x', [{ from: 0, to: 1, style: { fg: orange, bg: RGB | 0x000080, flags: 0 } }])
+  expect([plain[0]?.fg, plain[0]?.bg]).toEqual(['rgb(255 255 255)', 'rgb(0 0 128)'])
 })

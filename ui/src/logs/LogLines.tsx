@@ -4,6 +4,7 @@
  */
 import { batch, useSignal } from '@preact/signals'
 import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
+import { dark } from '../prefs'
 import type { Changed, LogController } from './controller'
 import { Heights } from './heights'
 import { segments, type Mark } from './segments'
@@ -211,7 +212,7 @@ export function LogLines({ log, wrap, matches, current, onPick, label }: LogLine
 function LogLine({ line, marks, onPick }: { line: Line; marks: Mark[] | undefined; onPick: (offset: number) => void }) {
   return (
     <div class={'log-line' + (line.cut ? ' log-cut' : '')} onDblClick={() => onPick(line.at)}>
-      {segments(line.text, line.spans, marks).map((s, i) =>
+      {segments(line.text, line.spans, marks, dark.value).map((s, i) =>
         s.cls === '' && s.fg === undefined && s.bg === undefined ? (
           s.text
         ) : (

@@ -257,6 +257,50 @@ export function cssColor(color: number): string | undefined {
   return `rgb(${steps[Math.floor(c / 36)]} ${steps[Math.floor(c / 6) % 6]} ${steps[c % 6]})`
 }
 
+/** rgbOf is a colour's red, green and blue; undefined for those of the theme. */
+function rgbOf(color: number): [number, number, number] | undefined {
+  const m = /^rgb\((\d+) (\d+) (\d+)\)$/.exec(cssColor(color) ?? '')
+  return m === null ? undefined : [Number(m[1]), Number(m[2]), Number(m[3])]
+}
+
+/** luminance of a colour, as WCAG has it. */
+function luminance([r, g, b]: readonly [number, number, number]): number {
+  const part = (v: number): number => (v <= 10.31475 ? v / 3294.6 : ((v / 255 + 0.055) / 1.055) ** 2.4)
+  return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b)
+}
+
+/** contrast of two luminances. */
+function contrast(a: number, b: number): number {
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)
+}
+
+const readableCache = new Map<number, string>()
+
+/**
+ * readable is a colour for text on the page: programs choose theirs for black or for white, and
+ * who reads has the other. It is mixed with black or white until it can be read.
+ */
+export function readable(color: number, dark: boolean): string | undefined {
+  const key = color * 2 + (dark ? 1 : 0)
+  const known = readableCache.get(key)
+  if (known !== undefined) return known
+  let c = rgbOf(color)
+  if (c === undefined) return undefined
+  const page = dark ? 0.0103 : 1
+  for (let i = 0; i < 20 && contrast(luminance(c), page) < 4.6; i++) {
+    c = c.map((v) => Math.round(dark ? v + (255 - v) * 0.12 : v * 0.9)) as [number, number, number]
+  }
+  const css = `rgb(${c.join(' ')})`
+  if (readableCache.size < 10_000) readableCache.set(key, css)
+  return css
+}
+
+/** inkOn is black or white, whichever can be read on a background of 256 or 24 bits. */
+export function inkOn(background: number): string | undefined {
+  const c = rgbOf(background)
+  return c === undefined ? undefined : luminance(c) > 0.18 ? 'rgb(0 0 0)' : 'rgb(255 255 255)'
+}
+
 /** classes are the CSS classes of a style; colours of the theme are among them. */
 export function classes(style: Style): string {
   const { flags } = style

@@ -1,5 +1,5 @@
 /** A line as pieces that each look one way: by its colours, and by what a search found in it. */
-import { classes, cssColor, INVERSE, type Span } from './ansi'
+import { classes, cssColor, inkOn, INVERSE, NONE, readable, type Span } from './ansi'
 
 export interface Segment {
   text: string
@@ -16,7 +16,7 @@ export interface Mark {
 }
 
 /** segments cuts a text where its style changes or a match begins or ends. */
-export function segments(text: string, spans: readonly Span[], marks: readonly Mark[] = []): Segment[] {
+export function segments(text: string, spans: readonly Span[], marks: readonly Mark[] = [], dark = false): Segment[] {
   if (spans.length === 0 && marks.length === 0) return text === '' ? [] : [{ text, cls: '', fg: undefined, bg: undefined }]
   const cuts = new Set([0, text.length])
   for (const s of [...spans, ...marks]) {
@@ -37,11 +37,14 @@ export function segments(text: string, spans: readonly Span[], marks: readonly M
     const style = s !== undefined && s.from <= from ? s.style : undefined
     const found = m !== undefined && m.from <= from ? (m.current ? 'log-hit log-hit-now' : 'log-hit') : ''
     const inverse = style !== undefined && (style.flags & INVERSE) !== 0
+    const fg = style === undefined ? NONE : inverse ? style.bg : style.fg
+    const bg = style === undefined ? NONE : inverse ? style.fg : style.bg
     out.push({
       text: text.slice(from, to),
       cls: [style === undefined ? '' : classes(style), found].filter((c) => c !== '').join(' '),
-      fg: style === undefined ? undefined : cssColor(inverse ? style.bg : style.fg),
-      bg: style === undefined ? undefined : cssColor(inverse ? style.fg : style.bg),
+      // On a colour of its own text is black or white; what stands on the page must suit that.
+      fg: bg >= 16 ? inkOn(bg) : bg === NONE && !inverse ? readable(fg, dark) : undefined,
+      bg: cssColor(bg),
     })
   }
   return out

@@ -30,7 +30,7 @@ const allColumns: Column<Agent>[] = [
   { key: 'attributes', title: 'Attributes', value: (a) => attributes(a), width: 'minmax(6rem, 1fr)', hide: 'medium', render: (a) => <span class="ellipsis" title={attributes(a)}>{attributes(a)}</span> },
   { key: 'registered', title: 'Registered', value: (a) => a.reregistered ?? a.registered, width: '6.5rem', hide: 'medium', render: (a) => <Time at={a.reregistered ?? a.registered} /> },
   {
-    key: 'acts', title: '', name: 'Actions', width: '3rem', align: 'end',
+    key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end',
     render: (a) => (
       <span class="no-open">
         <Menu label={`Actions on ${a.hostname}`} items={menuItems(agentActs, a)} class="menu-row" />

@@ -126,7 +126,7 @@ function columnsOf(agent: string | undefined): Column<Entry>[] {
     { key: 'uid', title: 'User', value: (e) => e.uid, width: '6rem', hide: 'medium' },
     { key: 'gid', title: 'Group', value: (e) => e.gid, width: '6rem', hide: 'medium' },
     {
-      key: 'get', title: '', name: 'Download', width: '3rem', align: 'end',
+      key: 'get', title: <span class="sr">Download</span>, name: 'Download', width: '3rem', align: 'end',
       render: (e) =>
         e.mode.startsWith('-') ? (
           <a class="button button-ghost button-icon button-small no-open" href={downloadHref({ agent, path: e.path })} download={baseName(e.path)} title="Download" aria-label={'Download ' + baseName(e.path)}>

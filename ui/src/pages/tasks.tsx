@@ -35,7 +35,7 @@ export function taskColumns(without: readonly string[] = []): Column<Task>[] {
     { key: 'started', title: 'Started', value: (t) => t.started, width: '7.5rem', hide: 'narrow', render: (t) => <Time at={t.started} /> },
     { key: 'updated', title: 'Last update', value: (t) => t.updated, width: '7.5rem', hide: 'medium', render: (t) => <Time at={t.updated} /> },
     {
-      key: 'acts', title: '', name: 'Actions', width: '3rem', align: 'end',
+      key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end',
       render: (t) => (
         <span class="no-open">
           <Menu
