@@ -36,6 +36,8 @@ test('a search looks at names, help and queries', () => {
   assert.deepEqual(find(''), names)
   assert.deepEqual(find('clusterd_ RUNNING'), ['master/tasks_running'])
   assert.deepEqual(find('state running x'), [])
+  about.set('a/x', { name: '', kind: 'gauge', help: 'Of tasks' })
+  assert.deepEqual(search(['a/x', ...names], 'tasks', (n) => about.get(n)), ['master/tasks_running', 'a/x'])
 })
 
 test('metrics are grouped by the beginning of their names', () => {

@@ -1,4 +1,5 @@
 /** What the palette always knows: pages, agents, frameworks, tasks, colours. */
+import { startActCommands } from '../actions/commands'
 import { addCommands, matches, type Command } from '../commands'
 import { stateName } from '../format'
 import { theme } from '../prefs'
@@ -12,6 +13,7 @@ const most = 8
 
 /** startCommands fills the palette. */
 export function startCommands(): void {
+  startActCommands()
   addCommands((words) =>
     items
       .filter((i) => (i.needs === undefined || can(i.needs)) && matches(words, i.title))

@@ -60,15 +60,20 @@ export class History {
   }
 }
 
-/** search finds metrics: every word must be in the name, the help or the query. */
+/** search finds metrics: every word must be in the name, the help or the query; those of which the name has all come first. */
 export function search(names: readonly string[], text: string, describe: (name: string) => Described | undefined): string[] {
   const words = text.toLowerCase().split(/\s+/).filter((w) => w !== '')
   if (words.length === 0) return [...names]
-  return names.filter((n) => {
+  const byName: string[] = []
+  const others: string[] = []
+  for (const n of names) {
     const d = describe(n)
-    const all = (n + ' ' + (d?.help ?? '') + ' ' + (d?.promql ?? '')).toLowerCase()
-    return words.every((w) => all.includes(w))
-  })
+    const name = n.toLowerCase()
+    const all = (name + ' ' + (d?.help ?? '') + ' ' + (d?.promql ?? '')).toLowerCase()
+    if (words.every((w) => name.includes(w))) byName.push(n)
+    else if (words.every((w) => all.includes(w))) others.push(n)
+  }
+  return [...byName, ...others]
 }
 
 /** groupOf is the part of a name before the second slash, by which metrics are put together. */
