@@ -66,7 +66,7 @@ func masterCommand(e env) *cliv2.Command {
 			return err
 		}
 		defer sec.close()
-		opts.Realms, opts.ACLs, opts.TLS, opts.OnAudit = sec.Realms, sec.acls, sec.tls, sec.audit.Record
+		opts.Realms, opts.Login, opts.ACLs, opts.TLS, opts.OnAudit = sec.Realms, sec.Login, sec.acls, sec.tls, sec.audit.Record
 		s, err := server.New(opts)
 		if err != nil {
 			return err

@@ -27,6 +27,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"authenticate_http_readonly": true, "authenticate_http_readwrite": true, "authenticators": true, "credential": true, "credentials": true,
 		"http_authenticators": true, "http_credentials": true, "http_framework_authenticators": true, "jwt_secret_key": true,
 		"oidc_audience": true, "oidc_ca": true, "oidc_issuer": true, "oidc_principal_claim": true,
+		"oidc_client_id": true, "oidc_client_secret": true, "oidc_redirect_url": true, "oidc_scopes": true,
 		"tls_ca": true, "tls_cert": true, "tls_key": true, "tls_min_version": true, "tls_require_client_cert": true,
 		"user_jwt_audience": true, "user_jwt_key": true, "user_jwt_principal_claim": true,
 		// They only count beside --network_enable_rate_statistics, which is tried with both.
@@ -51,7 +52,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"automatic_maintenance": "true", "firewall_rules": `{"disabled_endpoints":{"paths":["/files/browse"]}}`, "max_connections": "99",
 		"max_event_history": "99", "max_operator_event_stream_subscribers": "99", "rate_limits": `{"limits":[{"principal":"p","qps":1}]}`,
 		"read_header_timeout": "9secs", "weights": "a=2",
-		"require_agent_domain": "true", "role_sorter": "random", "roles": "a,b", "root_submissions": "false", "whitelist": "/hosts", "work_dir": "/other",
+		"require_agent_domain": "true", "role_sorter": "random", "roles": "a,b", "root_submissions": "false", "webui_dir": "/pages", "whitelist": "/hosts", "work_dir": "/other",
 	}
 	agent := map[string]string{
 		"http_executor_domain_sockets": "true", "domain_socket_location": "/s",

@@ -200,7 +200,9 @@ func masterSecurity(v *flags.Values, environ []string, log zerolog.Logger, count
 	if v.Bool("authenticate_agents") {
 		realms[authn.MasterAgent] = agentAuthenticators(v.List("authenticators"))
 	}
-	return openSecurity(v, environ, log, counts, realms, authn.Config{CredentialsFile: v.Path("credentials")})
+	return openSecurity(v, environ, log, counts, realms, authn.Config{CredentialsFile: v.Path("credentials"), OIDCClient: authn.OIDCClient{
+		ID: v.String("oidc_client_id"), SecretFile: v.Path("oidc_client_secret"), RedirectURL: v.String("oidc_redirect_url"), Scopes: v.List("oidc_scopes"),
+	}})
 }
 
 // agentAuthenticators takes Mesos's name for what agents do with a credential.

@@ -72,6 +72,11 @@ func TestSecurity(t *testing.T) {
 		{name: "a provider", args: []string{"--oidc_issuer=https://id.example.com", "--oidc_audience=clusterd", "--http_authenticators=oidc", "--authenticate_http_readonly"}, holds: func(s *security) bool {
 			return asks(s, authn.MasterReadonly)
 		}},
+		{name: "people by a provider", args: []string{
+			"--oidc_issuer=https://id.example.com", "--oidc_audience=clusterd", "--http_authenticators=oidc", "--authenticate_http_readonly",
+			"--oidc_client_id=clusterd", "--oidc_client_secret=" + key, "--oidc_redirect_url=https://cluster.example.com/api/clusterd/v1/session/oidc/callback", "--oidc_scopes=groups",
+		}, holds: func(s *security) bool { return s.Login != nil }},
+		{name: "a client of no provider", args: []string{"--oidc_client_id=clusterd"}, fails: "issuer"},
 		{name: "a provider for anybody", args: []string{"--oidc_issuer=https://id.example.com"}, fails: "udience"},
 		{name: "rules", args: []string{"--acls=file://" + rules}, holds: func(s *security) bool {
 			return !s.acls.Approver(nil, authz.ViewFlags).Allows("") && s.rules != nil

@@ -30,7 +30,7 @@ func masterFlags() []Flag {
 		{Name: "work_dir", Type: Path, Help: "Directory of the registry (Raft log and snapshots)."},
 		{Name: "cluster", Help: "Name of the cluster, shown in /state and the web UI."},
 		{Name: "root_submissions", Type: Bool, Default: "true", Help: "Whether frameworks and tasks may run as root."},
-		{Name: "webui_dir", Type: Path, Help: "Directory of web UI files to serve instead of the built-in ones.", State: Accepted},
+		{Name: "webui_dir", Type: Path, Help: "Directory of web UI files to serve instead of the built-in ones."},
 
 		{Name: "registry", Default: "replicated_log", Help: "Where the registry lives: raft (also called replicated_log) or in_memory (for tests).", Check: oneOf("replicated_log", "raft", "in_memory")},
 		{Name: "registry_fetch_timeout", Type: Duration, Default: "1mins", Help: "How long a new leader may take to apply what the registry holds.", Check: positive},
@@ -93,6 +93,10 @@ func masterAllocatorFlags() []Flag {
 
 func masterSecurityFlags() []Flag {
 	return []Flag{
+		{Name: "oidc_client_id", Help: "What the OpenID provider (--oidc_issuer) knows the web UI as; with it people log in there. Must be among what --oidc_audience takes."},
+		{Name: "oidc_client_secret", Type: Path, Help: "File of the client's secret; unset: a public client, which PKCE is enough for."},
+		{Name: "oidc_redirect_url", Help: "Where the provider sends people back to, as it is registered there: .../api/clusterd/v1/session/oidc/callback; unset: at the address that they came to."},
+		{Name: "oidc_scopes", List: true, Help: "Scopes asked for besides openid; unset: profile and email."},
 		{Name: "rate_limits", Type: JSON, Help: "Calls a second of frameworks by principal, a RateLimits; calls above wait, and are answered 429 beyond the capacity."},
 		{Name: "authenticate_frameworks", Type: Bool, Default: "false", Aliases: []string{"authenticate"}, Help: "Ask frameworks who they are: as --authenticate_http_frameworks, for there are no others."},
 		{Name: "authenticate_agents", Type: Bool, Default: "false", Aliases: []string{"authenticate_slaves"}, Help: "Ask agents who they are."},
