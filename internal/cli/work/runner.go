@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -60,6 +61,7 @@ type running struct {
 	dropped  int               // times
 	last     *mesos.TaskStatus // the newest
 	follows  bool
+	ran      bool
 	ended    chan struct{} // closed at the terminal update
 	killer   *time.Timer   // of --kill_after
 }
@@ -199,7 +201,7 @@ func (r *runner) run(interrupt context.Context, info *mesos.FrameworkInfo) error
 			case interrupt.Err() != nil:
 				r.cancel(console.ExitError(interrupted))
 			// Somebody waits for an answer: only an election is waited for.
-			case client.StatusCode(err) != 503 || time.Since(began) > electing:
+			case client.StatusCode(err) != http.StatusServiceUnavailable || time.Since(began) > electing:
 				r.cancel(r.cluster.Explain(err))
 			}
 		},
@@ -487,7 +489,7 @@ func (r *runner) begun(t *running, status *mesos.TaskStatus) error {
 	if !running && !console.Terminal(status.GetState()) || t.follows || t.agent == "" {
 		return nil
 	}
-	t.follows = true
+	t.follows, t.ran = true, running
 	if running && r.killAfter > 0 {
 		r.mu.Lock()
 		t.killer = time.AfterFunc(r.killAfter, func() {
@@ -535,6 +537,9 @@ func (r *runner) show(t *running) {
 		// As any program whose reader has gone: nobody wants the rest.
 		r.kill(r.alive())
 		return
+	}
+	if client.StatusCode(err) == http.StatusNotFound && !t.ran {
+		return // it ended before it had a sandbox
 	}
 	if err != nil && r.output.Err() == nil {
 		r.say("output of %s: %v", t.id, err)

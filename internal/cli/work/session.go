@@ -32,6 +32,10 @@ const (
 	beat = 30 * time.Second
 )
 
+// lastWords is how long the output may go on when the input has failed: a command that ends
+// reads no more.
+const lastWords = 2 * time.Second
+
 // Keys that leave a container alone: ctrl-p ctrl-q, as with Mesos and Docker.
 const (
 	ctrlP = 'p' & 0x1f
@@ -90,10 +94,13 @@ func (s *session) run(ctx context.Context, call *agent.Call) error {
 			err := s.send(ctx)
 			switch {
 			case err == nil || ctx.Err() != nil:
-			case s.lenient && !errors.Is(err, errDetached):
-				s.say("%v", err)
-			default:
+			case errors.Is(err, errDetached):
 				cancel(err)
+			case s.lenient:
+				s.say("%v", err)
+			case s.input && client.Sleep(ctx, lastWords) == nil:
+				cancel(err)
+			default: // it has ended, or wants no input
 			}
 		})
 	}

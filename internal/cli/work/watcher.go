@@ -8,6 +8,7 @@ import (
 	"clusterd/api/client/operator"
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
 	"clusterd/internal/cli/console"
 )
 
@@ -82,6 +83,10 @@ var events = []clusterdv1.OperatorEvent_Type{
 // run listens until ctx is done. ready is called once it does: what is asked of the
 // cluster after it misses nothing.
 func (w *watcher) run(ctx context.Context, ready func()) error {
+	// A stream is tried for ever; somebody waits to hear that there is nobody.
+	if _, err := w.cluster.Ask(ctx, master.Call_GET_VERSION); err != nil {
+		return err
+	}
 	started := false
 	again := time.NewTimer(0)
 	again.Stop()

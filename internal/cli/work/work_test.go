@@ -1,0 +1,90 @@
+package work_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"clusterd/internal/cli"
+	"clusterd/internal/testcluster"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"clusterd": func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
+		// What runs in tasks, and what calls them.
+		"serve": func() { os.Exit(serve(os.Args[1])) },
+		"dial":  func() { os.Exit(dial(os.Args[1], os.Args[2])) },
+	})
+}
+
+// serve answers each line with itself behind "echo ", and ends a connection that has ended
+// with "bye".
+func serve(port string) int {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:"+port)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	fmt.Println("serving")
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return 1
+		}
+		go func() {
+			defer conn.Close()
+			lines := bufio.NewScanner(conn)
+			for lines.Scan() {
+				fmt.Fprintln(conn, "echo", lines.Text())
+			}
+			fmt.Fprintln(conn, "bye")
+		}()
+	}
+}
+
+// dial sends a line, says that there are no more, and prints what comes back.
+func dial(address, line string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, "tcp", address)
+	if err == nil {
+		_, err = fmt.Fprintln(conn, line)
+	}
+	if err == nil {
+		err = conn.(*net.TCPConn).CloseWrite()
+	}
+	if err == nil {
+		_, err = io.Copy(os.Stdout, conn)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// agentFlags are those of the agent that tests run tasks on.
+var agentFlags = []string{"--resources=cpus:8;mem:8192;disk:8192;ports:[31000-31100]", "--attributes=rack:r1;level:7"}
+
+// TestScripts runs the scripts of testdata/script against one real master and agent.
+func TestScripts(t *testing.T) {
+	c := testcluster.Start(t, testcluster.Options{AgentFlags: agentFlags})
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("CLUSTERD_MASTER", c.Master.Addr)
+			e.Setenv("HOME", e.WorkDir)
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+	})
+}
