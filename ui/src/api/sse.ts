@@ -68,6 +68,9 @@ export async function stream(path: string, opts: StreamOptions): Promise<void> {
       credentials: 'same-origin',
       cache: 'no-store',
       signal: dead.signal,
+    }).catch((err: unknown) => {
+      if (opts.signal.aborted) throw err
+      throw new ApiError(0, 'The master at ' + location.host + ' does not answer.', path)
     })
     if (!res.ok) throw await failure(res, path)
     if (res.body === null || !(res.headers.get('Content-Type') ?? '').startsWith('text/event-stream'))
@@ -77,7 +80,10 @@ export async function stream(path: string, opts: StreamOptions): Promise<void> {
     const decoder = new TextDecoder()
     const reader = res.body.getReader()
     for (;;) {
-      const { done, value } = await reader.read()
+      const { done, value } = await reader.read().catch((err: unknown) => {
+        if (opts.signal.aborted) throw err
+        throw new ApiError(0, dead.signal.aborted ? 'The master has been silent for too long.' : 'The connection broke off.', path)
+      })
       if (done) return
       alive()
       const events = parser.push(decoder.decode(value, { stream: true }))

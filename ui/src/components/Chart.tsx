@@ -41,9 +41,11 @@ export function Chart(p: ChartProps) {
   const latest = useRef(p)
   latest.current = p
   const isDark = dark.value
-  const shape = p.series.map((s) => s.name + s.color + (s.fill === true) + (s.dash === true)).join() + (p.stacked === true) + (p.height ?? 180) + isDark
+  const enough = p.times.length >= 2 // a line has two points
+  const shape = enough + p.series.map((s) => s.name + s.color + (s.fill === true) + (s.dash === true)).join() + (p.stacked === true) + (p.height ?? 180) + isDark
 
   useEffect(() => {
+    if (!enough) return
     let gone = false
     let watch: ResizeObserver | undefined
     library ??= import('../lib/uplot')
@@ -72,7 +74,9 @@ export function Chart(p: ChartProps) {
   const last = p.series.map((s) => `${s.name}: ${say(p, s.values.findLast((v) => v !== null && v !== undefined) ?? undefined)}`).join(', ')
   return (
     <div class="chart" role="img" aria-label={`${p.label}. Now: ${last}`}>
-      <div ref={box} class="chart-plot" style={{ minHeight: (p.height ?? 180) + 'px' }} />
+      <div ref={box} class="chart-plot" style={{ minHeight: (p.height ?? 180) + 'px' }}>
+        {p.times.length < 2 && <p class="chart-wait muted">Measuring …</p>}
+      </div>
       {p.bare !== true && (
         <ul class="legend" aria-hidden="true">
           {p.series.map((s) => (
@@ -117,7 +121,7 @@ function options(of: { current: ChartProps }, el: HTMLElement): uPlot.Options {
   return {
     width: Math.max(50, el.clientWidth),
     height: p.height ?? 180,
-    padding: [8, 8, 0, 0],
+    padding: [8, 20, 0, 0],
     legend: { show: false },
     cursor: { points: { show: false }, drag: { x: false, y: false } },
     plugins: [tip(of)],

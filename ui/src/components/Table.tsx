@@ -16,7 +16,7 @@ import { Filter, sortRows, windowOf, type ColumnModel } from './tableModel'
 export interface Column<T> extends ColumnModel<T> {
   key: string
   title: ComponentChildren
-  /** The title as text, where title is none: names the column for the screen reader. */
+  /** Names a column without a title for the screen reader. */
   name?: string
   render?: (row: T) => ComponentChildren
   /** What it sorts and filters by; without it the column does neither. */
@@ -207,14 +207,17 @@ export function Table<T extends object>(p: TableProps<T>) {
             const sorts = c.value !== undefined && c.sort !== false
             const dir = sort === c.key ? 'ascending' : sort === '-' + c.key ? 'descending' : undefined
             return (
-              <div key={c.key} class={cx('th', c.align !== undefined && 'align-' + c.align)} role="columnheader" aria-sort={dir ?? (sorts ? 'none' : undefined)} aria-label={c.name}>
+              <div key={c.key} class={cx('th', c.align !== undefined && 'align-' + c.align)} role="columnheader" aria-sort={dir ?? (sorts ? 'none' : undefined)}>
                 {sorts ? (
                   <button type="button" class="th-button" onClick={() => toggle(c.key)}>
                     {c.title}
                     <Icon name={dir === 'descending' ? 'down' : 'up'} size={12} class={dir === undefined ? 'faint' : ''} />
                   </button>
                 ) : (
-                  c.title
+                  <>
+                    {c.title}
+                    {c.name !== undefined && <span class="sr">{c.name}</span>}
+                  </>
                 )}
               </div>
             )

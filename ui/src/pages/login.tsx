@@ -53,7 +53,7 @@ export function Login() {
         <div class="login-brand">
           <Logo size={40} />
           <h1>{s?.cluster ? s.cluster : 'clusterd'}</h1>
-          <p class="muted">{s?.required === false ? 'Log in to change things' : 'Log in to see this cluster'}</p>
+          <p class="muted">{s !== undefined && s.schemes.length === 0 ? 'This cluster asks nobody to log in' : s?.required === false ? 'Log in to change things' : 'Log in to see this cluster'}</p>
         </div>
         {route.query['error'] !== undefined && <ErrorNote error={route.query['error']} />}
         {schemes.includes('oidc') && (
@@ -92,7 +92,7 @@ export function Login() {
             href={onRoute ? href('overview') : location.hash || '#/'}
             onClick={() => (loginNeeded.value = false)}
           >
-            Go on without
+            {s.authenticated ? 'Go on as ' + (s.principal?.value ?? 'before') : 'Go on without'}
           </a>
         )}
       </form>

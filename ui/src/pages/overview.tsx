@@ -72,8 +72,8 @@ function Counts({ totals }: { totals: Totals | undefined }) {
       ) : (
         <div class="stack">
           <div class="stats stats-3">
-            <Stat label="Agents" value={count(a.total)} sub={a.total === a.active ? 'all active' : count(a.active) + ' active'} href={href('agents')} />
-            <Stat label="Frameworks" value={count(f.total)} sub={f.total === f.active ? 'all active' : count(f.active) + ' active'} href={href('frameworks')} />
+            <Stat label="Agents" value={count(a.total)} sub={a.total === 0 ? 'none' : a.total === a.active ? 'all active' : count(a.active) + ' active'} href={href('agents')} />
+            <Stat label="Frameworks" value={count(f.total)} sub={f.total === 0 ? 'none' : f.total === f.active ? 'all active' : count(f.active) + ' active'} href={href('frameworks')} />
             <Stat label="Offers" value={count(totals?.totals.offers)} sub="outstanding" href={href('offers')} />
           </div>
           {(a.unreachable > 0 || a.draining + a.drained > 0 || a.deactivated > 0 || a.disconnected > 0 || a.recovered > 0) && (

@@ -7,7 +7,7 @@ import { second } from '../clock'
 import { theme, wideNav, type Theme } from '../prefs'
 import { href, place, useRoute } from '../router'
 import { can, loginNeeded, logout, session } from '../session'
-import { connection, leader, trouble } from '../state/store'
+import { connection, leader, masters, trouble } from '../state/store'
 import { toast } from '../components/Toast'
 import { showHelp } from './keys'
 import { groups, items, type NavItem } from './nav'
@@ -72,7 +72,7 @@ function Side({ open, close }: { open: boolean; close: () => void }) {
   }, [open])
   return (
     <nav ref={nav} class={cx('side', open && 'side-open')} aria-label="Main" onKeyDown={(e) => e.key === 'Escape' && close()}>
-      <a class="brand" href={href('overview')} aria-label="clusterd, overview">
+      <a class="brand" href={href('overview')} title="Overview of clusterd">
         <Logo />
         <span class="brand-text">
           clusterd
@@ -127,7 +127,7 @@ function TopBar({ menu }: { menu: () => void }) {
       <a class="top-brand" href={href('overview')} aria-label="clusterd, overview">
         <Logo size={24} />
       </a>
-      <button type="button" class="top-search" aria-label="Search, or do something" aria-keyshortcuts="Control+K" onClick={() => (paletteOpen.value = true)}>
+      <button type="button" class="top-search" aria-haspopup="dialog" aria-keyshortcuts="Control+K" onClick={() => (paletteOpen.value = true)}>
         <Icon name="search" />
         <span>Go to or do …</span>
         <kbd>{/Mac/.test(navigator.platform) ? '⌘' : 'Ctrl'} K</kbd>
@@ -210,8 +210,29 @@ function Banner() {
       <span>
         {c === 'lost' ? 'The connection is lost; what you see may be old. ' : ''}
         <span class="banner-why">{t.message}</span> <span class="num">{left > 0 ? `Trying again in ${left} s.` : 'Trying …'}</span>
+        <OtherMasters />
       </span>
     </div>
+  )
+}
+
+/** OtherMasters are links to the same page elsewhere, for when the master that served it is gone. */
+function OtherMasters() {
+  const others = masters.value.filter((m) => m !== location.host)
+  if (others.length === 0) return null
+  return (
+    <span>
+      {' '}
+      Other masters:{' '}
+      {others.map((m, i) => (
+        <>
+          {i > 0 && ', '}
+          <a key={m} class="banner-link" href={`${location.protocol}//${m}/${location.hash}`}>
+            {m}
+          </a>
+        </>
+      ))}
+    </span>
   )
 }
 

@@ -6,13 +6,18 @@ import { items } from './nav'
 
 let afterG = 0
 
+/** A terminal takes all keys: Ctrl-K is the shell's there. */
+function inTerminal(e: KeyboardEvent): boolean {
+  return e.target instanceof Element && e.target.closest('[data-keys=terminal]') !== null
+}
+
 function typing(e: KeyboardEvent): boolean {
   const el = e.target
-  return el instanceof HTMLElement && (el.isContentEditable || el.matches('input,textarea,select') || el.closest('[data-keys=terminal]') !== null)
+  return el instanceof HTMLElement && (el.isContentEditable || el.matches('input,textarea,select') || inTerminal(e))
 }
 
 function keyed(e: KeyboardEvent): void {
-  if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === 'k' && (e.target as Element).closest?.('[data-keys=terminal]') === null) {
+  if ((e.ctrlKey || e.metaKey) && e.key.toLowerCase() === 'k' && !inTerminal(e)) {
     e.preventDefault()
     paletteOpen.value = !paletteOpen.peek()
     return

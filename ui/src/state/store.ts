@@ -42,5 +42,8 @@ export type Connection = 'connecting' | 'live' | 'lost' | 'failover'
 
 export const connection = signal<Connection>('connecting')
 
+/** masters are the addresses of all masters, as far as the reader may know them: others answer when this one does not. */
+export const masters = signal<readonly string[]>([])
+
 /** trouble is why the connection is lost, and when (in seconds) it is tried again. */
 export const trouble = signal<{ message: string; retryAt: number } | undefined>(undefined)

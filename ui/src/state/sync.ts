@@ -4,8 +4,8 @@ import { ApiError, get, own } from '../api/client'
 import { backoff, stream, wait, type ServerEvent } from '../api/sse'
 import type { OperatorEvent } from '../api/types'
 import { awake } from '../api/visible'
-import { generation, loginNeeded } from '../session'
-import { connection, leader, ready, reducer, trouble } from './store'
+import { can, generation, loginNeeded } from '../session'
+import { connection, leader, masters, ready, reducer, trouble } from './store'
 import type { Summary } from './summary'
 
 /** For so long the banner says who leads now. */
@@ -93,6 +93,18 @@ async function load(abort: AbortSignal): Promise<void> {
   ready.value = true
   if (before !== undefined && before !== s.leader.id) failedOver()
   else found()
+  void loadMasters(abort)
+}
+
+/** loadMasters remembers where else the UI is served, for when this master is gone. */
+async function loadMasters(abort: AbortSignal): Promise<void> {
+  if (!can('VIEW_REGISTRY')) return
+  try {
+    const r = await get<{ members?: { http?: string }[] }>(own + '/registry', { signal: abort })
+    masters.value = (r.members ?? []).flatMap((m) => (m.http === undefined ? [] : [m.http]))
+  } catch {
+    // Then there are no links to them; that is all.
+  }
 }
 
 function found(): void {

@@ -89,7 +89,7 @@ export function RoleMap({ totals }: { totals: Totals | undefined }) {
               {inner}
             </div>
           ) : (
-            <a key={t.item.role} class={cx('rolemap-tile', 'tint-' + t.item.color)} style={style} title={text} aria-label={text} href={href('roles', {}, { q: t.item.role })}>
+            <a key={t.item.role} class={cx('rolemap-tile', 'tint-' + t.item.color)} style={style} title={text} aria-label={inner === false ? text : undefined} href={href('roles', {}, { q: t.item.role })}>
               {inner}
             </a>
           )
