@@ -45,15 +45,27 @@ describe('layout', () => {
     expect(cellAt(l, 1, 1)).toBe(-1) // a title
     expect(cellAt(l, 799, l.height + 50)).toBe(-1)
   })
-  test('arrows lead through all groups and back', () => {
+  test('arrows lead through all there is and back', () => {
     let at = 0
-    for (let i = 0; i < 5000; i++) at = moved(l, at, 'ArrowDown')
-    const last = l.cells[at]
-    expect(last?.group).toBe(2)
-    expect(last?.y).toBe(l.cells.at(-1)?.y)
-    for (let i = 0; i < 5000; i++) at = moved(l, at, 'ArrowUp')
-    expect(l.cells[at]?.group).toBe(0)
+    let steps = 0
+    for (let next = moved(l, at, 'ArrowDown'); next !== at; next = moved(l, at, 'ArrowDown')) {
+      expect(l.cells[next]?.y).toBeGreaterThan(l.cells[at]?.y ?? 0)
+      at = next
+      steps++
+    }
+    expect(steps).toBeGreaterThan(5)
+    for (let i = 0; i < 1000; i++) at = moved(l, at, 'ArrowUp')
+    expect(l.cells[at]?.y).toBe(l.cells[0]?.y ?? -1)
     expect([moved(l, 0, 'ArrowLeft'), moved(l, 0, 'End'), moved(l, 999, 'ArrowRight'), moved(l, -1, 'ArrowRight')]).toEqual([0, 999, 999, 0])
+  })
+  test('groups do not overlap', () => {
+    for (const [i, a] of l.blocks.entries()) {
+      for (const b of l.blocks.slice(i + 1)) {
+        const beside = a.x + a.columns * l.pitch <= b.x || b.x + b.columns * l.pitch <= a.x
+        const below = a.y + 22 + Math.ceil(a.count / a.columns) * l.pitch <= b.y
+        expect(beside || below).toBe(true)
+      }
+    }
   })
   test('ten thousand fit on a few screens', () => {
     const big = layout(grouped(Array.from({ length: 10_000 }, (_, i) => agent(i)), ''), 1200, false)

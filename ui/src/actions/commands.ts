@@ -30,6 +30,7 @@ const draining = (a: Agent) => a.state === 'DRAINING' || a.state === 'DRAINED'
 
 const agentActs: Act<Agent>[] = [
   { verb: 'Drain', icon: 'drain', action: 'DRAIN_AGENT', when: (a) => !draining(a), open: async (a) => (await import('./drain')).openDrain(a) },
+  { verb: 'Cancel draining', icon: 'close', action: 'CANCEL_DRAIN', when: (a) => a.state === 'DRAINING', open: async (a) => (await import('./cancelDrain')).openCancelDrain(a) },
   { verb: 'Deactivate', icon: 'pause', action: 'DEACTIVATE_AGENT', when: (a) => !draining(a) && a.state !== 'DEACTIVATED', open: async (a) => (await import('./deactivate')).openDeactivate(a) },
   { verb: 'Reactivate', icon: 'play', action: 'REACTIVATE_AGENT', when: (a) => a.state === 'DEACTIVATED' || a.state === 'DRAINED', open: async (a) => (await import('./reactivate')).openReactivate(a) },
   { verb: 'Mark gone', icon: 'trash', action: 'MARK_AGENT_GONE', open: async (a) => (await import('./gone')).openGone(a) },

@@ -11,6 +11,7 @@ import { findExecutor, statePath, type AgentState, type AgentTask, type Found } 
 import { UsageCharts } from './agent/UsageCharts'
 import { Health } from './tasks'
 import '../style/pages/agent.css'
+import { Scrolls } from './agent/Scrolls'
 
 export default function Executor() {
   const { params } = useRoute()
@@ -101,7 +102,7 @@ function TaskTable(p: { title: string; agent: string; executor: string; framewor
       {p.tasks.length === 0 ? (
         <Empty title="None" icon="tasks" />
       ) : (
-        <div class="table-wrap">
+        <Scrolls label={p.title}>
           <table class="plain">
             <thead>
               <tr>
@@ -146,7 +147,7 @@ function TaskTable(p: { title: string; agent: string; executor: string; framewor
               ))}
             </tbody>
           </table>
-        </div>
+        </Scrolls>
       )}
     </Panel>
   )

@@ -7,6 +7,7 @@ import { go, href } from '~/router'
 import { can } from '~/session'
 import type { Node } from '~/usage/containers'
 import type { Usage } from '~/usage/useUsage'
+import { Scrolls } from './Scrolls'
 
 export function ContainerTable({ agent, usage, reach, framed = false }: { agent: string; usage: Usage; reach: boolean; framed?: boolean }) {
   if (!reach) return <Empty title="The agent is not connected" icon="agents" />
@@ -14,7 +15,7 @@ export function ContainerTable({ agent, usage, reach, framed = false }: { agent:
   if (usage.error !== undefined && usage.nodes.length === 0) return <ErrorNote error={usage.error} />
   if (usage.nodes.length === 0) return <Empty title="No containers" icon="agents" />
   const table = (
-    <div class="table-wrap">
+    <Scrolls label="Containers">
       <table class="plain containers">
         <thead>
           <tr>
@@ -47,7 +48,7 @@ export function ContainerTable({ agent, usage, reach, framed = false }: { agent:
           ))}
         </tbody>
       </table>
-    </div>
+    </Scrolls>
   )
   return framed ? <Panel>{table}</Panel> : table
 }

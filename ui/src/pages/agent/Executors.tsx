@@ -5,6 +5,7 @@ import { bytes, count } from '~/format'
 import { href } from '~/router'
 import type { Usage } from '~/usage/useUsage'
 import type { AgentExecutor, AgentFramework, AgentState } from './state'
+import { Scrolls } from './Scrolls'
 
 export function Executors({ agent, state, usage, reach, only }: { agent: string; state: AgentState | undefined; usage: Usage; reach: boolean; only?: string }) {
   if (!reach) return <Empty title="The agent is not connected" icon="agents" />
@@ -43,7 +44,7 @@ function FrameworkTitle({ agent, f }: { agent: string; f: AgentFramework }) {
 
 function ExecutorTable({ agent, framework, executors, usage }: { agent: string; framework: AgentFramework; executors: readonly AgentExecutor[]; usage?: Usage }) {
   return (
-    <div class="table-wrap">
+    <Scrolls label="Executors">
       <table class="plain">
         <thead>
           <tr>
@@ -113,6 +114,6 @@ function ExecutorTable({ agent, framework, executors, usage }: { agent: string; 
           })}
         </tbody>
       </table>
-    </div>
+    </Scrolls>
   )
 }

@@ -7,6 +7,7 @@ import { Menu } from '~/components/Menu'
 import { quantity } from '~/components/ResourceBar'
 import { can } from '~/session'
 import type { Agent } from '~/state/model'
+import { Scrolls } from './Scrolls'
 
 export function Reservations({ agent, resources, used, loading }: { agent: Agent; resources: readonly Resource[]; used: readonly Resource[]; loading: boolean }) {
   if (loading) return <Skeleton lines={5} />
@@ -28,7 +29,7 @@ export function Reservations({ agent, resources, used, loading }: { agent: Agent
         {reserved.length === 0 ? (
           <Empty title="Nothing is reserved here" icon="roles" />
         ) : (
-          <div class="table-wrap">
+          <Scrolls label="Reservations">
             <table class="plain">
               <thead>
                 <tr>
@@ -76,14 +77,14 @@ export function Reservations({ agent, resources, used, loading }: { agent: Agent
                 })}
               </tbody>
             </table>
-          </div>
+          </Scrolls>
         )}
       </Panel>
       <Panel title="Volumes">
         {volumes.length === 0 ? (
           <Empty title="No persistent volumes" icon="files" />
         ) : (
-          <div class="table-wrap">
+          <Scrolls label="Volumes">
             <table class="plain">
               <thead>
                 <tr>
@@ -121,7 +122,7 @@ export function Reservations({ agent, resources, used, loading }: { agent: Agent
                 ))}
               </tbody>
             </table>
-          </div>
+          </Scrolls>
         )}
       </Panel>
     </>

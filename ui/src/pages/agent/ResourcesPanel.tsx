@@ -5,13 +5,14 @@ import { Legend, PartsBar, quantity } from '~/components/ResourceBar'
 import { bytes, percent } from '~/format'
 import { plus, resourceNames, type Agent } from '~/state/model'
 import type { Sample } from '~/usage/usage'
+import { Scrolls } from './Scrolls'
 
 const titles: Record<ResourceName, string> = { cpus: 'CPUs', mem: 'Memory', disk: 'Disk', gpus: 'GPUs' }
 
 export function ResourcesPanel({ agent, used }: { agent: Agent; used: Sample | undefined }) {
   return (
     <Panel title="Resources">
-      <div class="table-wrap">
+      <Scrolls label="Resources">
         <table class="plain">
           <thead>
             <tr>
@@ -72,7 +73,7 @@ export function ResourcesPanel({ agent, used }: { agent: Agent; used: Sample | u
               })}
           </tbody>
         </table>
-      </div>
+      </Scrolls>
       <Legend
         parts={[
           { name: 'Allocated to frameworks', color: 'used' },

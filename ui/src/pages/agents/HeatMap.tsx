@@ -45,8 +45,8 @@ export function HeatMap({ agents, by, group }: HeatMapProps) {
   const l = plan.value
   const cursor = at.value
   useEffect(() => {
-    if (canvas.current !== null) paint(canvas.current, l, Math.max(40, width.peek()), by, cursor)
-  }, [l, by, cursor, repaint.value, width.value])
+    if (canvas.current !== null) paint(canvas.current, l, Math.max(40, width.peek()), by)
+  }, [l, by, repaint.value, width.value])
 
   const cell = l.cells[cursor]
   const onMove = (e: MouseEvent): void => {
@@ -87,6 +87,7 @@ export function HeatMap({ agents, by, group }: HeatMapProps) {
         onBlur={() => (tip.value = undefined)}
       >
         <canvas ref={canvas} aria-hidden="true" />
+        {cell !== undefined && <span class="heat-cursor" style={{ transform: `translate(${cell.x - 2}px, ${cell.y - 2}px)`, width: l.size + 4 + 'px', height: l.size + 4 + 'px' }} />}
         {tip.value !== undefined && cell !== undefined && <Tip agent={cell.agent} at={tip.value} width={width.value} />}
       </div>
       <span class="offscreen" role="status">
@@ -153,7 +154,7 @@ function Legend() {
 }
 
 /** paint draws cells in the colours of the theme. Who takes no tasks has a line through it, too. */
-function paint(canvas: HTMLCanvasElement, l: Layout, width: number, by: By, cursor: number): void {
+function paint(canvas: HTMLCanvasElement, l: Layout, width: number, by: By): void {
   const ratio = window.devicePixelRatio || 1
   canvas.width = Math.round(width * ratio)
   canvas.height = Math.round(l.height * ratio)
@@ -170,12 +171,15 @@ function paint(canvas: HTMLCanvasElement, l: Layout, width: number, by: By, curs
   g.clearRect(0, 0, width, l.height)
   g.font = '600 12px ' + style.fontFamily
   g.textBaseline = 'middle'
-  for (const t of l.titles) {
-    g.fillStyle = color('--heat-text')
-    const name = stateTitle(t.name)
-    g.fillText(name, 0, t.y + TITLE / 2)
-    g.fillStyle = color('--heat-muted')
-    g.fillText(String(t.count), g.measureText(name).width + 8, t.y + TITLE / 2)
+  const text = color('--heat-text')
+  const muted = color('--heat-muted')
+  for (const b of l.blocks) {
+    if (b.top === b.y) continue
+    const name = clipped(g, stateTitle(b.name), b.columns * l.pitch - 40)
+    g.fillStyle = text
+    g.fillText(name, b.x, b.y + TITLE / 2 - 2)
+    g.fillStyle = muted
+    g.fillText(String(b.count), b.x + g.measureText(name).width + 8, b.y + TITLE / 2 - 2)
   }
   for (const c of l.cells) {
     const s = share(c.agent, by)
@@ -190,12 +194,13 @@ function paint(canvas: HTMLCanvasElement, l: Layout, width: number, by: By, curs
       g.stroke()
     }
   }
-  const here = l.cells[cursor]
-  if (here !== undefined) {
-    g.strokeStyle = color('--heat-cursor')
-    g.lineWidth = 2
-    g.strokeRect(here.x - 1, here.y - 1, l.size + 2, l.size + 2)
-  }
+}
+
+/** clipped is a title that fits. */
+function clipped(g: CanvasRenderingContext2D, text: string, width: number): string {
+  let t = text
+  while (t.length > 3 && g.measureText(t).width > width) t = t.slice(0, -2)
+  return t === text ? t : t + '…'
 }
 
 function stateTitle(name: string): string {

@@ -78,20 +78,35 @@ export interface Cell {
   agent: Agent
   x: number
   y: number
-  group: number
+}
+
+/** Block is a group on the plane: a title, below it its cells in rows. */
+export interface Block {
+  name: string
+  count: number
+  x: number
+  y: number
+  /** Where its cells begin, below the title. */
+  top: number
+  columns: number
+  /** The index of its first cell. */
+  first: number
 }
 
 export interface Layout {
   cells: Cell[]
+  blocks: Block[]
   size: number
-  gap: number
-  columns: number
+  /** pitch is from one cell to the next. */
+  pitch: number
   height: number
-  /** Where the titles of the groups stand. */
-  titles: { name: string; count: number; y: number }[]
 }
 
-export const TITLE = 24
+/** How high a title is, and how far groups stand apart. */
+export const TITLE = 22
+const GUTTER = 18
+/** A group is as wide as its title at least. */
+const NARROWEST = 84
 
 /** cellSize is the edge of a cell so that so many of them make a picture, not a wall. */
 export function cellSize(count: number, width: number): number {
@@ -99,44 +114,48 @@ export function cellSize(count: number, width: number): number {
   return Math.max(7, Math.min(28, Math.floor(fit)))
 }
 
-/** layout places the cells of groups one below the other. */
+/** layout places groups side by side, as racks stand in a room; without titles there is one that fills the width. */
 export function layout(groups: readonly Group[], width: number, titled: boolean): Layout {
   const count = groups.reduce((n, g) => n + g.agents.length, 0)
   const size = cellSize(count, width)
-  const gap = size > 14 ? 3 : 1
-  const columns = Math.max(1, Math.floor((width + gap) / (size + gap)))
-  const cells: Cell[] = []
-  const titles: Layout['titles'] = []
+  const pitch = size + (size > 14 ? 3 : 1)
+  const most = Math.max(1, Math.floor((width + pitch - size) / pitch))
+  const l: Layout = { cells: [], blocks: [], size, pitch, height: size }
+  let x = 0
   let y = 0
-  groups.forEach((g, group) => {
-    if (titled) {
-      titles.push({ name: g.name, count: g.agents.length, y })
-      y += TITLE
+  let tallest = 0
+  for (const g of groups) {
+    const n = g.agents.length
+    const columns = titled ? Math.min(most, Math.max(Math.ceil(Math.sqrt(n * 1.6)), Math.ceil(NARROWEST / pitch))) : most
+    const across = columns * pitch
+    if (x > 0 && x + across > width) {
+      x = 0
+      y += tallest + GUTTER
+      tallest = 0
     }
+    const top = y + (titled ? TITLE : 0)
+    l.blocks.push({ name: g.name, count: n, x, y, top, columns, first: l.cells.length })
     g.agents.forEach((agent, i) => {
-      cells.push({ agent, group, x: (i % columns) * (size + gap), y: y + Math.floor(i / columns) * (size + gap) })
+      l.cells.push({ agent, x: x + (i % columns) * pitch, y: top + Math.floor(i / columns) * pitch })
     })
-    y += Math.ceil(g.agents.length / columns) * (size + gap) + (titled ? 8 : 0)
-  })
-  return { cells, size, gap, columns, height: Math.max(size, y), titles }
+    tallest = Math.max(tallest, top - y + Math.ceil(n / columns) * pitch)
+    l.height = Math.max(l.height, y + tallest)
+    x += across + GUTTER
+  }
+  return l
 }
 
-/** cellAt is the index of the cell at a point; -1: none. Cells are in reading order. */
+/** cellAt is the index of the cell at a point; -1: none. */
 export function cellAt(l: Layout, x: number, y: number): number {
-  // The first cell of the row at y, by bisection, then the column.
-  let lo = 0
-  let hi = l.cells.length
-  while (lo < hi) {
-    const mid = (lo + hi) >> 1
-    if ((l.cells[mid]?.y ?? 0) + l.size < y) lo = mid + 1
-    else hi = mid
+  for (const b of l.blocks) {
+    const dx = x - b.x
+    const dy = y - b.top
+    if (dx < 0 || dy < 0 || dx >= b.columns * l.pitch) continue
+    const i = Math.floor(dy / l.pitch) * b.columns + Math.floor(dx / l.pitch)
+    if (i >= b.count) continue
+    return dx % l.pitch <= l.size && dy % l.pitch <= l.size ? b.first + i : -1
   }
-  const row = l.cells[lo]
-  if (row === undefined || y < row.y) return -1
-  const i = lo + Math.floor(x / (l.size + l.gap))
-  const cell = l.cells[i]
-  if (cell === undefined || cell.y !== row.y || x < cell.x || x > cell.x + l.size) return -1
-  return i
+  return -1
 }
 
 /** moved is the cell that an arrow key leads to. */
@@ -161,15 +180,18 @@ export function moved(l: Layout, from: number, key: string): number {
   }
 }
 
+/** nextRow is the nearest cell above or below; what stands straight counts most. */
 function nextRow(l: Layout, from: number, cell: Cell, by: 1 | -1): number {
-  let i = from
-  while (l.cells[i]?.y === cell.y) i += by
-  const row = l.cells[i]
-  if (row === undefined) return from
-  let best = i
-  for (; l.cells[i]?.y === row.y; i += by) {
-    const c = l.cells[i]
-    if (c !== undefined && Math.abs(c.x - cell.x) < Math.abs((l.cells[best]?.x ?? 0) - cell.x)) best = i
-  }
+  let best = from
+  let least = Infinity
+  l.cells.forEach((c, i) => {
+    const dy = (c.y - cell.y) * by
+    if (dy <= 0) return
+    const score = dy + 3 * Math.abs(c.x - cell.x)
+    if (score < least) {
+      least = score
+      best = i
+    }
+  })
   return best
 }
