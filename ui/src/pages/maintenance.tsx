@@ -5,7 +5,7 @@ import { now } from '~/clock'
 import { Button, Empty, ErrorNote, Note, Panel, Skeleton, StateBadge, Time, type Tone } from '~/components/basic'
 import { Menu } from '~/components/Menu'
 import { Page } from '~/components/Page'
-import { duration, exact, plural } from '~/format'
+import { duration, exact, plural, stamp } from '~/format'
 import { Calendar } from '~/pages/maintenance/Calendar'
 import { machineKey, machineName, modesOf, windowsOf, type MachineID, type MachineMode, type Window, type WireSchedule, type WireStatus } from '~/pages/maintenance/calendar'
 import { machineOf } from '~/pages/maintenance/machines'
@@ -124,7 +124,7 @@ function WindowPanel({ window: w, index, windows, modes, answers }: WindowProps)
           </Note>
         </div>
       )}
-      <div class="scroll-x" tabIndex={0} role="region" aria-label="Machines of this window">
+      <div class="scroll-x" tabIndex={0} role="region" aria-label={`Machines of the window of ${stamp(w.start)}`}>
         <table class="plain">
           <thead>
             <tr>

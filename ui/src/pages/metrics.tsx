@@ -66,7 +66,6 @@ function Explorer({ agent }: { agent: string }) {
   const show = (route.query['show'] ?? 'all') as 'all' | 'changing' | 'pinned'
   const data = live.value.data
   const names = useMemo(() => Object.keys(data ?? {}).sort(), [data === undefined ? '' : Object.keys(data).length])
-  void tick.value
   const found = search(names, text, (n) => byName.value.get(n)).filter(
     (n) => show === 'all' || (show === 'pinned' ? pinned.value.includes(n) : history.current.changed(n)),
   )
@@ -78,7 +77,8 @@ function Explorer({ agent }: { agent: string }) {
     if (list === undefined) groups.set(g, [n])
     else list.push(n)
   }
-  const row = (n: string) => <MetricRow key={n} name={n} value={data?.[n]} history={history.current} about={byName.value.get(n)} />
+  const at = tick.value
+  const row = (n: string) => <MetricRow key={n} name={n} value={data?.[n]} history={history.current} at={at} about={byName.value.get(n)} />
   return (
     <Page title="Metrics" sub={agent === '' ? `of the leading master${leader.value === undefined ? '' : ', ' + leader.value.hostname}` : `of agent ${agents.get(agent)?.hostname ?? agent}`}>
       <div class="filters">
@@ -115,7 +115,7 @@ function Explorer({ agent }: { agent: string }) {
       {pins.length > 0 && (
         <div class="metric-cards" role="list" aria-label="Pinned metrics">
           {pins.map((n) => (
-            <PinCard key={n} name={n} value={data?.[n]} history={history.current} about={byName.value.get(n)} />
+            <PinCard key={n} name={n} value={data?.[n]} history={history.current} at={at} about={byName.value.get(n)} />
           ))}
         </div>
       )}
@@ -149,6 +149,8 @@ interface RowProps {
   name: string
   value: number | undefined
   history: History
+  /** When the history grew last: a component is drawn again only if something given to it changes. */
+  at: number
   about: Described | undefined
 }
 
