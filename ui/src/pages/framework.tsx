@@ -64,10 +64,10 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
   const active = useComputed(() => mine.value.filter((t) => t.active))
   const unreachable = useComputed(() => mine.value.filter((t) => t.state === 'TASK_UNREACHABLE'))
   const completed = useComputed(() => mine.value.filter((t) => !t.active && t.state !== 'TASK_UNREACHABLE'))
-  const live = useLive<Offer[] | { offers?: Offer[] }>(f.completed ? undefined : own + '/offers', { interval: 1000 })
+  const live = useLive<Offer[] | { offers?: Offer[] }>(f.completed ? undefined : own + '/offers?framework_id=' + encodeURIComponent(f.id), { interval: 1000 })
   const both = useMemo(() => offersOf(live.value.data), [live.value.data])
-  const offers = both?.offered.filter((o) => o.framework_id === f.id)
-  const back = both?.askedBack.filter((o) => o.framework_id === f.id) ?? []
+  const offers = both?.offered
+  const back = both?.askedBack ?? []
   const tally = tallyOfFramework(f.id)
   return (
     <Page

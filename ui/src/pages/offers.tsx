@@ -14,7 +14,7 @@ import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
 export default function Offers() {
-  const live = useLive<Offer[] | { offers?: Offer[] }>(own + '/offers', { interval: 1000 })
+  const live = useLive<Offer[] | { offers?: Offer[] }>(own + '/offers', { interval: 2000 })
   const both = offersOf(live.value.data)
   const offers = both?.offered
   const holders = new Set((offers ?? []).map((o) => o.framework_id))

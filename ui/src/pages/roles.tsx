@@ -21,6 +21,9 @@ import { plus, zero } from '~/state/model'
 import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
+/** More rows are not drawn: the search finds the others. */
+const most = 500
+
 type Lens = ResourceName
 
 /** show is so much of a resource. */
@@ -108,7 +111,7 @@ export default function Roles() {
                 </tr>
               </thead>
               <tbody>
-                {rows.map((n) => (
+                {rows.slice(0, most).map((n) => (
                   <RoleRow
                     key={n.name}
                     node={n}
@@ -123,6 +126,7 @@ export default function Roles() {
               </tbody>
             </table>
           </div>
+          {rows.length > most && <p class="panel-text muted">and {count(rows.length - most)} more: search to see them</p>}
         </Panel>
       )}
     </Page>

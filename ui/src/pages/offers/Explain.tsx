@@ -18,7 +18,7 @@ export function amounts(all: Record<string, number> | Partial<Resources>): strin
 }
 
 export function Explain({ frameworkId }: { frameworkId: string }) {
-  const live = useLive<Explained>(own + '/explain?framework_id=' + encodeURIComponent(frameworkId), { interval: 3000 })
+  const live = useLive<Explained>(own + '/explain?framework_id=' + encodeURIComponent(frameworkId), { interval: 5000 })
   const e = live.value.data
   if (e === undefined) {
     if (live.value.error !== undefined) return <ErrorNote error={live.value.error} title="Nobody can say why." />
