@@ -232,11 +232,14 @@ func New(opts Options) (*Cluster, error) {
 		}
 		a.args = append([]string{
 			"agent", find, "--ip=127.0.0.1", "--port=" + portOf(a.Addr),
-			"--gossip_port=" + portOf(a.Gossip), "--hostname=localhost",
+			"--gossip_port=" + portOf(a.Gossip),
 			"--work_dir=" + a.WorkDir, "--runtime_dir=" + filepath.Join(opts.RuntimeDir, fmt.Sprintf("r%d", i)),
 		}, opts.AgentFlags...)
 		if opts.EachAgent != nil {
 			a.args = append(a.args, opts.EachAgent(i)...)
+		}
+		if !slices.ContainsFunc(a.args, func(arg string) bool { return strings.HasPrefix(arg, "--hostname=") }) {
+			a.args = append(a.args, "--hostname=localhost")
 		}
 		c.Agents = append(c.Agents, a)
 	}
