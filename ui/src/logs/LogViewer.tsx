@@ -42,11 +42,13 @@ export function LogViewer({ file, offset, onPlace, missing, tools }: LogViewerPr
     else void log.toOffset(offset)
     return () => log.close()
   }, [log])
+  const away = useSignal<string | undefined>(undefined)
   // The server says when the file has grown; nothing is asked for otherwise.
   useEffect(() => {
     const w = watch<{ offset: number }>(sizePath(file), 500)
     const stop = w.value.subscribe((v) => {
-      if (v.data !== undefined) void log.grown(v.data.offset)
+      away.value = v.error?.message
+      if (v.error === undefined && v.data !== undefined) void log.grown(v.data.offset)
     })
     return () => {
       stop()
@@ -131,7 +133,7 @@ export function LogViewer({ file, offset, onPlace, missing, tools }: LogViewerPr
       )}
       <LogLines log={log} wrap={wrap.value} matches={search.matches.value} current={search.current.value} label={`Contents of ${name}`} onPick={(at) => onPlace?.(at)} />
       {log.opened.value && log.size.value === 0 && error === undefined && <p class="log-empty">{name} is empty. What is written to it appears here.</p>}
-      <Foot log={log} />
+      <Foot log={log} away={error === undefined ? away.value : undefined} />
     </div>
   )
 }
@@ -145,7 +147,7 @@ function remembered(): boolean {
 }
 
 /** Foot says where in the file one is. */
-function Foot({ log }: { log: LogController }) {
+function Foot({ log, away }: { log: LogController; away: string | undefined }) {
   void log.version.value
   const { start, end } = log.win
   const size = log.size.value
@@ -162,7 +164,7 @@ function Foot({ log }: { log: LogController }) {
         )}
         {log.format.value === 'text' && log.opened.value && <> · {count(log.win.lines.length)} lines loaded</>}
       </span>
-      <span role="status">{log.loading.value !== '' ? 'Loading…' : more > 0 && !log.following.value ? `${bytes(more)} more below` : log.following.value ? 'Following' : ''}</span>
+      <span role="status">{away !== undefined && log.opened.value ? 'Not followed: ' + away : log.loading.value !== '' ? 'Loading…' : more > 0 && !log.following.value ? `${bytes(more)} more below` : log.following.value ? 'Following' : ''}</span>
     </div>
   )
 }

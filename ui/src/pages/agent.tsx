@@ -118,7 +118,7 @@ function Overview({ agent, state, usage }: { agent: AgentModel; state: AgentStat
           })}
         </div>
         <ResourcesPanel agent={agent} used={usage.total.at(-1)} />
-        <UsageCharts samples={usage.total} cpus={agent.total.cpus} mem={agent.total.mem * 1024 * 1024} what="containers of this agent" />
+        <UsageCharts samples={usage.total} cpus={agent.allocated.cpus} mem={agent.allocated.mem * 1024 * 1024} line="Allocated" what="containers of this agent" />
       </div>
       <div class="agent-side">
         <Panel title="Identity">

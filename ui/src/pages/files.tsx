@@ -7,6 +7,7 @@ import { Bytes, Copy, Empty, ErrorNote, shorten, Skeleton, Time } from '~/compon
 import { Icon } from '~/components/Icon'
 import { Page, type Crumb } from '~/components/Page'
 import { Table, type Column } from '~/components/Table'
+import { toast } from '~/components/Toast'
 import { plural } from '~/format'
 import { LogViewer } from '~/logs/LogViewer'
 import { baseName, downloadHref, filesPath, parentOf, type Entry, type FileRef } from '~/logs/source'
@@ -197,7 +198,10 @@ function FilePage({ file }: { file: FileRef }) {
           ))}
         </nav>
       )}
-      <LogViewer key={file.path} file={file} offset={Number.isFinite(offset) ? offset : undefined} onPlace={(at) => setQuery({ offset: at === undefined ? '' : String(at) })} missing={log ? <NoLog agent={file.agent} /> : undefined} />
+      <LogViewer key={file.path} file={file} offset={Number.isFinite(offset) ? offset : undefined} onPlace={(at) => {
+          setQuery({ offset: at === undefined ? '' : String(at) })
+          toast('The address of this page leads to that line now.', { kind: 'info' })
+        }} missing={log ? <NoLog agent={file.agent} /> : undefined} />
     </Page>
   )
 }

@@ -9,13 +9,15 @@ export interface UsageChartsProps {
   /** What there is at most, drawn as a line; undefined: what the samples say. */
   cpus?: number | undefined
   mem?: number | undefined
+  /** What that line is called. */
+  line?: string
   /** What is measured, for the screen reader. */
   what: string
 }
 
 const rate = (n: number): string => bytes(n) + '/s'
 
-export function UsageCharts({ samples, cpus, mem, what }: UsageChartsProps) {
+export function UsageCharts({ samples, cpus, mem, line = 'Limit', what }: UsageChartsProps) {
   const times = samples.map((s) => s.at)
   const column = (f: (s: Sample) => number | undefined): (number | undefined)[] => samples.map(f)
   const has = (f: (s: Sample) => number | undefined): boolean => samples.some((s) => (f(s) ?? 0) > 0)
@@ -25,7 +27,7 @@ export function UsageCharts({ samples, cpus, mem, what }: UsageChartsProps) {
     {
       title: 'CPUs',
       format: amount3,
-      series: [{ name: 'Used', color: 'c1', fill: true, values: column((s) => s.cpus) }, ...(cpuLimit.some((v) => v !== undefined) ? [{ name: cpus === undefined ? 'Limit' : 'Total', color: 'c8', dash: true, values: cpuLimit }] : [])],
+      series: [{ name: 'Used', color: 'c1', fill: true, values: column((s) => s.cpus) }, ...(cpuLimit.some((v) => v !== undefined) ? [{ name: line, color: 'c8', dash: true, values: cpuLimit }] : [])],
     },
     {
       title: 'Memory',
@@ -34,7 +36,7 @@ export function UsageCharts({ samples, cpus, mem, what }: UsageChartsProps) {
         { name: 'Used', color: 'c2', fill: true, values: column((s) => s.mem) },
         ...(has((s) => s.cache) ? [{ name: 'Cache', color: 'c4', values: column((s) => s.cache) }] : []),
         ...(has((s) => s.swap) ? [{ name: 'Swap', color: 'c5', values: column((s) => s.swap) }] : []),
-        ...(memLimit.some((v) => v !== undefined) ? [{ name: mem === undefined ? 'Limit' : 'Total', color: 'c8', dash: true, values: memLimit }] : []),
+        ...(memLimit.some((v) => v !== undefined) ? [{ name: line, color: 'c8', dash: true, values: memLimit }] : []),
       ],
     },
   ]
