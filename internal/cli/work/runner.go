@@ -271,7 +271,7 @@ func (r *runner) handle(event *scheduler.Event, first bool) error {
 
 // retry swallows errors of calls that a new subscription makes good.
 func (r *runner) retry(err error) error {
-	if err != nil && client.StatusCode(err) == 0 {
+	if err != nil && client.StatusCode(err) == 0 && !errors.Is(err, console.ErrUsage) {
 		return nil
 	}
 	return err
@@ -311,6 +311,9 @@ func (r *runner) alive() []*running {
 func (r *runner) offered(offer *mesos.Offer) error {
 	const soon, late = 5, 3600
 	operations, launched, err := r.choose(offer)
+	if err != nil && !errors.Is(err, console.ErrUsage) {
+		err = fmt.Errorf("%w: %w", console.ErrUsage, err) // no other offer would change it
+	}
 	if err != nil {
 		return err
 	}
