@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
+import { leastWidth } from '../src/components/Table'
 import { Filter, parseFilter, sortRows, windowOf } from '../src/components/tableModel'
 
 interface Row {
@@ -58,4 +59,17 @@ test('window', () => {
   // Rows have gone while the reader was far below.
   const w = windowOf(38_000, 380, 38, 10, 5)
   assert.ok(w.from >= 0 && w.to <= 10)
+})
+
+test('what a table needs at least', () => {
+  assert.equal(leastWidth(['8rem', 'minmax(10rem, 2fr)', '40px', 'auto', '.5em']), 'calc(8rem + 10rem + 40px + 4rem + .5em)')
+})
+
+test('mixed values sort without losing any', () => {
+  const mixed = [{ v: 'b' }, { v: 3 }, { v: undefined }, { v: 'a' }, { v: '' }, { v: 1 }]
+  assert.deepEqual(
+    sortRows(mixed, (r) => r.v, false).map((r) => r.v),
+    [1, 3, 'a', 'b', undefined, ''],
+  )
+  assert.deepEqual(sortRows([{ v: true }, { v: false }], (r) => r.v, false).map((r) => r.v), [false, true])
 })

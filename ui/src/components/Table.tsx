@@ -4,7 +4,7 @@
  * Enter opens, / goes to the filter.
  */
 import { useSignal, type ReadonlySignal } from '@preact/signals'
-import type { ComponentChildren } from 'preact'
+import type { ComponentChildren, VNode } from 'preact'
 import { useEffect, useId, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { count } from '../format'
 import { go, setQuery, useRoute } from '../router'
@@ -63,21 +63,25 @@ const rowHeight = 38
 /** Above so many rows the table is sorted anew at most once a second. */
 const manyRows = 20_000
 
-function useRows<T>(rows: readonly T[] | ReadonlySignal<readonly T[]>): readonly T[] {
+/** Nor is it while the reader scrolls. */
+const scrolling = 300
+
+function useRows<T>(rows: readonly T[] | ReadonlySignal<readonly T[]>, scrolled: { current: number }): readonly T[] {
   const list = Array.isArray(rows) ? (rows as readonly T[]) : (rows as ReadonlySignal<readonly T[]>).value
   const shown = useRef(list)
   const at = useRef(0)
   const tick = useSignal(0)
   void tick.value
-  const wait = shown.current === list || list.length < manyRows ? 0 : at.current + 1000 - performance.now()
+  const now = performance.now()
+  const wait = shown.current === list || list.length < manyRows ? 0 : Math.max(at.current + 1000, scrolled.current + scrolling) - now
   useEffect(() => {
     if (wait <= 0) return
     const timer = setTimeout(() => tick.value++, wait)
     return () => clearTimeout(timer)
-  }, [list, wait > 0])
+  }, [list, wait])
   if (wait <= 0 && shown.current !== list) {
     shown.current = list
-    at.current = performance.now()
+    at.current = now
   }
   return shown.current
 }
@@ -91,7 +95,8 @@ export function Table<T extends object>(p: TableProps<T>) {
   const columns = p.columns.filter(
     (c) => !(c.hide === 'narrow' && viewport.value === 'narrow') && !(c.hide === 'medium' && viewport.value !== 'wide'),
   )
-  const rows = useRows(p.rows)
+  const scrolled = useRef(-Infinity)
+  const rows = useRows(p.rows, scrolled)
   const columnKeys = p.columns.map((c) => c.key).join()
   const filter = useMemo(() => new Filter<T>(p.columns.filter((c) => c.value !== undefined)), [columnKeys])
   const cut = useMemo(() => filter.apply(rows, text), [filter, rows, text])
@@ -120,7 +125,8 @@ export function Table<T extends object>(p: TableProps<T>) {
 
   const n = sorted.length
   const { from, to } = windowOf(top.value, height.value, rowHeight, n)
-  const template = columns.map((c) => c.width ?? 'minmax(6rem, 1fr)').join(' ')
+  const drawn = useRef<Drawn<T>>({ table: undefined, columns: undefined, rows: new Map() })
+  const widths = columns.map((c) => c.width ?? 'minmax(6rem, 1fr)')
   const at = active.value === undefined ? -1 : sorted.findIndex((r) => p.rowKey(r) === active.value)
 
   const move = (to: number) => {
@@ -133,12 +139,6 @@ export function Table<T extends object>(p: TableProps<T>) {
     if (i * rowHeight < el.scrollTop) el.scrollTop = i * rowHeight
     else if ((i + 1) * rowHeight + head > el.scrollTop + el.clientHeight) el.scrollTop = (i + 1) * rowHeight + head - el.clientHeight
     top.value = el.scrollTop
-  }
-  const open = (row: T | undefined) => {
-    if (row === undefined) return
-    const to = p.href?.(row)
-    if (to !== undefined) go(to)
-    else p.onOpen?.(row)
   }
   const keyed = (e: KeyboardEvent) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.target !== e.currentTarget) return
@@ -155,7 +155,7 @@ export function Table<T extends object>(p: TableProps<T>) {
     }
     const to = steps[e.key]
     if (to !== undefined) move(to)
-    else if (e.key === 'Enter') open(sorted[at])
+    else if (e.key === 'Enter') open(p, sorted[at])
     else return
     e.preventDefault()
   }
@@ -198,8 +198,12 @@ export function Table<T extends object>(p: TableProps<T>) {
         tabIndex={0}
         data-keys="table"
         ref={scroller}
-        style={{ '--table-columns': template, maxHeight: p.fill === true ? undefined : (p.maxRows ?? 14) * rowHeight + 40 + 'px' }}
-        onScroll={(e) => (top.value = e.currentTarget.scrollTop)}
+        style={{ '--table-columns': widths.join(' '), '--table-width': leastWidth(widths), maxHeight: p.fill === true ? undefined : (p.maxRows ?? 14) * rowHeight + 40 + 'px' }}
+        onScroll={(e) => {
+          scrolled.current = performance.now()
+          // In steps, so that not every pixel draws.
+          top.value = Math.floor(e.currentTarget.scrollTop / (4 * rowHeight)) * 4 * rowHeight
+        }}
         onKeyDown={keyed}
       >
         <div class="table-head" role="row" aria-rowindex={1}>
@@ -225,32 +229,7 @@ export function Table<T extends object>(p: TableProps<T>) {
         </div>
         <div class="table-body" role="rowgroup" style={{ height: body * rowHeight + 'px' }}>
           {p.loading === true && n === 0 && Array.from({ length: body }, (_, i) => <GhostRow key={i} i={i} columns={columns.length} />)}
-          {sorted.slice(from, to).map((row, k) => {
-            const i = from + k
-            const key = p.rowKey(row)
-            const clickable = p.href !== undefined || p.onOpen !== undefined
-            return (
-              <div
-                key={key}
-                id={uid + i}
-                class={cx('tr', i === at && 'tr-active', clickable && 'tr-link', i % 2 === 1 && 'tr-odd', p.rowClass?.(row))}
-                role="row"
-                aria-rowindex={i + 2}
-                aria-selected={i === at}
-                style={{ transform: `translateY(${i * rowHeight}px)` }}
-                onClick={(e) => {
-                  active.value = key
-                  if (clickable && !(e.target as Element).closest('a,button,input,time,label,.no-open') && getSelection()?.isCollapsed !== false) open(row)
-                }}
-              >
-                {columns.map((c) => (
-                  <div key={c.key} class={cx('td', c.align !== undefined && 'align-' + c.align)} role="gridcell">
-                    {c.render !== undefined ? c.render(row) : String(c.value?.(row) ?? '')}
-                  </div>
-                ))}
-              </div>
-            )
-          })}
+          {rowsOf(drawn.current, sorted, from, to, at, columns, p, uid, (key) => (active.value = key))}
         </div>
         {n === 0 && p.loading !== true && (
           <div class="table-empty">
@@ -268,6 +247,95 @@ export function Table<T extends object>(p: TableProps<T>) {
       </div>
     </div>
   )
+}
+
+/** Drawn are the rows that were drawn last: what has not changed is not compared again. */
+interface Drawn<T extends object> {
+  table: TableProps<T> | undefined
+  columns: readonly Column<T>[] | undefined
+  rows: Map<string, { row: T; i: number; on: boolean; node: VNode }>
+}
+
+function rowsOf<T extends object>(
+  drawn: Drawn<T>,
+  sorted: readonly T[],
+  from: number,
+  to: number,
+  at: number,
+  columns: readonly Column<T>[],
+  p: TableProps<T>,
+  uid: string,
+  choose: (key: string) => void,
+): VNode[] {
+  // A page that was drawn anew may mean other things by the same columns; while the reader
+  // scrolls it is not.
+  const same = drawn.table === p && drawn.columns?.length === columns.length
+  const rows: Drawn<T>['rows'] = new Map()
+  const nodes = sorted.slice(from, to).map((row, k) => {
+    const i = from + k
+    const key = p.rowKey(row)
+    const on = i === at
+    const before = same ? drawn.rows.get(key) : undefined
+    const node =
+      before !== undefined && before.row === row && before.i === i && before.on === on ? (
+        before.node
+      ) : (
+        <Row key={key} id={uid + i} row={row} rowId={key} i={i} on={on} columns={columns} table={p} choose={choose} />
+      )
+    rows.set(key, { row, i, on, node })
+    return node
+  })
+  drawn.table = p
+  drawn.columns = columns
+  drawn.rows = rows
+  return nodes
+}
+
+interface RowProps<T extends object> {
+  id: string
+  row: T
+  rowId: string
+  i: number
+  on: boolean
+  columns: readonly Column<T>[]
+  table: TableProps<T>
+  choose: (key: string) => void
+}
+
+function Row<T extends object>({ id, row, rowId, i, on, columns, table: p, choose }: RowProps<T>) {
+  const clickable = p.href !== undefined || p.onOpen !== undefined
+  return (
+    <div
+      id={id}
+      class={cx('tr', on && 'tr-active', clickable && 'tr-link', p.rowClass?.(row))}
+      role="row"
+      aria-rowindex={i + 2}
+      aria-selected={on}
+      style={{ transform: `translateY(${i * rowHeight}px)` }}
+      onClick={(e) => {
+        choose(rowId)
+        if (clickable && !(e.target as Element).closest('a,button,input,time,label,.no-open') && getSelection()?.isCollapsed !== false) open(p, row)
+      }}
+    >
+      {columns.map((c) => (
+        <div key={c.key} class={cx('td', c.align !== undefined && 'align-' + c.align)} role="gridcell">
+          {c.render !== undefined ? c.render(row) : String(c.value?.(row) ?? '')}
+        </div>
+      ))}
+    </div>
+  )
+}
+
+function open<T extends object>(p: TableProps<T>, row: T | undefined): void {
+  if (row === undefined) return
+  const to = p.href?.(row)
+  if (to !== undefined) go(to)
+  else p.onOpen?.(row)
+}
+
+/** leastWidth is what the columns need at least, as CSS: rows are laid out without looking into them. */
+export function leastWidth(widths: readonly string[]): string {
+  return 'calc(' + widths.map((w) => /\d*\.?\d+(?:rem|px|em|ch)/.exec(w)?.[0] ?? '4rem').join(' + ') + ')'
 }
 
 function GhostRow({ i, columns }: { i: number; columns: number }) {
