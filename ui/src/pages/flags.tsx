@@ -75,9 +75,11 @@ export default function Flags() {
           </ul>
         </Panel>
       )}
-      <Note>
-        Every flag can also be given as an environment variable: <code>CLUSTERD_NAME</code> or <code>MESOS_NAME</code>. Values of secrets are not shown.
-      </Note>
+      {list !== undefined && (
+        <Note>
+          Every flag can also be given as an environment variable: <code>CLUSTERD_NAME</code> or <code>MESOS_NAME</code>. Values of secrets are not shown.
+        </Note>
+      )}
     </Page>
   )
 }

@@ -53,9 +53,9 @@ function Body({ st }: { st: RegistryStatus }) {
   return (
     <>
       <Note tone={h.tone}>{h.text}</Note>
-      <div class="stats">
-        <Stat label="Leader" value={st.leader || 'none'} sub={st.leader_address} tone={st.leader === '' ? 'bad' : undefined} />
-        <Stat label="May fail" value={count(st.tolerates)} sub={`of ${plural(st.members.filter((m) => m.voter).length, 'voter')}`} tone={st.tolerates === 0 ? 'warn' : undefined} />
+      <div class="stats registry-stats">
+        <Stat label="Leader" value={st.leader_address || 'none'} sub={<Id id={st.leader} copy={false} />} {...(st.leader === '' ? { tone: 'bad' as const } : {})} />
+        <Stat label="May fail" value={count(st.tolerates)} sub={`of ${plural(st.members.filter((m) => m.voter).length, 'voter')}`} {...(st.tolerates === 0 ? { tone: 'warn' as const } : {})} />
         <Stat label="Term" value={count(st.term)} sub={`epoch ${count(st.epoch)}`} />
         <Stat label="Log index" value={count(st.commit_index)} sub={st.last_index === st.commit_index ? 'all committed' : `${count(st.last_index - st.commit_index)} not yet committed`} />
         <Stat label="Snapshot at" value={st.snapshot_index === 0 ? 'none' : count(st.snapshot_index)} sub={st.snapshot_index === 0 ? 'the log is short' : `${count(st.applied_index - st.snapshot_index)} entries since`} />

@@ -1,8 +1,14 @@
 /** Which errors a page shows of a live document. */
-import type { ApiError } from '~/api/client'
+import { ApiError } from '~/api/client'
 import type { Live } from '~/api/live'
 
-/** trouble leaves out a lost connection as long as there is something to show: the banner of the shell tells of it. */
+/**
+ * trouble leaves out a lost connection as long as there is something to show: the banner of the
+ * shell tells of it. A refusal without a reason is said in words.
+ */
 export function trouble(live: Live<unknown>): ApiError | undefined {
-  return live.error !== undefined && live.error.status === 0 && live.data !== undefined ? undefined : live.error
+  const e = live.error
+  if (e === undefined || (e.status === 0 && live.data !== undefined)) return undefined
+  if (e.status === 403 && /^(403 )?forbidden\.?$/i.test(e.message.trim())) return new ApiError(403, 'You are not permitted to see this.', e.path)
+  return e
 }
