@@ -21,6 +21,7 @@ func TestEndOfTermReachesAgentsThatRegister(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			tm := &term{inputs: make(chan envelope, 10), done: make(chan struct{}), ctx: ctx, cancel: cancel, ended: errors.New("over"), events: events.New(events.Options{})}
+			tm.tunnels = newTunnels(tm.done)
 			s := &Server{}
 			links := link.NewServer(link.Options{}, func(c *link.MasterConn, r *http.Request) {
 				s.serveLink(c, r.WithContext(context.WithValue(context.Background(), termKey{}, tm)))
