@@ -61,7 +61,8 @@ func Cluster(v *core.View, m *Master, o ClusterOptions, viewer *authz.Viewer) Bo
 			}
 			obj.buf = appendString(obj.buf, name)
 		}
-		to.buf = append(obj.buf, ']')
+		obj.buf = append(obj.buf, ']')
+		to.buf = obj.buf
 	})
 	p.text(",")
 	p.do(blockWeight, func(to *sink) {
