@@ -1,5 +1,5 @@
 import { describe, expect, test } from './expect'
-import { flat, keyOf, parseKey, tree, type Container } from '../src/usage/containers'
+import { flat, keyOf, measuredTogether, parseKey, tree, type Container } from '../src/usage/containers'
 import { sample, Series, sum } from '../src/usage/usage'
 
 describe('usage', () => {
@@ -51,4 +51,13 @@ describe('containers', () => {
       ['lost.child', 0],
     ])
   })
+})
+
+test('containers that share cgroups are told by their counters', () => {
+  const a = { timestamp: 1, cpus_user_time_secs: 1, cpus_system_time_secs: 2, mem_rss_bytes: 3 }
+  expect(measuredTogether(a, { ...a, timestamp: 1.1, mem_limit_bytes: 9 })).toBe(true)
+  expect(measuredTogether(a, { ...a, cpus_user_time_secs: 0.5 })).toBe(false)
+  expect(measuredTogether(a, undefined)).toBe(false)
+  const idle = { timestamp: 1, cpus_user_time_secs: 0, cpus_system_time_secs: 0, mem_rss_bytes: 3 }
+  expect(measuredTogether(idle, idle)).toBe(false)
 })

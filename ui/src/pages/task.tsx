@@ -126,7 +126,7 @@ type UsageValue = ReturnType<typeof useUsage>['value']
 function Overview({ task, wire, container, usage, running }: { task: TaskModel; wire: WireTask | undefined; container: ContainerID | undefined; usage: UsageValue; running: boolean }) {
   const key = container === undefined ? undefined : keyOf(container)
   // What a task of a group uses may be counted for its whole executor only.
-  const own = key === undefined ? undefined : usage.series.get(key)
+  const own = key === undefined || usage.shared.has(key) ? undefined : usage.series.get(key)
   const measured = own !== undefined && own.samples.length > 0 ? own : container === undefined ? undefined : usage.series.get(rootOf(container).value)
   const ofGroup = measured !== undefined && measured !== own
   const limits = wire?.limits ?? {}
@@ -136,7 +136,7 @@ function Overview({ task, wire, container, usage, running }: { task: TaskModel; 
         <Panel title="History">{wire === undefined ? <Skeleton lines={4} /> : <Timeline statuses={wire.statuses ?? []} active={task.active} />}</Panel>
         {running && container !== undefined && (
           <>
-            {ofGroup && <p class="muted task-note">What is plotted is used by the whole executor: this container is not measured alone.</p>}
+            {ofGroup && <p class="muted task-note">What is plotted is used by its whole executor: this task has no cgroups of its own, and is not measured alone.</p>}
             <UsageCharts samples={measured?.samples ?? []} what={'the task ' + task.id} />
           </>
         )}

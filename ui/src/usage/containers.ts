@@ -81,3 +81,14 @@ export function tree(containers: readonly Container[]): Node[] {
 export function flat(nodes: readonly Node[]): Node[] {
   return nodes.flatMap((n) => [n, ...flat(n.children)])
 }
+
+/**
+ * measuredTogether says whether two containers have the same cgroups: nested ones do unless they
+ * ask for their own, and are then reported with the use of the whole, but with limits of their own.
+ * Nothing says so; but counters that have run are never the same by chance.
+ */
+export function measuredTogether(a: Statistics | undefined, b: Statistics | undefined): boolean {
+  if (a === undefined || b === undefined) return false
+  const time = (s: Statistics): number => (s.cpus_user_time_secs ?? 0) + (s.cpus_system_time_secs ?? 0)
+  return time(a) > 0 && a.cpus_user_time_secs === b.cpus_user_time_secs && a.cpus_system_time_secs === b.cpus_system_time_secs && a.mem_rss_bytes === b.mem_rss_bytes
+}

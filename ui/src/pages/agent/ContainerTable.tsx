@@ -61,7 +61,9 @@ export function addressesOf(n: Node): string[] {
 function Row({ agent, node, usage }: { agent: string; node: Node; usage: Usage }) {
   const c = node.container
   const s = usage.series.get(node.key)
-  const now = s?.latest
+  // What is measured for the whole says nothing about a part of it.
+  const together = usage.shared.has(node.key)
+  const now = together ? undefined : s?.latest
   const framework = c.framework_id?.value
   const executor = c.executor_id?.value
   const standalone = framework === undefined && node.depth === 0
@@ -84,10 +86,18 @@ function Row({ agent, node, usage }: { agent: string; node: Node; usage: Usage }
         )}
       </td>
       <td class="end num">
-        {now?.cpus === undefined ? '–' : now.cpus.toFixed(2)}
+        {together ? (
+          <span class="muted" title="It has no cgroups of its own: what it uses is counted for the container around it.">
+            counted above
+          </span>
+        ) : now?.cpus === undefined ? (
+          '–'
+        ) : (
+          now.cpus.toFixed(2)
+        )}
         {now?.cpusLimit !== undefined && <span class="muted"> / {Number(now.cpusLimit.toFixed(2))}</span>}
       </td>
-      <td class="hide-narrow">{(s?.samples.length ?? 0) > 1 && <Sparkline label="CPUs over time" width={90} height={22} values={(s?.samples ?? []).slice(-60).map((x) => x.cpus)} {...(now?.cpusLimit === undefined ? {} : { max: now.cpusLimit })} />}</td>
+      <td class="hide-narrow">{!together && (s?.samples.length ?? 0) > 1 && <Sparkline label="CPUs over time" width={90} height={22} values={(s?.samples ?? []).slice(-60).map((x) => x.cpus)} {...(now?.cpusLimit === undefined ? {} : { max: now.cpusLimit })} />}</td>
       <td class="end num">
         {bytes(now?.mem)}
         {now?.memLimit !== undefined && <span class="muted"> / {bytes(now.memLimit)}</span>}
