@@ -1,7 +1,7 @@
 import { describe, expect, test } from './expect'
 import { crumbsOf, placeOf, sorted } from '../src/pages/files/sandbox'
 import { checkedHow } from '../src/pages/task/Checks'
-import { checkText, reasonName, sourceName, steps } from '../src/pages/task/Timeline'
+import { checkText, reasonName, sourceName, startedAt, steps } from '../src/pages/task/Timeline'
 import { control, ended, input, output, resize, terminalQuery, words } from '../src/term/wire'
 
 describe('history', () => {
@@ -12,6 +12,14 @@ describe('history', () => {
   })
   test('of a task at its end the last one lasts no time', () => {
     expect(steps([{ state: 'TASK_FINISHED', timestamp: 10 }], false, 20)[0]?.stayed).toBeUndefined()
+  })
+  test('a check does not tell when the state began', () => {
+    const running = { state: 'TASK_RUNNING', timestamp: 500, reason: 'REASON_TASK_CHECK_STATUS_UPDATED' } as const
+    const got = steps([{ state: 'TASK_STARTING', timestamp: 10 }, running], true, 510)
+    expect(got.map((s) => s.stayed)).toEqual([undefined, undefined])
+    expect(startedAt([{ state: 'TASK_STARTING', timestamp: 10 }, running])).toBe(10)
+    expect(startedAt([{ state: 'TASK_STARTING', timestamp: 10 }, { state: 'TASK_RUNNING', timestamp: 12 }])).toBe(12)
+    expect(startedAt([running])).toBeUndefined()
   })
   test('words', () => {
     expect(reasonName('REASON_CONTAINER_LIMITATION_MEMORY')).toBe('container limitation memory')

@@ -22,7 +22,7 @@ import { Checks } from './task/Checks'
 import { executorOf, hostOf, sandboxHref } from './task/links'
 import { Network } from './task/Network'
 import { Output } from './task/Output'
-import { Timeline } from './task/Timeline'
+import { startedAt, Timeline } from './task/Timeline'
 import '../style/pages/task.css'
 import '../style/pages/terminal.css'
 
@@ -158,7 +158,7 @@ function Overview({ task, wire, container, usage, running }: { task: TaskModel; 
               ['Role', <Tag key="r">{task.role}</Tag>],
               ['User', wire?.user],
               ['Image', imageOf(wire)],
-              ['Started', <Time key="s" at={task.started} />],
+              ['Started', <Time key="s" at={wire === undefined ? task.started : startedAt(wire.statuses ?? [])} />],
               ['Grace period', grace(wire)],
             ]}
           />

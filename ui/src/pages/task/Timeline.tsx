@@ -13,11 +13,26 @@ export interface Step {
   newDay: boolean
 }
 
+/**
+ * isCheck says whether a status tells of a check only. Masters keep one status of each state, the
+ * latest: the time of such a one is not when the task came into its state.
+ */
+export function isCheck(s: TaskStatus): boolean {
+  return s.reason === 'REASON_TASK_HEALTH_CHECK_STATUS_UPDATED' || s.reason === 'REASON_TASK_CHECK_STATUS_UPDATED'
+}
+
+/** startedAt is when a task began to run, as far as its statuses tell. */
+export function startedAt(statuses: readonly TaskStatus[]): number | undefined {
+  const running = statuses.find((s) => s.state === 'TASK_RUNNING')
+  return running !== undefined && !isCheck(running) ? running.timestamp : statuses[0] !== undefined && !isCheck(statuses[0]) ? statuses[0].timestamp : undefined
+}
+
 /** steps are the statuses of a task in order. */
 export function steps(statuses: readonly TaskStatus[], active: boolean, now: number): Step[] {
   return statuses.map((status, i) => {
     const at = status.timestamp
-    const next = statuses[i + 1]?.timestamp ?? (active && i === statuses.length - 1 ? now : undefined)
+    const after = statuses[i + 1]
+    const next = (after !== undefined && isCheck(after)) || isCheck(status) ? undefined : after?.timestamp ?? (active && i === statuses.length - 1 ? now : undefined)
     const before = statuses[i - 1]?.timestamp
     return {
       status,
@@ -53,6 +68,7 @@ export function Timeline({ statuses, active }: { statuses: readonly TaskStatus[]
                 <span class="faint">{millis(s.timestamp)}</span>
               </time>
             )}
+            {isCheck(s) && <span class="muted">when last checked</span>}
             {stayed !== undefined && (
               <span class="muted">
                 {i === list.length - 1 ? 'for ' : ''}
