@@ -142,7 +142,8 @@ func TestTerminal(t *testing.T) {
 		x.types("while [ \"$(stty size)\" != '20 55' ]; do sleep 0.1; done; echo sized=$((2+2))\r")
 		x.sees("sized=4")
 		// ^C is the shell's, not ours; so is ctrl-p that no ctrl-q follows.
-		x.types("sleep 1000\r")
+		x.types("sh -c 'echo sleeping=$((7+7)); exec sleep 1000'\r")
+		x.sees("sleeping=14") // or ^C would take the line from the shell
 		x.types("\x03")
 		x.types("echo on=$((3+3))\r")
 		x.sees("on=6")
