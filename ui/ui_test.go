@@ -39,7 +39,14 @@ func built(t *testing.T) fstest.MapFS {
 	}
 }
 
-func ask(t *testing.T, h http.Handler, method, target string, header ...string) *http.Response {
+// answer is what a handler said.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func ask(t *testing.T, h http.Handler, method, target string, header ...string) answer {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, target, nil)
 	for i := 0; i+1 < len(header); i += 2 {
@@ -47,17 +54,7 @@ func ask(t *testing.T, h http.Handler, method, target string, header ...string) 
 	}
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	return w.Result()
-}
-
-func text(t *testing.T, res *http.Response) string {
-	t.Helper()
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return answer{w.Code, w.Header(), w.Body.String()}
 }
 
 func TestFiles(t *testing.T) {
@@ -85,22 +82,21 @@ func TestFiles(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			res := ask(t, h, http.MethodGet, c.target, "Accept-Encoding", c.accept)
-			body := text(t, res)
-			if res.StatusCode != c.status {
-				t.Fatalf("got %d %s, want %d", res.StatusCode, body, c.status)
+			if res.status != c.status {
+				t.Fatalf("got %d %s, want %d", res.status, res.body, c.status)
 			}
 			for name, want := range map[string]string{"Content-Type": c.media, "Content-Encoding": c.encoding, "Cache-Control": c.cache} {
-				if got := res.Header.Get(name); got != want {
+				if got := res.header.Get(name); got != want {
 					t.Errorf("%s: got %q, want %q", name, got, want)
 				}
 			}
-			if c.body != "" && body != c.body {
-				t.Errorf("got %q, want %q", body, c.body)
+			if c.body != "" && res.body != c.body {
+				t.Errorf("got %q, want %q", res.body, c.body)
 			}
-			if got := res.Header.Get("Content-Security-Policy"); !strings.Contains(got, "default-src 'none'") || strings.Contains(got, "unsafe") {
+			if got := res.header.Get("Content-Security-Policy"); !strings.Contains(got, "default-src 'none'") || strings.Contains(got, "unsafe") {
 				t.Errorf("policy: %q", got)
 			}
-			if got := res.Header.Get("X-Content-Type-Options"); got != "nosniff" {
+			if got := res.header.Get("X-Content-Type-Options"); got != "nosniff" {
 				t.Errorf("X-Content-Type-Options: %q", got)
 			}
 		})
@@ -113,18 +109,18 @@ func TestNotModified(t *testing.T) {
 	tags := map[string]bool{}
 	for _, accept := range []string{"br", "gzip", "identity"} {
 		res := ask(t, h, http.MethodGet, "/assets/a-1234.js", "Accept-Encoding", accept)
-		tag := res.Header.Get("Etag")
+		tag := res.header.Get("Etag")
 		if tag == "" || tags[tag] {
 			t.Errorf("%s: tag %q, others: %v", accept, tag, tags)
 		}
 		tags[tag] = true
 		again := ask(t, h, http.MethodGet, "/assets/a-1234.js", "Accept-Encoding", accept, "If-None-Match", tag)
-		if again.StatusCode != http.StatusNotModified || text(t, again) != "" {
-			t.Errorf("%s: got %d", accept, again.StatusCode)
+		if again.status != http.StatusNotModified || again.body != "" {
+			t.Errorf("%s: got %d", accept, again.status)
 		}
 		other := ask(t, h, http.MethodGet, "/assets/a-1234.js", "Accept-Encoding", accept, "If-None-Match", `"other"`)
-		if other.StatusCode != http.StatusOK {
-			t.Errorf("%s: got %d for another tag", accept, other.StatusCode)
+		if other.status != http.StatusOK {
+			t.Errorf("%s: got %d for another tag", accept, other.status)
 		}
 	}
 }
@@ -133,10 +129,10 @@ func TestHead(t *testing.T) {
 	for name, h := range map[string]http.Handler{"built": newEmbedded(built(t)), "not built": newEmbedded(fstest.MapFS{".keep": {}})} {
 		full := ask(t, h, http.MethodGet, "/")
 		res := ask(t, h, http.MethodHead, "/")
-		if body := text(t, res); res.StatusCode != http.StatusOK || body != "" {
-			t.Errorf("%s: got %d %q", name, res.StatusCode, body)
+		if body := res.body; res.status != http.StatusOK || body != "" {
+			t.Errorf("%s: got %d %q", name, res.status, body)
 		}
-		if got, want := res.Header.Get("Content-Length"), full.Header.Get("Content-Length"); got != want || got == "" {
+		if got, want := res.header.Get("Content-Length"), full.header.Get("Content-Length"); got != want || got == "" {
 			t.Errorf("%s: length %q, want %q", name, got, want)
 		}
 	}
@@ -144,19 +140,19 @@ func TestHead(t *testing.T) {
 
 func TestOtherMethods(t *testing.T) {
 	res := ask(t, newEmbedded(built(t)), http.MethodPost, "/")
-	if res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
-		t.Errorf("got %d %v", res.StatusCode, res.Header)
+	if res.status != http.StatusMethodNotAllowed || res.header.Get("Allow") != "GET, HEAD" {
+		t.Errorf("got %d %v", res.status, res.header)
 	}
 }
 
 // TestUnbuilt has a binary without the UI say how to get one.
 func TestUnbuilt(t *testing.T) {
 	res := ask(t, newEmbedded(fstest.MapFS{".keep": {}}), http.MethodGet, "/", "Accept-Encoding", "br")
-	body := text(t, res)
-	if res.StatusCode != http.StatusOK || !strings.Contains(body, "make ui") || strings.Contains(body, "<script") || strings.Contains(body, "style=") {
-		t.Errorf("got %d %s", res.StatusCode, body)
+	body := res.body
+	if res.status != http.StatusOK || !strings.Contains(body, "make ui") || strings.Contains(body, "<script") || strings.Contains(body, "style=") {
+		t.Errorf("got %d %s", res.status, body)
 	}
-	if got := res.Header.Get("Cache-Control"); got != "no-store" {
+	if got := res.header.Get("Cache-Control"); got != "no-store" {
 		t.Errorf("Cache-Control: %q", got)
 	}
 }
@@ -179,22 +175,22 @@ func TestDir(t *testing.T) {
 		}
 	}
 	h := Handler(filepath.Join(dir, "ui"))
-	if body := text(t, ask(t, h, http.MethodGet, "/")); !strings.Contains(body, "--webui_dir") {
+	if body := ask(t, h, http.MethodGet, "/").body; !strings.Contains(body, "--webui_dir") {
 		t.Errorf("a folder that is not there: %s", body)
 	}
 	write("index.html", "one", time.Hour)
-	if body := text(t, ask(t, h, http.MethodGet, "/")); body != "one" {
+	if body := ask(t, h, http.MethodGet, "/").body; body != "one" {
 		t.Errorf("got %q", body)
 	}
 	write("assets/a.js", "plain", time.Hour)
 	write("assets/a.js.gz", "zipped", time.Hour)
 	res := ask(t, h, http.MethodGet, "/assets/a.js", "Accept-Encoding", "gzip")
-	if body := text(t, res); body != "zipped" || res.Header.Get("Cache-Control") != "no-cache" {
-		t.Errorf("got %q, %v", body, res.Header)
+	if body := res.body; body != "zipped" || res.header.Get("Cache-Control") != "no-cache" {
+		t.Errorf("got %q, %v", body, res.header)
 	}
 	// What was edited after it was compressed is served as it is.
 	write("assets/a.js", "edited", 0)
-	if body := text(t, ask(t, h, http.MethodGet, "/assets/a.js", "Accept-Encoding", "gzip")); body != "edited" {
+	if body := ask(t, h, http.MethodGet, "/assets/a.js", "Accept-Encoding", "gzip").body; body != "edited" {
 		t.Errorf("got %q", body)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "secret.json"), []byte("{}"), 0o600); err != nil {
@@ -204,8 +200,8 @@ func TestDir(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, target := range []string{"/../secret.json", "/%2e%2e/secret.json", "/link.json"} {
-		if res := ask(t, h, http.MethodGet, target); res.StatusCode == http.StatusOK {
-			t.Errorf("%s: got %d %q", target, res.StatusCode, text(t, res))
+		if res := ask(t, h, http.MethodGet, target); res.status == http.StatusOK {
+			t.Errorf("%s: got %d %q", target, res.status, res.body)
 		}
 	}
 }
@@ -213,7 +209,7 @@ func TestDir(t *testing.T) {
 // TestEmbedded serves what is in this binary: the UI, or how to build it.
 func TestEmbedded(t *testing.T) {
 	res := ask(t, Handler(""), http.MethodGet, "/")
-	if body := text(t, res); res.StatusCode != http.StatusOK || !strings.Contains(body, "clusterd") {
-		t.Errorf("got %d %s", res.StatusCode, body)
+	if body := res.body; res.status != http.StatusOK || !strings.Contains(body, "clusterd") {
+		t.Errorf("got %d %s", res.status, body)
 	}
 }

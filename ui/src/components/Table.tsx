@@ -319,7 +319,7 @@ function Row<T extends object>({ id, row, rowId, i, on, columns, table: p, choos
     >
       {columns.map((c) => (
         <div key={c.key} class={cx('td', c.align !== undefined && 'align-' + c.align)} role="gridcell">
-          {c.render !== undefined ? c.render(row) : String(c.value?.(row) ?? '')}
+          {c.render !== undefined ? c.render(row) : <span>{String(c.value?.(row) ?? '')}</span>}
         </div>
       ))}
     </div>
