@@ -84,13 +84,13 @@ function WindowPanel({ window: w, index, windows, modes, answers }: WindowProps)
     <Panel
       flush
       title={
-        <>
+        <span class="window-when">
           <span title={exact(w.start)}>
             <Time at={w.start} exact />
           </span>
           <span class="muted">to</span> {w.end === undefined ? <span class="muted">an open end</span> : <Time at={w.end} exact />}
           <StateBadge state={p.text} tone={p.tone} label={p.text} />
-        </>
+        </span>
       }
       actions={
         <>

@@ -24,7 +24,7 @@ export function Calendar({ windows, modes, now }: { windows: readonly Window[]; 
     }
   }
   const all = [...lines.values()]
-  const ticks = ticksOf(axis, viewport.value === 'narrow' ? 3 : 7, -new Date(now * 1000).getTimezoneOffset() * 60)
+  const ticks = ticksOf(axis, viewport.value === 'narrow' ? 2 : 7, -new Date(now * 1000).getTimezoneOffset() * 60)
   return (
     <div class="calendar">
       <div class="calendar-axis" aria-hidden="true">
