@@ -135,7 +135,7 @@ func (a *Agent) archiveBase(r *http.Request, x *archived, absolute, put bool) (*
 		}
 		return f, nil
 	}
-	pid, err := a.pidOf(r, x.id)
+	pid, err := a.pidOf(r, &x.door)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (a *Agent) archiveBase(r *http.Request, x *archived, absolute, put bool) (*
 	}
 	err = x.rights.limit(pid)
 	// The number may have become that of another process, before the files were opened.
-	again, gone := a.pidOf(r, x.id)
+	again, gone := a.pidOf(r, &x.door)
 	switch {
 	case gone != nil || again != pid:
 		err = httpapi.Conflict("Container %s has ended", containerText(x.id))

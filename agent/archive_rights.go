@@ -72,15 +72,24 @@ func mappedID(file string, id int) (int, error) {
 
 // capabilitiesOf are the effective capabilities of a process.
 func capabilitiesOf(pid int) (*uint64, error) {
-	b, err := os.ReadFile(procPath(pid, "status"))
+	text, err := statusOf(pid, "CapEff:")
 	if err != nil {
 		return nil, err
 	}
+	n, err := strconv.ParseUint(text, 16, 64)
+	return &n, err
+}
+
+// statusOf is a line of what the kernel says of a process.
+func statusOf(pid int, name string) (string, error) {
+	b, err := os.ReadFile(procPath(pid, "status"))
+	if err != nil {
+		return "", err
+	}
 	for line := range strings.Lines(string(b)) {
-		if text, ok := strings.CutPrefix(line, "CapEff:"); ok {
-			n, err := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
-			return &n, err
+		if text, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(text), nil
 		}
 	}
-	return nil, errors.New("the process tells no capabilities")
+	return "", fmt.Errorf("process %d has no %q", pid, name)
 }

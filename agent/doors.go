@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -136,18 +137,40 @@ func (a *Agent) requireRunning(r *http.Request, id *mesos.ContainerID) error {
 }
 
 // pidOf is the process id of a running container's command.
-func (a *Agent) pidOf(r *http.Request, id *mesos.ContainerID) (int, error) {
-	if err := a.requireRunning(r, id); err != nil {
+func (a *Agent) pidOf(r *http.Request, d *door) (int, error) {
+	if err := a.requireRunning(r, d.id); err != nil {
 		return 0, err
 	}
-	st, err := a.runner.Status(r.Context(), id)
+	if ofEngine(d.v, d.id) {
+		// What runs here is a process of the agent's that stands for it, on the host.
+		return 0, httpapi.Errorf(http.StatusNotImplemented, "Container %s is run by a Docker engine: only its sandbox is within reach", containerText(d.id))
+	}
+	st, err := a.runner.Status(r.Context(), d.id)
 	if err != nil {
 		return 0, httpapi.Errorf(http.StatusInternalServerError, "%v", err)
 	}
 	if st.GetExecutorPid() == 0 {
-		return 0, httpapi.Errorf(http.StatusNotImplemented, "Container %s has no process that this agent knows", containerText(id))
+		return 0, httpapi.Conflict("Container %s has no process yet", containerText(d.id))
 	}
 	return int(st.GetExecutorPid()), nil
+}
+
+// ofEngine says whether a Docker engine runs a container.
+func ofEngine(v *core.View, id *mesos.ContainerID) bool {
+	_, e := containerOf(v, id)
+	if e == nil {
+		return false
+	}
+	docker := func(c *mesos.ContainerInfo) bool { return c != nil && c.GetType() == mesos.ContainerInfo_DOCKER }
+	if docker(e.Info.GetContainer()) || slices.ContainsFunc(e.Queued, func(t *mesos.TaskInfo) bool { return docker(t.GetContainer()) }) {
+		return true
+	}
+	for _, tasks := range [][]*mesos.Task{e.Launched, e.Terminated, e.Completed} {
+		if slices.ContainsFunc(tasks, func(t *mesos.Task) bool { return docker(t.GetContainer()) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // procPath is a path below a process of /proc.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/coder/websocket"
 
+	"clusterd/agent/core"
+	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/authz"
 )
 
@@ -51,8 +54,10 @@ func (p *pod) terminal(query url.Values, header http.Header) (c *console, refuse
 // until reads until f, and returns false when the terminal has ended.
 func (c *console) until(f func() bool) bool {
 	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
 	for !f() {
-		typ, b, err := c.ws.Read(c.t.Context())
+		typ, b, err := c.ws.Read(ctx)
 		if err != nil {
 			return false
 		}
@@ -168,6 +173,11 @@ func TestTerminalAttach(t *testing.T) {
 	id := p.m.waitState("t", "RUNNING").GetContainerStatus().GetContainerId()
 	_, sandbox := p.only()
 	c, _ := p.terminal(url.Values{"container_id": {containerText(id)}}, nil)
+	eventually(t, "the first has the input", func() bool {
+		p.a.nested.mu.Lock()
+		defer p.a.nested.mu.Unlock()
+		return len(p.a.nested.inputs) == 1
+	})
 	second, _ := p.terminal(url.Values{"container_id": {containerText(id)}}, nil)
 	second.until(func() bool { return second.last.Error != "" })
 	if !strings.Contains(second.last.Error, "Multiple input connections") {
@@ -537,5 +547,31 @@ func TestArchiveRights(t *testing.T) {
 	}
 	if b, err := os.ReadFile("/proc/self/status"); err != nil || strings.Contains(string(b), "Uid:\t0\t0\t0\t65534") {
 		t.Errorf("this process is not what it was: %v", err)
+	}
+}
+
+// TestOfEngine: what stands for a container of a Docker engine is a process of the agent's on
+// the host, which no door may lead into.
+func TestOfEngine(t *testing.T) {
+	docker, own := &mesos.ContainerInfo{Type: mesos.ContainerInfo_DOCKER.Enum()}, &mesos.ContainerInfo{Type: mesos.ContainerInfo_MESOS.Enum()}
+	id := &mesos.ContainerID{Value: new("C")}
+	for name, c := range map[string]struct {
+		e    core.ExecutorView
+		want bool
+	}{
+		"nothing said": {core.ExecutorView{Info: &mesos.ExecutorInfo{}}, false},
+		"ours":         {core.ExecutorView{Info: &mesos.ExecutorInfo{Container: own}, Launched: []*mesos.Task{{Container: own}}}, false},
+		"executor":     {core.ExecutorView{Info: &mesos.ExecutorInfo{Container: docker}}, true},
+		"queued":       {core.ExecutorView{Info: &mesos.ExecutorInfo{}, Queued: []*mesos.TaskInfo{{Container: docker}}}, true},
+		"launched":     {core.ExecutorView{Info: &mesos.ExecutorInfo{}, Launched: []*mesos.Task{{}, {Container: docker}}}, true},
+		"over":         {core.ExecutorView{Info: &mesos.ExecutorInfo{}, Terminated: []*mesos.Task{{Container: docker}}}, true},
+	} {
+		c.e.ContainerID = id
+		v := &core.View{Frameworks: []*core.FrameworkView{{Executors: []*core.ExecutorView{&c.e}}}}
+		for _, asked := range []*mesos.ContainerID{id, {Value: new("child"), Parent: id}} {
+			if got := ofEngine(v, asked); got != c.want {
+				t.Errorf("%s: got %v", name, got)
+			}
+		}
 	}
 }

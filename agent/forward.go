@@ -56,7 +56,7 @@ func (a *Agent) forward(w http.ResponseWriter, r *http.Request) error {
 		e.Header = http.Header{"Upgrade": {forwardProtocol}, "Connection": {"Upgrade"}}
 		return e
 	}
-	pid, err := a.pidOf(r, d.id)
+	pid, err := a.pidOf(r, d)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (a *Agent) dialInside(r *http.Request, d *door, pid int, port uint16) (net.
 	}
 	defer func() { _ = ns.Close() }()
 	// The number may have become that of another process, before the file was opened.
-	if again, err := a.pidOf(r, d.id); err != nil || again != pid {
+	if again, err := a.pidOf(r, d); err != nil || again != pid {
 		return nil, httpapi.Conflict("Container %s has ended", containerText(d.id))
 	}
 	own, err := sameNamespace(ns)

@@ -92,6 +92,9 @@ func (a *Agent) terminal(w http.ResponseWriter, r *http.Request) error {
 	if err := a.requireRunning(r, t.id); err != nil {
 		return err
 	}
+	if t.command != nil && ofEngine(t.v, t.id) {
+		return httpapi.Errorf(http.StatusNotImplemented, "Container %s is run by a Docker engine, which has no sessions here", containerText(t.id))
+	}
 	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
 		e := httpapi.Errorf(http.StatusUpgradeRequired, "Expecting 'Upgrade: websocket'")
 		e.Header = http.Header{"Upgrade": {"websocket"}, "Connection": {"Upgrade"}}
