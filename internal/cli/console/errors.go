@@ -165,7 +165,7 @@ func explain(err error, masters []string) error {
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return Hint(Mark(ErrUnreachable, err), "use a name or address that the certificate has (clusterd tls show FILE lists them), or say --tls_server_name")
 	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return Hint(Mark(ErrUnreachable, err), "it does not speak TLS: http:// in --master speaks in clear")
 	}
 	op, ok := errors.AsType[*net.OpError](err)

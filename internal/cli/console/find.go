@@ -215,7 +215,7 @@ func ChooseAgent(agents []*master.Response_GetAgents_Agent, ref string) (*master
 }
 
 // FindFramework finds the framework that a person means: by its id, its name, the end of
-// its id ("0003") or the beginning. Those that have ended come last.
+// its id ("0003") or the beginning, or a part of its name. Those that have ended come last.
 func (cl *Cluster) FindFramework(ctx context.Context, ref string) (*master.Response_GetFrameworks_Framework, error) {
 	res, err := cl.Ask(ctx, master.Call_GET_FRAMEWORKS)
 	if err != nil {
@@ -245,6 +245,7 @@ func chooseFramework(frameworks []*master.Response_GetFrameworks_Framework, ref 
 		func(f framework) bool { return name(f) == ref },
 		func(f framework) bool { return ref != "" && strings.HasSuffix(id(f), "-"+ref) },
 		func(f framework) bool { return strings.HasPrefix(id(f), ref) },
+		func(f framework) bool { return ref != "" && strings.Contains(name(f), ref) },
 	)
 }
 

@@ -130,8 +130,10 @@ func listContainers(x *call) error {
 		stats := c.GetResourceStatistics()
 		cpus, mem, limit, processes, pid := "", "", "", "", ""
 		if stats != nil {
-			cpus = console.Number(stats.GetCpusLimit())
-			mem, limit = console.Bytes(cmp.Or(stats.GetMemTotalBytes(), stats.GetMemRssBytes())), console.Bytes(stats.GetMemLimitBytes())
+			if stats.GetCpusLimit() > 0 {
+				cpus = console.Number(stats.GetCpusLimit())
+			}
+			mem, limit = console.Bytes(cmp.Or(stats.GetMemTotalBytes(), stats.GetMemRssBytes())), memLimit(stats)
 			processes = fmt.Sprint(stats.GetProcesses())
 		}
 		if p := c.GetContainerStatus().GetExecutorPid(); p > 0 {
@@ -144,6 +146,14 @@ func listContainers(x *call) error {
 	}
 	t.Items = items
 	return x.print(t)
+}
+
+// memLimit is empty without a limit.
+func memLimit(s *mesos.ResourceStatistics) string {
+	if s.GetMemLimitBytes() == 0 {
+		return ""
+	}
+	return console.Bytes(s.GetMemLimitBytes())
 }
 
 // findContainer finds the container that a person means: by its id, alone or with those of
@@ -196,13 +206,17 @@ func showContainer(x *call) error {
 		d.Line("address", n)
 	}
 	if s := c.GetResourceStatistics(); s != nil {
-		d.Line("cpus", console.Number(s.GetCpusLimit()))
+		if s.GetCpusLimit() > 0 {
+			d.Line("cpus", console.Number(s.GetCpusLimit()))
+		}
 		d.Linef("cpu time", "%.1f s user, %.1f s system", s.GetCpusUserTimeSecs(), s.GetCpusSystemTimeSecs())
 		if s.GetCpusNrThrottled() > 0 {
 			d.Linef("throttled", "%d times, %.1f s", s.GetCpusNrThrottled(), s.GetCpusThrottledTimeSecs())
 		}
-		d.Linef("memory", "%s of %s", console.Bytes(cmp.Or(s.GetMemTotalBytes(), s.GetMemRssBytes())), console.Bytes(s.GetMemLimitBytes()))
-		d.Linef("processes", "%d, %d threads", s.GetProcesses(), s.GetThreads())
+		d.Linef("memory", "%s of %s", console.Bytes(cmp.Or(s.GetMemTotalBytes(), s.GetMemRssBytes())), cmp.Or(memLimit(s), "no limit"))
+		if s.GetProcesses() > 0 {
+			d.Linef("processes", "%d, %d threads", s.GetProcesses(), s.GetThreads())
+		}
 		if s.DiskUsedBytes != nil {
 			d.Linef("disk", "%s of %s", console.Bytes(s.GetDiskUsedBytes()), console.Bytes(s.GetDiskLimitBytes()))
 		}

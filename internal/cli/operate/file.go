@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -51,6 +52,7 @@ func fileCommand(e console.Env) *cliv2.Command {
 type place struct {
 	files operator.Files
 	path  string
+	agent string // empty: the leading master
 }
 
 // findPlace reads WHERE:PATH.
@@ -60,11 +62,12 @@ func findPlace(x *call, text string) (place, error) {
 		return place{}, console.Hint(console.Usagef("%q does not say whose file it is", text), "TASK:PATH, AGENT:/PATH or master:/PATH")
 	}
 	if where == "master" {
-		return place{x.cluster.MasterFiles(), path.Clean("/" + rest)}, nil
+		return place{files: x.cluster.MasterFiles(), path: path.Clean("/" + rest)}, nil
 	}
 	task, taskErr := x.cluster.FindTask(x.ctx(), where)
 	if taskErr == nil {
-		return place{x.cluster.AgentFiles(task.GetAgentId().GetValue()), task.Sandbox() + path.Clean("/"+rest)}, nil
+		id := task.GetAgentId().GetValue()
+		return place{files: x.cluster.AgentFiles(id), path: path.Join(task.Sandbox(), path.Clean("/"+rest)), agent: id}, nil
 	}
 	if console.Code(taskErr) != console.ExitNotFound {
 		return place{}, taskErr
@@ -76,13 +79,16 @@ func findPlace(x *call, text string) (place, error) {
 		}
 		return place{}, console.Hint(console.Mark(console.ErrNotFound, fmt.Errorf("neither a task nor an agent is called %q", where)), "clusterd task list --all and clusterd agent list show them")
 	}
-	return place{x.cluster.AgentFiles(agentID(a)), path.Clean("/" + rest)}, nil
+	return place{files: x.cluster.AgentFiles(agentID(a)), path: path.Clean("/" + rest), agent: agentID(a)}, nil
 }
 
 func listFiles(x *call) error {
 	p, err := findPlace(x, x.args[0])
 	if err != nil {
 		return err
+	}
+	if p.path == "/" {
+		return listRoots(x, p)
 	}
 	infos, err := p.files.ListFiles(x.ctx(), p.path)
 	if err != nil {
@@ -98,6 +104,24 @@ func listFiles(x *call) error {
 		t.Add(fileMode(f.GetMode()).String(), fmt.Sprint(f.GetSize()), console.Stamp(console.Time(f.GetMtime())), name,
 			fmt.Sprint(f.GetNlink()), f.GetUid(), f.GetGid(), f.GetPath())
 		t.Names = append(t.Names, name)
+	}
+	return x.print(t)
+}
+
+// listRoots lists where the files of a server begin.
+func listRoots(x *call, p place) error {
+	roots, err := map[string]string{}, error(nil)
+	if p.agent == "" {
+		err = x.cluster.Get(x.ctx(), "/files/debug", &roots)
+	} else {
+		err = x.cluster.AgentGet(x.ctx(), p.agent, "/files/debug", &roots)
+	}
+	if err != nil {
+		return err
+	}
+	t := &console.Table{Header: []string{"NAME"}, Wide: []string{"ON DISK"}}
+	for _, name := range slices.Sorted(maps.Keys(roots)) {
+		t.Add(name, roots[name])
 	}
 	return x.print(t)
 }
@@ -219,8 +243,11 @@ type download struct {
 
 // get copies a file, or a directory with all that is in it.
 func (d *download) get(from, to string) error {
-	infos, listErr := d.files.ListFiles(d.x.ctx(), from)
-	if listErr == nil && !(len(infos) == 1 && infos[0].GetPath() == from && !isDir(infos[0])) {
+	if d.isDirectory(from) {
+		infos, err := d.files.ListFiles(d.x.ctx(), from)
+		if err != nil {
+			return err
+		}
 		if err := os.MkdirAll(to, 0o755); err != nil {
 			return err
 		}
@@ -243,6 +270,17 @@ func (d *download) get(from, to string) error {
 		return nil
 	}
 	return d.file(from, to)
+}
+
+// isDirectory asks what lies above, since a file is listed as an empty directory is. Where
+// nothing lies above, it is one.
+func (d *download) isDirectory(name string) bool {
+	above, err := d.files.ListFiles(d.x.ctx(), path.Dir(name))
+	if err != nil {
+		infos, err := d.files.ListFiles(d.x.ctx(), name)
+		return err == nil && len(infos) > 0
+	}
+	return slices.ContainsFunc(above, func(f *mesos.FileInfo) bool { return path.Base(f.GetPath()) == path.Base(name) && isDir(f) })
 }
 
 // file copies one file; what is here under its name stays until it is whole.

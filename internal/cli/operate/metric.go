@@ -150,7 +150,7 @@ func watchMetrics(x *call) error {
 			was[name] = v
 			change := ""
 			if known {
-				change = fmt.Sprintf("%+g", v-before)
+				change = fmt.Sprintf("%+.6g", v-before)
 			}
 			if err := w.row(metric{name, v}, clock(zero), name, metricValue(v), change); err != nil {
 				return err

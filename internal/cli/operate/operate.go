@@ -13,6 +13,7 @@ import (
 	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
+	"google.golang.org/protobuf/proto"
 
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
@@ -86,7 +87,9 @@ func use(used, total []*mesos.Resource, name string) string {
 func texts(rs []*mesos.Resource) string {
 	parts := make([]string, len(rs))
 	for i, r := range rs {
-		parts[i] = resources.Text(r)
+		own := proto.CloneOf(r)
+		own.AllocationInfo = nil // says nothing new of a task or an agent
+		parts[i] = resources.Text(own)
 	}
 	return strings.Join(parts, "; ")
 }
@@ -131,3 +134,12 @@ func labels(l *mesos.Labels) string {
 
 // ctx ends with ^C.
 func (x *call) ctx() context.Context { return x.Context.Context }
+
+// needed is the value of a flag that must be given.
+func (x *call) needed(flag string) (string, error) {
+	v := x.String(flag)
+	if v == "" {
+		return "", console.Hint(console.Usagef("--%s is needed", flag), "%s --help says what for", x.Command.HelpName)
+	}
+	return v, nil
+}

@@ -15,7 +15,7 @@ import (
 
 func reservationCommand(e console.Env) *cliv2.Command {
 	labelFlag := &cliv2.StringSliceFlag{Name: "label", Usage: "a `KEY=VALUE` that tells reservations apart; repeatable"}
-	roleFlag := &cliv2.StringFlag{Name: "role", Usage: "`ROLE` that they are reserved for", Required: true}
+	roleFlag := &cliv2.StringFlag{Name: "role", Usage: "`ROLE` that they are reserved for"}
 	return noun("reservation", "look at reserved resources of agents, and change them",
 		&cliv2.Command{
 			Name: "list", Aliases: []string{"ls"}, Usage: "list reservations", Flags: console.OutputFlags(),
@@ -110,7 +110,10 @@ func parseLabels(texts []string) (*mesos.Labels, error) {
 // reserve makes reservations, or takes them away: those that the agent has are matched by
 // role, labels and name, since a principal need not be known.
 func reserve(x *call, add bool) error {
-	role := x.String("role")
+	role, err := x.needed("role")
+	if err != nil {
+		return err
+	}
 	if err := resources.ValidateRole(role); err != nil {
 		return console.Usagef("--role: %w", err)
 	}

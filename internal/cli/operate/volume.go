@@ -23,8 +23,8 @@ func volumeCommand(e console.Env) *cliv2.Command {
 		&cliv2.Command{
 			Name: "create", Usage: "create a persistent volume on reserved disk of an agent", ArgsUsage: "AGENT MB",
 			Flags: console.Flags(
-				&cliv2.StringFlag{Name: "role", Usage: "`ROLE` that the disk is reserved for", Required: true},
-				&cliv2.StringFlag{Name: "id", Usage: "`ID` of the volume, unique for the role on this agent", Required: true},
+				&cliv2.StringFlag{Name: "role", Usage: "`ROLE` that the disk is reserved for"},
+				&cliv2.StringFlag{Name: "id", Usage: "`ID` of the volume, unique for the role on this agent"},
 				&cliv2.StringFlag{Name: "path", Usage: "`PATH` in the containers that use it", Value: "volume"},
 				&cliv2.BoolFlag{Name: "shared", Usage: "several tasks may use it at a time"},
 				&cliv2.StringSliceFlag{Name: "label", Usage: "the `KEY=VALUE` of the reservation; repeatable"},
@@ -112,6 +112,11 @@ func megabytes(text string) (float64, error) {
 }
 
 func createVolume(x *call) error {
+	for _, flag := range []string{"role", "id"} {
+		if _, err := x.needed(flag); err != nil {
+			return err
+		}
+	}
 	mb, err := megabytes(x.args[1])
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ type watch struct {
 }
 
 // width of a column of a watch: rows come one by one, so it cannot follow from them.
-var watchWidths = map[string]int{"TIME": 8, "TASK": 36, "STATE": 12, "FRAMEWORK": 24, "HOST": 20, "AGENT": 44, "EVENT": 20, "NAME": 24}
+var watchWidths = map[string]int{"TIME": 8, "TASK": 36, "STATE": 16, "FRAMEWORK": 24, "HOST": 20, "AGENT": 44, "EVENT": 20, "NAME": 24}
 
 func newWatch(x *call, header ...string) *watch {
 	w := &watch{x: x, header: header, json: x.String("output") == "json"}
