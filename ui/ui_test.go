@@ -3,11 +3,14 @@ package ui
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -211,5 +214,63 @@ func TestEmbedded(t *testing.T) {
 	res := ask(t, Handler(""), http.MethodGet, "/")
 	if body := res.body; res.status != http.StatusOK || !strings.Contains(body, "clusterd") {
 		t.Errorf("got %d %s", res.status, body)
+	}
+}
+
+// maxScript is how much compressed script the UI may have besides the terminal.
+const maxScript = 250 << 10
+
+// TestBuilt looks at what was built, if it was: no script or style stands in the page, all
+// that it names is there, in all forms, and it is not too much.
+func TestBuilt(t *testing.T) {
+	b, err := dist.ReadFile("dist/" + index)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the UI was not built (make ui)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if inline := regexp.MustCompile(`(?s)<script[^>]*>[^<]|<style|\sstyle=|\son[a-z]+=|javascript:`).Find(b); inline != nil {
+		t.Errorf("%s: the policy forbids %s", index, inline)
+	}
+	h := Handler("")
+	links := regexp.MustCompile(`(?:src|href)="\./([^"]+)"`).FindAllSubmatch(b, -1)
+	if len(links) < 3 {
+		t.Errorf("%s names only %d files", index, len(links))
+	}
+	for _, l := range links {
+		if res := ask(t, h, http.MethodGet, "/"+string(l[1]), "Accept-Encoding", "br, gzip"); res.status != http.StatusOK {
+			t.Errorf("%s: got %d", l[1], res.status)
+		}
+	}
+	if foreign := regexp.MustCompile(`(?:src|href)="(?:[a-z]+:)?//`).Find(b); foreign != nil {
+		t.Errorf("%s loads from elsewhere: %s", index, foreign)
+	}
+	scripts, err := fs.Glob(dist, "dist/assets/*.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, name := range scripts {
+		code, err := dist.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range encodings {
+			if _, err := dist.ReadFile(name + e.ext); err != nil && len(code) >= 256 {
+				t.Errorf("no %s of %s", e.name, name)
+			}
+		}
+		if bytes.Contains(code, []byte("xterm-helper-textarea")) {
+			continue // the terminal
+		}
+		if form, err := dist.ReadFile(name + ".br"); err == nil {
+			code = form
+		}
+		total += len(code)
+	}
+	t.Logf("%d bytes of compressed script in %d files, without the terminal", total, len(scripts))
+	if total > maxScript {
+		t.Errorf("%d bytes of compressed script, want at most %d", total, maxScript)
 	}
 }

@@ -42,9 +42,20 @@ function precompressed(): Plugin {
   }
 }
 
+/** The script that applies the theme before anything is painted; it is no module, which would run too late. */
+function themeFirst(): Plugin {
+  return {
+    name: 'theme-first',
+    transformIndexHtml: {
+      order: 'post',
+      handler: () => [{ tag: 'script', attrs: { src: './theme.js' }, injectTo: 'head' }],
+    },
+  }
+}
+
 export default defineConfig({
   base: './', // the UI works below any path, behind other people's proxies too
-  plugins: [precompressed()],
+  plugins: [themeFirst(), precompressed()],
   resolve: { alias: { '~': path.resolve(import.meta.dirname, 'src') } },
   build: {
     target: 'es2022',
@@ -54,8 +65,9 @@ export default defineConfig({
     sourcemap: false,
     chunkSizeWarningLimit: 400, // the terminal
     rolldownOptions: {
+      checks: { bundlerTimings: false }, // compressing takes its time
       output: {
-        advancedChunks: {
+        codeSplitting: {
           groups: [
             // What every page needs comes in one piece, not in fifteen.
             { name: 'base', test: /src\/(api|components|state|shell)\/|src\/[a-z]+\.ts$|node_modules\/(preact|@preact)\// },

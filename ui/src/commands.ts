@@ -30,6 +30,6 @@ export function commandsFor(words: string): Command[] {
 
 /** matches says whether all words are in one of the texts. */
 export function matches(words: string, ...texts: string[]): boolean {
-  const hay = texts.join(' ').toLowerCase()
-  return words.split(/\s+/).every((w) => hay.includes(w))
+  const all = words.split(/\s+/)
+  return all.every((w) => texts.some((t) => t.includes(w) || t.toLowerCase().includes(w)))
 }

@@ -42,7 +42,11 @@ export function startCommands(): void {
   addCommands((words) => {
     if (words.length < 2) return []
     const found: Command[] = []
+    // Among very many tasks the search is given up before the reader notices that it took time.
+    const until = performance.now() + 40
+    let n = 0
     for (const t of tasks.values()) {
+      if (++n % 1000 === 0 && performance.now() > until) break
       if (!matches(words, t.name, t.id)) continue
       found.push({ title: t.name || t.id, detail: stateName(t.state) + ' · ' + t.id, icon: 'tasks', group: 'Tasks', href: href('task', { framework_id: t.framework, task_id: t.id }) })
       if (found.length >= most) break
