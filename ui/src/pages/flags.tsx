@@ -1,15 +1,15 @@
-/** Flags: what the leading master runs with, what was changed, and what each flag does. */
+/** Flags: what the leading master, or an agent, runs with, what was changed, and what each flag does. */
 import { useSignal } from '@preact/signals'
-import { own } from '~/api/client'
+import { agentPath, own } from '~/api/client'
 import { useLive } from '~/api/live'
 import { Copy, Empty, ErrorNote, Note, Panel, Skeleton, Tag } from '~/components/basic'
 import { Segments } from '~/components/Form'
 import { Page } from '~/components/Page'
+import { SourceSelect, sourceName } from '~/pages/parts/SourceSelect'
 import { Counted } from '~/pages/parts/Counted'
 import { FilterBox } from '~/components/Table'
 import { count } from '~/format'
 import { setQuery, useRoute } from '~/router'
-import { leader } from '~/state/store'
 import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
@@ -37,15 +37,15 @@ function shown(f: Flag, show: Show, words: string[]): boolean {
 
 export default function Flags() {
   const route = useRoute()
-  const live = useLive<{ flags: Flag[] }>(own + '/flags', { interval: 10_000 })
+  const agent = route.query['agent'] ?? ''
+  const live = useLive<{ flags: Flag[] }>(agent === '' ? own + '/flags' : agentPath(agent, own + '/flags'), { interval: 10_000 })
   const show = (route.query['show'] ?? 'all') as Show
   const text = route.query['q'] ?? ''
   const words = text.toLowerCase().split(/\s+/).filter((w) => w !== '')
   const all = live.value.data?.flags
   const list = all?.filter((f) => shown(f, show, words))
-  const host = leader.value?.hostname
   return (
-    <Page title="Flags" sub={host === undefined ? undefined : `of the leading master, ${host}`}>
+    <Page title="Flags" sub={sourceName(agent)}>
       <div class="filters">
         <FilterBox value={text} onChange={(q) => setQuery({ q })} label="Search names, values and help" placeholder="Search names, values and help" />
         <Segments
@@ -58,6 +58,7 @@ export default function Flags() {
             { value: 'given', title: <Counted text="Given" n={all?.filter((f) => f.source !== undefined).length} /> },
           ]}
         />
+        <SourceSelect what="Flags" agent={agent} />
       </div>
       <ErrorNote error={trouble(live.value)} title="The flags cannot be read." />
       {list === undefined && live.value.error === undefined && <Skeleton lines={12} />}

@@ -6,6 +6,7 @@ import { useLive } from '~/api/live'
 import { Button, Copy, Empty, ErrorNote, Panel, Skeleton, Tag } from '~/components/basic'
 import { Segments } from '~/components/Form'
 import { Page } from '~/components/Page'
+import { SourceSelect, sourceName } from '~/pages/parts/SourceSelect'
 import { Counted } from '~/pages/parts/Counted'
 import { FilterBox } from '~/components/Table'
 import { bytes, count, duration, megabytes, percent, trim } from '~/format'
@@ -13,7 +14,6 @@ import { remembered } from '~/prefs'
 import { Trend } from '~/pages/metrics/Trend'
 import { groupOf, History, search, type Described, type Snapshot } from '~/pages/metrics/series'
 import { setQuery, useRoute } from '~/router'
-import { agents, leader } from '~/state/store'
 import { trouble } from '~/pages/parts/trouble'
 import '~/style/pages/cluster.css'
 
@@ -80,7 +80,7 @@ function Explorer({ agent }: { agent: string }) {
   const at = tick.value
   const row = (n: string) => <MetricRow key={n} name={n} value={data?.[n]} history={history.current} at={at} about={byName.value.get(n)} />
   return (
-    <Page title="Metrics" sub={agent === '' ? `of the leading master${leader.value === undefined ? '' : ', ' + leader.value.hostname}` : `of agent ${agents.get(agent)?.hostname ?? agent}`}>
+    <Page title="Metrics" sub={sourceName(agent)}>
       <div class="filters">
         <FilterBox value={text} onChange={(q) => setQuery({ q })} label="Search names, meanings and PromQL" placeholder="Search names, meanings and PromQL" />
         <Segments
@@ -93,17 +93,7 @@ function Explorer({ agent }: { agent: string }) {
             { value: 'pinned', title: <Counted text="Pinned" n={data === undefined ? undefined : pinned.value.filter((p) => names.includes(p)).length} /> },
           ]}
         />
-        <label class="select">
-          <span class="sr">Metrics of</span>
-          <select value={agent} onChange={(e) => setQuery({ agent: e.currentTarget.value })}>
-            <option value="">Leading master</option>
-            {agents.all.slice(0, 500).map((a) => (
-              <option key={a.id} value={a.id}>
-                {a.hostname}
-              </option>
-            ))}
-          </select>
-        </label>
+        <SourceSelect what="Metrics" agent={agent} />
       </div>
       <ErrorNote error={trouble(live.value)} title="The metrics cannot be read." />
       {data === undefined && live.value.error === undefined && <Skeleton lines={12} />}

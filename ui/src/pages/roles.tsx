@@ -85,7 +85,7 @@ export default function Roles() {
         <Panel flush>
           <Key lens={lens} />
           <div class="scroll-x" tabIndex={0} role="region" aria-label="Roles">
-            <table class="plain roles" role="treegrid" aria-label="Roles">
+            <table class="plain roles">
               <thead>
                 <tr>
                   <th scope="col">Role</th>
@@ -169,7 +169,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
   const guarantee = r?.quota?.guarantee?.[lens]
   const limit = r?.quota?.limit?.[lens]
   return (
-    <tr aria-level={n.depth + 1} aria-expanded={n.children.length > 0 ? open : undefined}>
+    <tr>
       <th scope="row">
         <span class={'tree-cell depth-' + Math.min(n.depth, 8)}>
           {n.children.length > 0 ? (
@@ -180,6 +180,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
             <span class="tree-toggle" />
           )}
           <span title={n.name} class="mono">
+            {n.parent !== undefined && <span class="sr">{n.parent.name}/</span>}
             {n.leaf}
           </span>
         </span>
