@@ -64,7 +64,7 @@ func decode(name string, object map[string]any, m proto.Message) error {
 }
 
 // groupHint says how a description of a group looks.
-const groupHint = `{"tasks": [TaskInfo, ...], "executor": ExecutorInfo}, in JSON or YAML; see examples/group.yaml`
+const groupHint = `{"tasks": [TaskInfo, ...], "executor": ExecutorInfo}, in JSON or YAML; see examples/groups`
 
 // groupUnit reads a TaskGroupInfo, with an ExecutorInfo beside it if it is to be another
 // one than the default.
