@@ -20,6 +20,7 @@ import (
 	"clusterd/internal/cli/console"
 	"clusterd/internal/cli/doctor"
 	"clusterd/internal/cli/operate"
+	"clusterd/internal/cli/top"
 	"clusterd/internal/cli/work"
 	"clusterd/internal/flags"
 	"clusterd/internal/version"
@@ -84,7 +85,7 @@ func commands(e env) []*cliv2.Command {
 	return slices.Concat(
 		grouped("1. Run a cluster", masterCommand(e), agentCommand(e, nouns[at].Subcommands), devCommand(e), tlsCommand(e), simCommand(e)),
 		grouped("2. Run tasks and reach into them", work.Commands(e)...),
-		grouped("3. Look at a cluster and look after it", append(slices.Delete(nouns, at, at+1), doctor.Commands(e)...)...),
+		grouped("3. Look at a cluster and look after it", slices.Concat(top.Commands(e), slices.Delete(nouns, at, at+1), doctor.Commands(e))...),
 		grouped("4. Help", versionCommand(e), completionCommand(e)),
 	)
 }
