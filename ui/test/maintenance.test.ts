@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { at, axisOf, clash, fromInput, inputTime, machineKey, modesOf, parseDuration, scheduleOf, ticksOf, windowsOf } from '../src/pages/maintenance/calendar'
+import { at, axisOf, clash, fromInput, inputTime, machineKey, modesOf, parseDuration, scheduleOf, ticksOf, windowsOf } from '../src/pages/maintenance/windows'
 
 test('a schedule is read by begin and written as it was', () => {
   const wire = {

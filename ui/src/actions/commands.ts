@@ -65,8 +65,8 @@ const plain: Plain[] = [
     open: async () => {
       const [{ openSchedule }, { windowsOf }, schedule] = await Promise.all([
         import('./maintenance'),
-        import('~/pages/maintenance/calendar'),
-        get<import('~/pages/maintenance/calendar').WireSchedule>('/maintenance/schedule'),
+        import('~/pages/maintenance/windows'),
+        get<import('~/pages/maintenance/windows').WireSchedule>('/maintenance/schedule'),
       ])
       openSchedule(windowsOf(schedule), undefined)
     },

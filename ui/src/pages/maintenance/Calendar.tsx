@@ -2,7 +2,7 @@
 import { cx } from '~/components/basic'
 import { clock, exact, stamp } from '~/format'
 import { viewport } from '~/viewport'
-import { at, axisOf, machineKey, machineName, ticksOf, type Axis, type MachineID, type MachineMode, type Window } from './calendar'
+import { at, axisOf, machineKey, machineName, ticksOf, type Axis, type MachineID, type MachineMode, type Window } from './windows'
 
 /** More machines than these are not drawn one by one. */
 const most = 60

@@ -3,7 +3,7 @@ import { useSignal, type Signal } from '@preact/signals'
 import { Button, Empty } from '~/components/basic'
 import { count, plural } from '~/format'
 import { agents, tallyOfAgent } from '~/state/store'
-import { machineKey, machineName, type MachineID } from './calendar'
+import { machineKey, machineName, type MachineID } from './windows'
 import { machinesOf } from './machines'
 
 /** As many are listed; the filter finds the others. */

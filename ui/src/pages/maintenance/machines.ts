@@ -1,6 +1,6 @@
 /** Which machine an agent is on, as the master tells machines apart: by hostname and address. */
 import type { Agent } from '~/state/model'
-import { machineKey, type MachineID } from './calendar'
+import { machineKey, type MachineID } from './windows'
 
 /** machineOf is the machine of an agent; its address stands in its pid, "slave(1)@10.0.0.1:5051". */
 export function machineOf(a: Agent): MachineID {
