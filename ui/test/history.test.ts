@@ -29,6 +29,8 @@ test('rates a minute, also when the sums begin anew', () => {
   assert.deepEqual(perMinute([0, 5, 10], [0, 60, 120], 1), [0, 5, 5])
   assert.deepEqual(perMinute([10, 0], [0, 60], 1), [0, 0])
   assert.deepEqual(perMinute(undefined, [0, 1]), [0, 0])
+  // Of less than a minute nothing is made up.
+  assert.deepEqual(perMinute([0, 3], [0, 5], 12), [0, 3])
 })
 
 test('shares of roles do not count those below twice', () => {

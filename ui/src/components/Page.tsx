@@ -1,6 +1,6 @@
 /** The frame of a page: its title, where it belongs, and what can be done. */
 import type { ComponentChildren } from 'preact'
-import { useEffect } from 'preact/hooks'
+import { useEffect, useRef } from 'preact/hooks'
 import { leader } from '../state/store'
 
 export interface Crumb {
@@ -23,6 +23,11 @@ export interface PageProps {
 
 export function Page(p: PageProps) {
   const cluster = leader.value?.cluster
+  const title = useRef<HTMLHeadingElement>(null)
+  // The shell gave the focus to the main part while this page was still loading.
+  useEffect(() => {
+    if (document.activeElement?.id === 'main') title.current?.focus({ preventScroll: true })
+  }, [])
   useEffect(() => {
     document.title = p.title + ' · ' + (cluster ? cluster + ' · ' : '') + 'clusterd'
   }, [p.title, cluster])
@@ -39,7 +44,7 @@ export function Page(p: PageProps) {
       )}
       <header class="page-head">
         <div class="page-title">
-          <h1 tabIndex={-1}>{p.heading ?? p.title}</h1>
+          <h1 ref={title} tabIndex={-1}>{p.heading ?? p.title}</h1>
           {p.sub !== undefined && <div class="page-sub">{p.sub}</div>}
         </div>
         {p.actions !== undefined && <div class="page-actions">{p.actions}</div>}

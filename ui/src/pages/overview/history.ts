@@ -59,12 +59,12 @@ function columns(a: Columns, b: Columns, length: number, from: number, cut: numb
   return out
 }
 
-/** perMinute is how many tasks ended a minute, of sums that only grow but begin anew with another master. */
+/** perMinute is how many tasks ended in the minute before each sample, of sums that only grow but begin anew with another master. */
 export function perMinute(sums: readonly number[] | undefined, times: readonly number[], over = 12): (number | null)[] {
   return times.map((t, i) => {
     const j = Math.max(0, i - over)
     const then = times[j]
     if (sums === undefined || i === 0 || then === undefined || t <= then) return sums === undefined || i === 0 ? 0 : null
-    return (Math.max(0, (sums[i] ?? 0) - (sums[j] ?? 0)) / (t - then)) * 60
+    return (Math.max(0, (sums[i] ?? 0) - (sums[j] ?? 0)) / Math.max(60, t - then)) * 60
   })
 }
