@@ -84,7 +84,7 @@ func TestTerminal(t *testing.T) {
 	}
 	wait("the task comes by itself", "looked-at.", "running")
 	typed("\r")
-	wait("the task", "Executor")
+	wait("the task", "Memory ", "Started ")
 	typed("o")
 	wait("its log", "from the task")
 	typed("q")
