@@ -99,6 +99,11 @@ function Badge({ s }: { s: { tone: Tone; text: string } }) {
   return <StateBadge state={s.text} tone={s.tone} label={s.text} />
 }
 
+/** unheard says that a member has not answered this leader yet. */
+function unheard(a: Autopilot): boolean {
+  return a.last_index === 0
+}
+
 function Members({ st }: { st: RegistryStatus }) {
   return (
     <div class="scroll-x" tabIndex={0} role="region" aria-label="Members">
@@ -140,11 +145,11 @@ function Members({ st }: { st: RegistryStatus }) {
                 </td>
                 <td class="mono">{m.address}</td>
                 <td class="mono">{m.http ?? '–'}</td>
-                <td class="right">{m.leads ? <span class="muted">itself</span> : a === undefined || a.last_contact_ms < 0 ? '–' : duration(a.last_contact_ms / 1000) + ' ago'}</td>
+                <td class="right">{m.leads ? <span class="muted">itself</span> : a === undefined || a.last_contact_ms < 0 || unheard(a) ? '–' : duration(a.last_contact_ms / 1000) + ' ago'}</td>
                 <td class="right">
-                  <Num n={m.leads ? st.last_index : a?.last_index} />
+                  <Num n={m.leads ? st.last_index : a === undefined || unheard(a) ? undefined : a.last_index} />
                 </td>
-                <td class="right">{m.leads || a === undefined ? '–' : count(Math.max(0, st.last_index - a.last_index))}</td>
+                <td class="right">{m.leads || a === undefined || unheard(a) ? '–' : count(Math.max(0, st.last_index - a.last_index))}</td>
                 <td>
                   <Time at={a?.since} />
                 </td>
