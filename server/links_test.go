@@ -11,6 +11,7 @@ import (
 
 	clusterdv1 "clusterd/api/clusterd/v1"
 	"clusterd/internal/link"
+	"clusterd/internal/metrics"
 	"clusterd/server/events"
 )
 
@@ -21,7 +22,7 @@ func TestEndOfTermReachesAgentsThatRegister(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			tm := &term{inputs: make(chan envelope, 10), done: make(chan struct{}), ctx: ctx, cancel: cancel, ended: errors.New("over"), events: events.New(events.Options{})}
-			tm.tunnels = newTunnels(tm.done)
+			tm.tunnels = newTunnels(tm.done, metrics.NewRegistry())
 			s := &Server{}
 			links := link.NewServer(link.Options{}, func(c *link.MasterConn, r *http.Request) {
 				s.serveLink(c, r.WithContext(context.WithValue(context.Background(), termKey{}, tm)))

@@ -113,7 +113,7 @@ func newTerm(s *Server, l *registry.Leadership) *term {
 	t.ctx, t.cancel = context.WithCancel(l.Context())
 	t.addresses = t.masterAddresses()
 	t.views.init()
-	t.tunnels = newTunnels(t.done)
+	t.tunnels = newTunnels(t.done, s.metrics)
 	cfg := s.opts.Core
 	cfg.MasterInfo = info
 	cfg.ClusterID = l.State().ClusterID()

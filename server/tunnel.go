@@ -13,6 +13,7 @@ import (
 	clusterdv1 "clusterd/api/clusterd/v1"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
+	"clusterd/internal/metrics"
 	"clusterd/server/core"
 )
 
@@ -53,6 +54,8 @@ var (
 type tunnels struct {
 	transport *http.Transport
 	done      <-chan struct{} // of the term
+	// durations of opening connections, by whether that failed.
+	durations *metrics.HistogramVec
 
 	proxied atomic.Int64
 
@@ -92,9 +95,12 @@ func (c *agentConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-func newTunnels(done <-chan struct{}) *tunnels {
+func newTunnels(done <-chan struct{}, m *metrics.Registry) *tunnels {
 	t := &tunnels{
-		done: done, agents: map[string]*linkedAgent{}, links: map[core.LinkID]string{}, waiting: map[string]chan<- net.Conn{},
+		done: done,
+		durations: m.HistogramVec("clusterd_tunnel_open_seconds",
+			"How long agents took to open a connection that the master asked for.", "result"),
+		agents: map[string]*linkedAgent{}, links: map[core.LinkID]string{}, waiting: map[string]chan<- net.Conn{},
 	}
 	t.transport = &http.Transport{
 		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
@@ -102,7 +108,14 @@ func newTunnels(done <-chan struct{}) *tunnels {
 			if err != nil {
 				return nil, err
 			}
-			return t.dial(ctx, id)
+			began := time.Now()
+			conn, err := t.dial(ctx, id)
+			result := "ok"
+			if err != nil {
+				result = "failed"
+			}
+			t.durations.Observe(time.Since(began), result)
+			return conn, err
 		},
 		DisableCompression:  true,
 		MaxIdleConns:        keptTunnels,
