@@ -82,7 +82,7 @@ function Side({ open, close }: { open: boolean; close: () => void }) {
       <div class="side-scroll">
         {groups.map((g) => (
           <div key={g.title} class="nav-group">
-            <div class="nav-title">{g.title}</div>
+            {g.items.some((i) => i.needs === undefined || can(i.needs)) && <div class="nav-title">{g.title}</div>}
             {g.items
               .filter((i) => i.needs === undefined || can(i.needs))
               .map((i) => (
@@ -153,7 +153,7 @@ function Light() {
   const l = leader.value
   const title = c === 'live' && l !== undefined ? `Live from ${l.hostname}:${l.port}` : words[c]
   return (
-    <a class={'light light-' + c} href={href('registry')} title={title}>
+    <a class={'light light-' + c} href={href(can('VIEW_REGISTRY') ? 'registry' : 'overview')} title={title}>
       <span class="dot" />
       <span class="light-text">{words[c]}</span>
     </a>

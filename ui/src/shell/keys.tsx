@@ -2,6 +2,7 @@
 import { Dialog, openDialog } from '../components/Dialog'
 import { paletteOpen } from '../components/Palette'
 import { go, href } from '../router'
+import { can } from '../session'
 import { items } from './nav'
 
 let afterG = 0
@@ -78,7 +79,7 @@ export function showHelp(): void {
         </section>
         <section>
           <h3>Go to</h3>
-          <Keys of={items.map((i): [string, string] => ['g ' + i.key, i.title])} />
+          <Keys of={items.filter((i) => i.needs === undefined || can(i.needs)).map((i): [string, string] => ['g ' + i.key, i.title])} />
         </section>
       </div>
     </Dialog>

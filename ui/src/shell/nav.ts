@@ -38,10 +38,10 @@ export const groups: readonly { title: string; items: readonly NavItem[] }[] = [
   {
     title: 'Masters',
     items: [
-      { route: 'registry', title: 'Registry', icon: 'registry', key: 'y', within: [] },
-      { route: 'metrics', title: 'Metrics', icon: 'metrics', key: 'x', within: [] },
-      { route: 'flags', title: 'Flags', icon: 'flags', key: 'l', within: [] },
-      { route: 'masterFiles', title: 'Logs', icon: 'files', key: 'b', within: [] },
+      { route: 'registry', needs: 'VIEW_REGISTRY', title: 'Registry', icon: 'registry', key: 'y', within: [] },
+      { route: 'metrics', needs: 'VIEW_METRICS', title: 'Metrics', icon: 'metrics', key: 'x', within: [] },
+      { route: 'flags', needs: 'VIEW_FLAGS', title: 'Flags', icon: 'flags', key: 'l', within: [] },
+      { route: 'masterFiles', needs: 'ACCESS_MESOS_LOG', title: 'Logs', icon: 'files', key: 'b', within: [] },
     ],
   },
 ]
