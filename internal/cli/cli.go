@@ -20,6 +20,7 @@ import (
 	"clusterd/internal/cli/console"
 	"clusterd/internal/cli/doctor"
 	"clusterd/internal/cli/operate"
+	"clusterd/internal/cli/reference"
 	"clusterd/internal/cli/top"
 	"clusterd/internal/cli/work"
 	"clusterd/internal/flags"
@@ -86,7 +87,7 @@ func commands(e env) []*cliv2.Command {
 		grouped("1. Run a cluster", masterCommand(e), agentCommand(e, nouns[at].Subcommands), devCommand(e), tlsCommand(e), simCommand(e)),
 		grouped("2. Run tasks and reach into them", work.Commands(e)...),
 		grouped("3. Look at a cluster and look after it", slices.Concat(top.Commands(e), slices.Delete(nouns, at, at+1), doctor.Commands(e))...),
-		grouped("4. Help", versionCommand(e), completionCommand(e)),
+		grouped("4. Help", append([]*cliv2.Command{versionCommand(e)}, reference.Commands(e, func() []*cliv2.Command { return commands(e) })...)...),
 	)
 }
 
@@ -108,46 +109,6 @@ func versionCommand(e env) *cliv2.Command {
 		Usage: "print the version",
 		Action: func(*cliv2.Context) error {
 			_, err := fmt.Fprintln(e.Out, version.String())
-			return err
-		},
-	}
-}
-
-// completions are scripts that ask clusterd itself for the words that fit.
-var completions = map[string]string{
-	"bash": `_clusterd() {
-  local IFS=$'\n'
-  COMPREPLY=($(compgen -W "$("${COMP_WORDS[@]:0:$COMP_CWORD}" --generate-bash-completion 2>/dev/null)" -- "${COMP_WORDS[$COMP_CWORD]}"))
-}
-complete -o default -F _clusterd clusterd
-`,
-	"zsh": `#compdef clusterd
-_clusterd() {
-  local -a words_left
-  words_left=("${(@f)$("${words[@]:0:#words[@]-1}" --generate-bash-completion 2>/dev/null)}")
-  compadd -- "${words_left[@]}"
-}
-compdef _clusterd clusterd
-`,
-	"fish": `complete -c clusterd -f -a '(set -l w (commandline -opc); $w --generate-bash-completion 2>/dev/null)'
-`,
-}
-
-func completionCommand(e env) *cliv2.Command {
-	return &cliv2.Command{
-		Name:      "completion",
-		Usage:     "print a completion script for bash, zsh or fish",
-		ArgsUsage: "SHELL",
-		BashComplete: func(*cliv2.Context) {
-			fmt.Fprintln(e.Out, "bash\nzsh\nfish")
-		},
-		Action: func(c *cliv2.Context) error {
-			script, ok := completions[c.Args().First()]
-			if !ok {
-				return console.Hint(fmt.Errorf("%w: no completion for shell %q", console.ErrUsage, c.Args().First()),
-					"try: clusterd completion bash > /etc/bash_completion.d/clusterd")
-			}
-			_, err := io.WriteString(e.Out, script)
 			return err
 		},
 	}
