@@ -23,24 +23,21 @@ import (
 const proxyPath = "/api/clusterd/v1/proxy"
 
 // at is a request to one of the masters.
-func (s *secure) at(ctx context.Context, m *testcluster.Process, who, method, path, body string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "https://"+m.Addr+path, strings.NewReader(body))
+func (s *secure) at(ctx context.Context, m *testcluster.Process, who, path string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+m.Addr+path, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
 	if who != "" {
 		r.SetBasicAuth(who, who+"-secret")
 	}
-	if body != "" {
-		r.Header.Set("Content-Type", "application/json")
-	}
 	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ca, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	return tr.RoundTrip(r) // no redirect is followed
 }
 
 // read is the answer of one of the masters.
-func (s *secure) read(m *testcluster.Process, who, method, path, body string) (status int, answer string, err error) {
-	resp, err := s.at(s.t.Context(), m, who, method, path, body)
+func (s *secure) read(m *testcluster.Process, who, path string) (status int, answer string, err error) {
+	resp, err := s.at(s.t.Context(), m, who, path)
 	if err != nil {
 		return 0, "", err
 	}
@@ -97,15 +94,18 @@ func TestOneAddress(t *testing.T) {
 	defer func() { stop(); _ = run.Wait() }()
 	var container string
 	s.await("the task", func() error {
-		status, body, err := s.read(s.c.Masters[1], "ops", http.MethodGet, proxyPath+"/agent/"+agent+"/containers", "")
+		status, body, err := s.read(s.c.Masters[1], "ops", proxyPath+"/agent/"+agent+"/containers")
 		var all []struct {
 			ContainerID string `json:"container_id"`
 			Status      struct {
 				PID int `json:"executor_pid"`
 			} `json:"status"`
 		}
-		if err != nil || status != http.StatusOK || json.Unmarshal([]byte(body), &all) != nil || len(all) != 1 || all[0].Status.PID == 0 {
-			return fmt.Errorf("%d %s %v", status, body, err)
+		if err != nil {
+			return err
+		}
+		if status != http.StatusOK || json.Unmarshal([]byte(body), &all) != nil || len(all) != 1 || all[0].Status.PID == 0 {
+			return fmt.Errorf("%d %s", status, body)
 		}
 		container = all[0].ContainerID
 		return nil
@@ -123,7 +123,7 @@ func TestOneAddress(t *testing.T) {
 			{"guest", "/agent/" + agent + "/api/v1/executor", 403},
 			{"ops", "/leader" + proxyPath + "/agent/" + agent + "/slave(1)/state", 200},
 		} {
-			if status, body, err := s.read(m, c.who, http.MethodGet, proxyPath+c.path, ""); err != nil || status != c.want {
+			if status, body, err := s.read(m, c.who, proxyPath+c.path); err != nil || status != c.want {
 				t.Errorf("master %d, %s: got %d %.200s %v, want %d", i, c.path, status, body, err, c.want)
 			}
 		}
@@ -195,7 +195,7 @@ func (s *secure) leaderDies(ctx context.Context, agent, container string) {
 			follower = m
 		}
 	}
-	live, err := s.at(ctx, follower, "ops", http.MethodGet, proxyPath+"/leader/api/clusterd/v1/live?path=/version", "")
+	live, err := s.at(ctx, follower, "ops", proxyPath+"/leader/api/clusterd/v1/live?path=/version")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,12 +220,15 @@ func (s *secure) leaderDies(ctx context.Context, agent, container string) {
 	}
 	s.await("another leader, and the agent with it", func() error {
 		for _, path := range []string{"/leader/state", "/agent/" + agent + "/state"} {
-			status, body, err := s.read(follower, "ops", http.MethodGet, proxyPath+path, "")
+			status, body, err := s.read(follower, "ops", proxyPath+path)
 			if status == http.StatusTemporaryRedirect {
 				t.Errorf("%s: redirected", path)
 			}
-			if err != nil || status != http.StatusOK {
-				return fmt.Errorf("%s: %d %.200s %v", path, status, body, err)
+			if err != nil {
+				return err
+			}
+			if status != http.StatusOK {
+				return fmt.Errorf("%s: %d %.200s", path, status, body)
 			}
 		}
 		return nil
@@ -243,7 +246,7 @@ func (s *secure) leaderDies(ctx context.Context, agent, container string) {
 // leader is the master that answers by itself what the others redirect.
 func (s *secure) leader() (*testcluster.Process, error) {
 	for _, m := range s.c.Masters {
-		if status, _, err := s.read(m, "ops", http.MethodGet, "/slaves", ""); err == nil && status == http.StatusOK {
+		if status, _, err := s.read(m, "ops", "/slaves"); err == nil && status == http.StatusOK {
 			return m, nil
 		}
 	}

@@ -105,6 +105,7 @@ func (w *watched) watch(t *testing.T, who, interval string, paths ...string) *li
 	go func() {
 		defer close(done)
 		defer close(events)
+		defer resp.Body.Close()
 		var e liveEvent
 		var data []string
 		in := bufio.NewScanner(resp.Body)
@@ -121,7 +122,7 @@ func (w *watched) watch(t *testing.T, who, interval string, paths ...string) *li
 			}
 		}
 	}()
-	leave := func() { cancel(); resp.Body.Close(); <-done }
+	leave := func() { cancel(); <-done }
 	t.Cleanup(leave)
 	return &liveClient{resp.StatusCode, resp.Header, events, leave}
 }
