@@ -175,7 +175,7 @@ func (x *copying) download(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // nothing is written by that
 	return extract(tar.NewReader(body), root, base, name)
 }
 
@@ -289,7 +289,7 @@ func (x *copying) upload(ctx context.Context, from string) error {
 	bar := x.bar(name, total)
 	defer bar.Done()
 	pr, pw := io.Pipe()
-	defer pr.Close()
+	defer func() { _ = pr.Close() }() // ends the writer
 	go func() {
 		t := tar.NewWriter(io.MultiWriter(pw, bar))
 		var err error

@@ -167,7 +167,7 @@ func runAttach(c *cliv2.Context, e console.Env) error {
 	err = s.run(c.Context, attachCall(s.container))
 	switch {
 	case c.Context.Err() != nil:
-		return nil // ^C is how one stops to look
+		return nil //nolint:nilerr // ^C is how one stops to look
 	case errors.Is(err, errDetached):
 		s.say("detached from %s", task.GetTaskId().GetValue())
 		return nil
@@ -218,7 +218,7 @@ func endOf(ctx context.Context, cl *console.Cluster, task *console.Task) error {
 			return nil
 		}
 		if time.Now().After(deadline) || client.Sleep(ctx, 100*time.Millisecond) != nil {
-			return nil // it ended; how, the cluster has not been told
+			return nil //nolint:nilerr // it ended; how, the cluster has not been told
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"clusterd/api/client"
@@ -101,7 +102,7 @@ func (t *tail) last(ctx context.Context, n int) error {
 		if err != nil {
 			return err
 		}
-		seen = append(data[:len(data):len(data)], seen...)
+		seen = slices.Concat(data, seen)
 		at = from
 		// The end of the last line is none that separates two.
 		if bytes.Count(bytes.TrimSuffix(seen, []byte("\n")), []byte("\n")) >= n {

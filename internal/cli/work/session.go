@@ -158,7 +158,7 @@ func (s *session) receive(body io.Reader) error {
 // send types what comes in into the container, until that ends.
 func (s *session) send(ctx context.Context) error {
 	pr, pw := io.Pipe()
-	defer pr.Close()
+	defer func() { _ = pr.Close() }() // ends the writer
 	r, err := s.cluster.Request(ctx, http.MethodPost, "/api/v1", pr)
 	if err != nil {
 		return err

@@ -30,8 +30,8 @@ const volumeHint = "HOST:CONTAINER[:ro], or key=value with commas: type=host|san
 
 // parseVolume reads HOST:CONTAINER[:ro] or key=value pairs.
 func parseVolume(text string) (*volume, error) {
-	fail := func(why string) (*volume, error) {
-		return nil, console.Hint(fmt.Errorf("%w: --volume %q: %s", console.ErrUsage, text, why), "%s", volumeHint)
+	fail := func(why string) error {
+		return console.Hint(fmt.Errorf("%w: --volume %q: %s", console.ErrUsage, text, why), "%s", volumeHint)
 	}
 	if !strings.HasPrefix(text, "type=") && !strings.Contains(text, ",type=") {
 		parts := strings.Split(text, ":")
@@ -41,10 +41,10 @@ func parseVolume(text string) (*volume, error) {
 			mode = mesos.Volume_RO
 		case len(parts) == 3 && parts[2] == "rw":
 		case len(parts) != 2:
-			return fail("neither HOST:CONTAINER[:ro] nor key=value")
+			return nil, fail("neither HOST:CONTAINER[:ro] nor key=value")
 		}
 		if parts[0] == "" || parts[1] == "" {
-			return fail("a path is missing")
+			return nil, fail("a path is missing")
 		}
 		return &volume{mount: hostVolume(parts[0], parts[1], mode)}, nil
 	}
@@ -52,26 +52,26 @@ func parseVolume(text string) (*volume, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		k, v, _ := strings.Cut(part, "=")
 		if _, twice := keys[k]; twice || k == "" {
-			return fail(fmt.Sprintf("%q", part))
+			return nil, fail(fmt.Sprintf("%q", part))
 		}
 		keys[k] = v
 	}
 	kind := keys["type"]
 	known, ok := volumeKeys[kind]
 	if !ok {
-		return fail(fmt.Sprintf("no type %q", kind))
+		return nil, fail(fmt.Sprintf("no type %q", kind))
 	}
 	for k := range keys {
 		if !slices.Contains(known, k) && !slices.Contains([]string{"type", "path", "ro"}, k) {
-			return fail(fmt.Sprintf("a volume of type %s has no %s", kind, k))
+			return nil, fail(fmt.Sprintf("a volume of type %s has no %s", kind, k))
 		}
 	}
 	if keys["path"] == "" {
-		return fail("path is missing")
+		return nil, fail("path is missing")
 	}
 	v, why := makeVolume(kind, keys)
 	if why != "" {
-		return fail(why)
+		return nil, fail(why)
 	}
 	return v, nil
 }

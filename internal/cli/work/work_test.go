@@ -21,24 +21,26 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"clusterd": func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		// What runs in tasks, and what calls them.
-		"serve": func() { os.Exit(serve()) },
-		"dial":  func() { os.Exit(dial(os.Args[1], os.Args[2])) },
+		"serve": func() {
+			fmt.Fprintln(os.Stderr, serve())
+			os.Exit(1)
+		},
+		"dial": func() { os.Exit(dial(os.Args[1], os.Args[2])) },
 	})
 }
 
 // serve prints the port that it listens on, answers each line with itself behind "echo ", and
 // ends a connection that has ended with "bye".
-func serve() int {
+func serve() error {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return err
 	}
 	fmt.Println(l.Addr().(*net.TCPAddr).Port)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			return 1
+			return err
 		}
 		go func() {
 			defer conn.Close()
