@@ -11,8 +11,9 @@ import type { Summary } from './summary'
 /** For so long the banner says who leads now. */
 const failoverShown = 8000
 
-/** With more tasks than these the pages are told four times a second, not every frame. */
+/** With more tasks than these the pages are told four times a second, not every frame; with very many, twice. */
 const manyTasks = 5000
+const veryManyTasks = 50_000
 
 let queue: OperatorEvent[] = []
 let scheduled = false
@@ -34,7 +35,7 @@ function schedule(): void {
   scheduled = true
   // A hidden tab is given no frames.
   if (document.visibilityState === 'visible' && reducer.taskCount < manyTasks) requestAnimationFrame(flush)
-  else setTimeout(flush, 250)
+  else setTimeout(flush, reducer.taskCount < veryManyTasks ? 250 : 500)
 }
 
 /** take queues events; it returns false when the master does not go on where we stand. */
