@@ -16,6 +16,7 @@ import (
 
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/authn"
+	"clusterd/internal/authz"
 	"clusterd/internal/httpapi"
 	"clusterd/internal/link"
 )
@@ -35,6 +36,9 @@ type toOneAgent struct {
 	id  string
 	url *url.URL
 	r   *http.Request // as it came
+	// who sends it, if this master knows; else authorization is for the agent to look at.
+	who           *authz.Principal
+	authorization string
 }
 
 type agentKey struct{}
@@ -110,6 +114,7 @@ func (s *Server) proxyAgent(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer end()
 	to := &toOneAgent{t: t, id: id, url: u, r: r}
+	s.introduce(to)
 	s.proxy.agent.ServeHTTP(w, newFlow(w, r.WithContext(context.WithValue(r.Context(), agentKey{}, to))))
 	return nil
 }
@@ -196,14 +201,42 @@ func (s *Server) toAgent(p *httputil.ProxyRequest) {
 	for _, name := range []string{link.PrincipalHeader, proxyHeader, certHeader} {
 		h.Del(name)
 	}
-	if who := httpapi.PrincipalOf(p.In); who != nil {
-		// The agent is told who it is, and needs no secret that it could use elsewhere.
-		h.Set(link.PrincipalHeader, link.EncodePrincipal(who.Value, who.Claims))
-		h.Del("Authorization")
-	} else if in, err := httpapi.WithSession(p.In); err == nil && in.Header.Get("Authorization") != "" {
-		h.Set("Authorization", in.Header.Get("Authorization")) // the agent may ask
-	}
 	h.Del("Cookie")
+	h.Del("Authorization")
+	if a.who != nil {
+		h.Set(link.PrincipalHeader, link.EncodePrincipal(a.who.Value, a.who.Claims))
+	}
+	if a.authorization != "" {
+		h.Set("Authorization", a.authorization)
+	}
+}
+
+// introduce finds out who sends a request, for the agent. A secret that this master can check
+// is not shown to agents, who could use it elsewhere: not even where nobody is asked who only
+// reads. Where this master asks nobody at all, the agent may.
+func (s *Server) introduce(to *toOneAgent) {
+	if to.who = httpapi.PrincipalOf(to.r); to.who != nil {
+		return
+	}
+	r, err := httpapi.WithSession(to.r)
+	if err != nil {
+		return // of another page
+	}
+	asks := false
+	for _, realm := range []authn.Realm{authn.MasterReadwrite, authn.MasterReadonly} {
+		by := s.opts.Realms[realm]
+		if by == nil {
+			continue
+		}
+		asks = true
+		if who, err := by.Authenticate(r, realm); err == nil && !who.OnlyClaims() {
+			to.who = who
+			return
+		}
+	}
+	if !asks {
+		to.authorization = r.Header.Get("Authorization")
+	}
 }
 
 // fromAgentNever are headers by which an answer would act on our pages' origin.

@@ -565,3 +565,19 @@ func TestProxyLeaderless(t *testing.T) {
 		}
 	}
 }
+
+// A secret that this master can check does not go to agents, though it asks nobody who reads.
+func TestProxyAgentKeepsSecrets(t *testing.T) {
+	s := startMaster(t, func(o *Options) { o.Realms = accessRealms(t, []string{"carol"}, authn.MasterReadwrite) })
+	seen := make(chan http.Header, 1)
+	a := startTunnelled(t, s, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen <- r.Header }))
+	for who, want := range map[string]string{"carol": "carol", "mallory": "", "": ""} {
+		if r := do(t, http.MethodGet, endpoint(s, a.path("/x")), basicHeader(who), nil); r.status != http.StatusOK {
+			t.Fatalf("%q: got %d", who, r.status)
+		}
+		got := <-seen
+		if name, _, _ := link.DecodePrincipal(got.Get(link.PrincipalHeader)); name != want || got.Get("Authorization") != "" {
+			t.Errorf("%q: the agent got %v", who, got)
+		}
+	}
+}
