@@ -97,6 +97,16 @@ describe('LogWindow', () => {
     expect(w.prepend(0, bytes('z\n')).prepended).toBe(0)
     expect(texts(w)).toEqual(['y'])
   })
+  test('keeps what is asked for of more lines than it holds', () => {
+    const all = bytes(Array.from({ length: 100 }, (_, i) => String(1000 + i)).join('\n') + '\n')
+    const w = new LogWindow(false, { lines: 10, bytes: 1 << 20 })
+    w.reset(0, all, 0)
+    expect([w.start, w.end, texts(w)[0]]).toEqual([0, 50, '1000'])
+    w.reset(0, all, 250)
+    expect([w.start, w.end, texts(w)[5]]).toEqual([225, 275, '1050'])
+    w.reset(0, all)
+    expect([w.start, w.end, texts(w)[9]]).toEqual([450, 500, '1099'])
+  })
   test('finds the line at an offset', () => {
     const w = new LogWindow()
     w.reset(0, bytes('aaa\nbbb\nccc\n'))

@@ -179,7 +179,8 @@ export function LogLines({ log, wrap, matches, current, onPick, label }: LogLine
       const up = el.scrollTop < top.peek() - 1
       const atBottom = el.scrollTop + el.clientHeight >= heights.total() - 4
       if (up && !atBottom && log.following.peek()) log.following.value = false
-      else if (!up && atBottom && log.atEnd && !log.following.peek()) log.following.value = true
+      // While a jump is under way, what is on the screen is not where one wants to be.
+      else if (!up && atBottom && log.atEnd && !log.following.peek() && log.loading.peek() !== 'jump') log.following.value = true
       top.value = el.scrollTop
     })
     nearEdge()

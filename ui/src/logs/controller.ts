@@ -102,7 +102,7 @@ export class LogController {
       this.binary.value = looksBinary(p.bytes.subarray(0, 8192))
       if (!this.forced && this.binary.value) this.format.value = 'hex'
       this.win = this.fresh()
-      this.win.reset(p.at, p.bytes)
+      this.win.reset(p.at, p.bytes, top)
       this.size.value = Math.max(p.size, this.win.end)
       this.error.value = undefined
       this.onChange({ kind: 'reset', top })

@@ -129,18 +129,28 @@ export class LogWindow {
 
   constructor(readonly hex = false, private readonly limits: Limits = LIMITS) {}
 
-  /** reset forgets everything and shows bytes from an offset on. */
-  reset(at: number, bytes: Uint8Array): void {
+  /** reset forgets everything and shows bytes from an offset on; if they are too many, those around keep. */
+  reset(at: number, bytes: Uint8Array, keep: number | 'end' = 'end'): void {
     this.lines = []
     const skip = this.hex ? 0 : at === 0 ? 0 : firstLine(bytes)
     this.start = at + skip
     this.end = this.start
     this.tail = new Uint8Array(0)
-    this.append(bytes.subarray(skip))
+    this.add(bytes.subarray(skip))
+    if (keep !== 'end') {
+      this.cutTop(Math.max(0, this.indexAt(keep) - (this.limits.lines >> 1)))
+      this.dropBottom()
+    } else this.dropTop()
   }
 
   /** append adds the bytes that follow. */
   append(bytes: Uint8Array): Change {
+    const change = this.add(bytes)
+    change.droppedTop = this.dropTop()
+    return change
+  }
+
+  private add(bytes: Uint8Array): Change {
     const change: Change = { prepended: 0, appended: 0, droppedTop: 0, droppedBottom: 0 }
     if (bytes.length === 0) return change
     const from = this.end - this.tail.length
@@ -156,7 +166,6 @@ export class LogWindow {
     this.end += bytes.length
     const last = more[more.length - 1]!
     this.tail = last.open ? all.slice(last.at - from) : new Uint8Array(0)
-    change.droppedTop = this.dropTop()
     return change
   }
 
@@ -180,11 +189,14 @@ export class LogWindow {
   private dropTop(): number {
     let n = Math.max(0, this.lines.length - this.limits.lines)
     while (n < this.lines.length - 1 && this.end - this.lines[n]!.at > this.limits.bytes) n++
-    if (n > 0) {
-      this.lines = this.lines.slice(n)
-      this.start = this.lines[0]!.at
-    }
+    this.cutTop(n)
     return n
+  }
+
+  private cutTop(n: number): void {
+    if (n === 0) return
+    this.lines = this.lines.slice(n)
+    this.start = this.lines[0]!.at
   }
 
   private dropBottom(): number {
