@@ -73,3 +73,18 @@ test('mixed values sort without losing any', () => {
   )
   assert.deepEqual(sortRows([{ v: true }, { v: false }], (r) => r.v, false).map((r) => r.v), [false, true])
 })
+
+test('many numbers sort as a comparison would, equal ones as they stand', () => {
+  let seed = 7
+  const many = Array.from({ length: 3000 }, (_, i) => {
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    return { i, n: seed % 10 === 0 ? undefined : (seed % 97) - 48.5 }
+  })
+  for (const down of [false, true]) {
+    const want = [...many].sort((a, b) => {
+      if (a.n === undefined || b.n === undefined) return Number(a.n === undefined) - Number(b.n === undefined) || a.i - b.i
+      return (down ? b.n - a.n : a.n - b.n) || a.i - b.i
+    })
+    assert.deepEqual(sortRows(many, (r) => r.n, down), want)
+  }
+})

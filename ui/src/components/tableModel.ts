@@ -97,8 +97,40 @@ export function sortRows<T>(rows: readonly T[], value: (row: T) => string | numb
     const compare = n <= 5000 ? natural.compare : (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0)
     const text = (i: number) => texts[i] ?? String(numbers[i])
     known.sort((a, b) => sign * compare(text(a), text(b)) || a - b)
-  } else known.sort((a, b) => sign * ((numbers[a] as number) - (numbers[b] as number)) || a - b)
+  } else sortNumbers(known, numbers, down)
   return Array.from(places, (i) => rows[i] as T)
+}
+
+/**
+ * sortNumbers sorts places by their numbers, equal ones as they stand. The numbers alone are sorted first,
+ * which the engine does without calling back; each place then finds where its number begins.
+ */
+function sortNumbers(places: Uint32Array, numbers: Float64Array, down: boolean): void {
+  const n = places.length
+  const ordered = Float64Array.from(places, (i) => numbers[i] as number).sort()
+  const begins = new Uint32Array(n)
+  const many = new Uint32Array(n)
+  for (let i = 0; i < n; i++) {
+    const v = numbers[places[i] as number] as number
+    let low = 0
+    let high = n
+    while (low < high) {
+      const mid = (low + high) >>> 1
+      if ((ordered[mid] as number) < v) low = mid + 1
+      else high = mid
+    }
+    begins[i] = low
+    many[low] = (many[low] as number) + 1
+  }
+  const out = new Uint32Array(n)
+  const taken = new Uint32Array(n)
+  for (let i = 0; i < n; i++) {
+    const at = begins[i] as number
+    const first = down ? n - at - (many[at] as number) : at
+    out[first + (taken[at] as number)] = places[i] as number
+    taken[at] = (taken[at] as number) + 1
+  }
+  places.set(out)
 }
 
 /** Window is which rows are drawn. */
