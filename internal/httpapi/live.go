@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -39,15 +40,30 @@ const (
 	liveHeartbeat = 15 * time.Second
 	// maxLive bounds the clients.
 	maxLive = 1024
+	// smallLook is how large an answer may be of which a client may have as many as it watches
+	// paths. Of larger ones each client has one in memory at a time, and all have maxLarge.
+	smallLook = 512 << 10
+	maxLarge  = 32
 )
 
-// errNotWatched says that an answer is none that can be watched.
-var errNotWatched = errors.New("it streams, or is too large")
+var (
+	// errNotWatched says that an answer is none that can be watched.
+	errNotWatched = errors.New("it streams, or is too large")
+	// errManyLarge says that an answer was large while too many others were.
+	errManyLarge = errors.New("too many large answers are watched at the moment")
+)
+
+var errLiveInLive = BadRequest("What is live already cannot be watched")
+
+// withinLive is in the context of what is asked for on behalf of a client.
+type withinLive struct{}
 
 // Live has clients watch what GET answers on other paths of the same server, without asking
 // again and again: a path is asked for on their behalf, and what comes is sent when it has
 // changed, as a server-sent event of the path's name. The zero value is ready for use.
 type Live struct {
+	large chan struct{} // as many as there are large answers
+
 	mu sync.Mutex
 	// mu guards what follows.
 	clients int
@@ -58,7 +74,7 @@ type Live struct {
 
 // Register adds [LivePath] to a router.
 func (l *Live) Register(rt *Router) {
-	l.done = make(chan struct{})
+	l.done, l.large = make(chan struct{}), make(chan struct{}, maxLarge)
 	rt.Handle(LivePath, Open("each path that is watched asks by itself"), func(w http.ResponseWriter, r *http.Request) error {
 		return l.serve(rt, w, r)
 	})
@@ -98,9 +114,11 @@ func (l *Live) leave() {
 
 // liveStream is what one client gets.
 type liveStream struct {
+	live     *Live
 	rt       *Router
 	r        *http.Request
 	interval time.Duration
+	large    chan struct{}   // size 1: has a large answer
 	ctx      context.Context // of all watches; set before the first
 
 	mu sync.Mutex // mu guards what follows: paths are asked for at the same time.
@@ -111,6 +129,9 @@ type liveStream struct {
 func (l *Live) serve(rt *Router, w http.ResponseWriter, r *http.Request) error {
 	if err := RequireMethod(r, http.MethodGet); err != nil {
 		return err
+	}
+	if r.Context().Value(withinLive{}) != nil {
+		return errLiveInLive
 	}
 	query := r.URL.Query()
 	interval, err := liveEvery(query.Get("interval"))
@@ -140,7 +161,9 @@ func (l *Live) serve(rt *Router, w http.ResponseWriter, r *http.Request) error {
 		case <-stop:
 		}
 	}()
-	s := &liveStream{rt: rt, r: r, ctx: ctx, interval: interval, w: w, rc: http.NewResponseController(w)}
+	s := &liveStream{
+		live: l, rt: rt, r: r, ctx: ctx, interval: interval, large: make(chan struct{}, 1), w: w, rc: http.NewResponseController(w),
+	}
 	return s.run(ctx, paths)
 }
 
@@ -166,34 +189,47 @@ func checkLive(paths []string) error {
 		return BadRequest("At most %d paths can be watched at once", maxLivePaths)
 	}
 	for _, p := range paths {
-		switch {
-		case !strings.HasPrefix(p, "/") || len(p) > maxLivePath || strings.ContainsFunc(p, func(c rune) bool { return c <= ' ' || c == 0x7f }):
+		if !strings.HasPrefix(p, "/") || len(p) > maxLivePath || strings.ContainsFunc(p, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
 			return BadRequest("'%.100s' is no path", p)
-		case strings.Contains(p, LivePath):
-			return BadRequest("What is live already cannot be watched")
+		}
+		// However it is written: one that is sent on to another master would be decoded there.
+		u, err := url.ParseRequestURI(p)
+		if err != nil {
+			return BadRequest("'%.100s' is no path", p)
+		}
+		if strings.Contains(p, LivePath) || strings.Contains(u.Path, LivePath) {
+			return errLiveInLive
 		}
 	}
 	return nil
 }
 
-// run asks for all paths, and goes on with each by itself. Who is refused on all of them is
-// told so by the status.
+// run asks for all paths, and goes on with each by itself: what takes long holds nothing else
+// up. Who is refused on all of them is told so by the status.
 func (s *liveStream) run(ctx context.Context, paths []string) error {
-	first := make([]look, len(paths))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.ctx = ctx
 	var wg sync.WaitGroup
-	for i, p := range paths {
-		wg.Go(func() { first[i] = s.look(ctx, p) })
-	}
-	wg.Wait()
-	if refused := first[0].status; refused == http.StatusUnauthorized {
-		if !slices.ContainsFunc(first, func(l look) bool { return l.status != refused }) {
-			e := StatusError(refused)
-			e.Header = http.Header{"Www-Authenticate": first[0].challenges}
-			if len(first[0].challenges) == 0 {
-				e.Header = nil
+	first := make(chan look, len(paths)) // without their bodies
+	opened := make(chan struct{})
+	for _, p := range paths {
+		wg.Go(func() {
+			defer cancel() // with one the whole ends
+			now := s.look(ctx, p)
+			defer func() { s.release(&now) }()
+			first <- look{status: now.status, challenges: now.challenges}
+			select {
+			case <-opened:
+				s.watch(ctx, p, &now)
+			case <-ctx.Done():
 			}
-			return e
-		}
+		})
+	}
+	if refused := awaitFirst(first, len(paths)); refused != nil {
+		cancel()
+		wg.Wait()
+		return refused
 	}
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")
@@ -201,18 +237,9 @@ func (s *liveStream) run(ctx context.Context, paths []string) error {
 	h.Set("X-Accel-Buffering", "no") // a proxy between us is not to collect it
 	s.w.WriteHeader(http.StatusOK)
 	_ = s.rc.SetReadDeadline(time.Time{})
-	ctx, cancel := context.WithCancel(ctx)
-	s.ctx = ctx
 	// A write to a client who does not read ends with the stream.
 	defer context.AfterFunc(ctx, func() { _ = s.rc.SetWriteDeadline(time.Unix(1, 0)) })()
-	for i, p := range paths {
-		now := first[i]
-		first[i] = look{} // its memory
-		wg.Go(func() {
-			defer cancel() // with one the whole ends
-			s.watch(ctx, p, now)
-		})
-	}
+	close(opened)
 	wg.Go(func() {
 		defer cancel()
 		s.beat(ctx)
@@ -221,8 +248,28 @@ func (s *liveStream) run(ctx context.Context, paths []string) error {
 	return nil
 }
 
+// awaitFirst waits until a path has answered something else than that it is not known who
+// asks. If none does, that is the error.
+func awaitFirst(first <-chan look, paths int) error {
+	var challenges []string
+	for range paths {
+		l := <-first
+		if l.status != http.StatusUnauthorized {
+			return nil
+		}
+		if len(challenges) == 0 {
+			challenges = l.challenges
+		}
+	}
+	e := StatusError(http.StatusUnauthorized)
+	if len(challenges) > 0 {
+		e.Header = http.Header{"Www-Authenticate": challenges}
+	}
+	return e
+}
+
 // watch sends what a path answers when it has changed, until the client or ctx ends.
-func (s *liveStream) watch(ctx context.Context, path string, now look) {
+func (s *liveStream) watch(ctx context.Context, path string, now *look) {
 	var last [sha256.Size]byte
 	t := time.NewTimer(0)
 	defer t.Stop()
@@ -234,14 +281,14 @@ func (s *liveStream) watch(ctx context.Context, path string, now look) {
 				return // the client has gone
 			}
 		}
-		now = look{} // its memory is not needed while it is waited
+		s.release(now) // its memory is not needed while it is waited
 		t.Reset(s.interval)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			return
 		}
-		if now = s.look(ctx, path); ctx.Err() != nil {
+		if *now = s.look(ctx, path); ctx.Err() != nil {
 			return
 		}
 	}
@@ -291,13 +338,39 @@ type look struct {
 	status     int
 	body       []byte
 	challenges []string
+	large      bool // has a place among those that are, until it is released
+}
+
+// admitLarge waits until another large answer may be held.
+func (s *liveStream) admitLarge(ctx context.Context) error {
+	select {
+	case s.large <- struct{}{}:
+	case <-ctx.Done():
+		return errManyLarge
+	}
+	select {
+	case s.live.large <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		<-s.large
+		return errManyLarge
+	}
+}
+
+// release forgets an answer.
+func (s *liveStream) release(l *look) {
+	if l.large {
+		<-s.live.large
+		<-s.large
+	}
+	*l = look{}
 }
 
 // look asks for a path on behalf of the client.
 func (s *liveStream) look(ctx context.Context, path string) look {
 	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
 	defer cancel()
-	r, err := Inner(s.r.WithContext(ctx), path)
+	r, err := Inner(s.r.WithContext(context.WithValue(ctx, withinLive{}, true)), path)
 	if err != nil {
 		return failedLook(http.StatusBadRequest, err.Error())
 	}
@@ -306,12 +379,24 @@ func (s *liveStream) look(ctx context.Context, path string) look {
 		r.Header.Del(name)
 	}
 	r.Header.Set("Accept", JSON.String())
-	a := &answer{header: http.Header{}, cancel: cancel}
+	a := &answer{header: http.Header{}, cancel: cancel, admit: func() error { return s.admitLarge(ctx) }}
 	s.serveInner(a, r)
+	out := a.look(ctx)
+	if out.large = a.large; a.large && len(out.body) <= smallLook {
+		s.release(&look{large: true})
+		out.large = false
+	}
+	return out
+}
+
+// look is what has become of an answer.
+func (a *answer) look(ctx context.Context) look {
 	switch {
+	case errors.Is(a.err, errManyLarge):
+		return failedLook(http.StatusServiceUnavailable, a.err.Error())
 	case a.err != nil:
 		return failedLook(http.StatusRequestEntityTooLarge, a.err.Error())
-	case ctx.Err() != nil && a.status == 0:
+	case ctx.Err() != nil && (a.status == 0 || a.status >= http.StatusInternalServerError):
 		return failedLook(http.StatusGatewayTimeout, "There was no answer in time")
 	case a.aborted:
 		return failedLook(http.StatusBadGateway, "The answer broke off")
@@ -371,6 +456,8 @@ type answer struct {
 	body    bytes.Buffer
 	err     error
 	aborted bool
+	large   bool
+	admit   func() error // waits until it may be large
 	cancel  context.CancelFunc
 }
 
@@ -385,12 +472,12 @@ func (a *answer) WriteHeader(status int) {
 	a.status = status
 	if media, _, err := mime.ParseMediaType(a.header.Get("Content-Type")); err == nil &&
 		(media == "text/event-stream" || media == RecordIO.String()) {
-		a.fail()
+		a.fail(errNotWatched)
 	}
 }
 
-func (a *answer) fail() {
-	a.err = errNotWatched
+func (a *answer) fail(err error) {
+	a.err = err
 	a.body.Reset()
 	a.cancel()
 }
@@ -398,8 +485,16 @@ func (a *answer) fail() {
 // Write takes a part of the body.
 func (a *answer) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
-	if a.err == nil && a.body.Len()+len(b) > maxLiveBody {
-		a.fail()
+	size := a.body.Len() + len(b)
+	if a.err == nil && size > maxLiveBody {
+		a.fail(errNotWatched)
+	}
+	if a.err == nil && size > smallLook && !a.large {
+		if err := a.admit(); err != nil {
+			a.fail(err)
+		} else {
+			a.large = true
+		}
 	}
 	if a.err != nil {
 		return 0, a.err
