@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
@@ -35,8 +37,11 @@ func execCommand(e console.Env) *cliv2.Command {
 		),
 		Action: func(c *cliv2.Context) error {
 			args := c.Args().Slice()
-			if len(args) > 1 && args[1] == "--" { // TASK -- COMMAND
-				args = append(args[:1:1], args[2:]...)
+			if len(args) > 1 && args[1] != "--" && strings.HasPrefix(args[1], "-") {
+				return console.Hint(console.Usagef("%s comes after the task", args[1]), "flags come before it: clusterd exec -it TASK -- sh")
+			}
+			if len(args) > 2 && args[1] == "--" { // TASK -- COMMAND
+				args = slices.Concat(args[:1], args[2:])
 			}
 			if len(args) < 2 {
 				return console.Hint(console.Usagef("exec takes a task and a command"), "clusterd exec -it TASK -- sh")
