@@ -70,8 +70,8 @@ export function sortRows<T>(rows: readonly T[], value: (row: T) => string | numb
   const numbers = new Float64Array(n) // NaN: missing
   let texted = 0
   let missing = 0
-  for (const [i, row] of rows.entries()) {
-    const v = value(row)
+  for (let i = 0; i < n; i++) {
+    const v = value(rows[i] as T)
     if (typeof v === 'string') {
       if (v !== '') texts[i] = v
       else missing++
