@@ -42,10 +42,11 @@ const (
 	maxInputFrame = 1 << 20
 	// exitTimeout is how long the exit status may be awaited when the output has ended.
 	exitTimeout = 10 * time.Second
-	// terminalPing is how often something is sent, so that what is between us keeps the
-	// connection.
-	terminalPing = 30 * time.Second
 )
+
+// terminalPing is how often something is sent, so that what is between us keeps the
+// connection, and so that it is noticed when nobody is at its other end. (Changed by tests.)
+var terminalPing = 30 * time.Second
 
 // control is a text message.
 type control struct {
@@ -400,7 +401,8 @@ func (c *terminalConn) last(ctx context.Context, m control) {
 }
 
 // ping sends something now and then. That the client answers is not awaited: it may not be
-// read at the moment, because the container does not read.
+// read at the moment, because the container does not read. But then nobody reads that the
+// client has gone, so that this is who sees it.
 func (c *terminalConn) ping(ctx context.Context) {
 	t := time.NewTicker(terminalPing)
 	defer t.Stop()
@@ -408,8 +410,13 @@ func (c *terminalConn) ping(ctx context.Context) {
 		select {
 		case <-t.C:
 			short, cancel := context.WithTimeout(ctx, time.Second)
-			_ = c.ws.Ping(short)
+			err := c.ws.Ping(short)
+			late := short.Err() != nil
 			cancel()
+			if err != nil && !late {
+				_ = c.att.Close() // ends both directions
+				return
+			}
 		case <-ctx.Done():
 			return
 		}
