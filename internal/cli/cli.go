@@ -40,9 +40,7 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	app := newApp(env{In: in, Out: out, Err: errOut})
-	err := app.RunContext(ctx, console.Interspersed(app.Commands, args))
-	return console.Report(err, errOut)
+	return console.Report(runAs(ctx, env{In: in, Out: out, Err: errOut}, args), errOut)
 }
 
 func newApp(e env) *cliv2.App {
@@ -87,7 +85,7 @@ func commands(e env) []*cliv2.Command {
 		grouped("1. Run a cluster", masterCommand(e), agentCommand(e, nouns[at].Subcommands), devCommand(e), tlsCommand(e), simCommand(e)),
 		grouped("2. Run tasks and reach into them", work.Commands(e)...),
 		grouped("3. Look at a cluster and look after it", slices.Concat(top.Commands(e), slices.Delete(nouns, at, at+1), doctor.Commands(e))...),
-		grouped("4. Help", append([]*cliv2.Command{versionCommand(e)}, reference.Commands(e, func() []*cliv2.Command { return commands(e) })...)...),
+		grouped("4. Help", append([]*cliv2.Command{versionCommand(e), linksCommand(e)}, reference.Commands(e, func() []*cliv2.Command { return commands(e) })...)...),
 	)
 }
 

@@ -10,9 +10,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
-		"clusterd": func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
-	})
+	run := func() { os.Exit(Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) }
+	programs := map[string]func(){"clusterd": run}
+	for _, name := range linkNames() {
+		programs[name] = run
+	}
+	testscript.Main(m, programs)
 }
 
 // TestScripts runs the scripts of testdata/script against one real master and

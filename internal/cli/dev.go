@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,6 +43,7 @@ func devCommand(e env) *cliv2.Command {
 			&cliv2.StringFlag{Name: "ip", Usage: "`ADDRESS` to listen on", Value: "127.0.0.1"},
 			&cliv2.IntFlag{Name: "port", Usage: "`PORT` of the master; 0: any", Value: flags.DefaultMasterPort},
 			&cliv2.IntFlag{Name: "agent_port", Usage: "`PORT` of the agent; 0: any", Value: flags.DefaultAgentPort},
+			&cliv2.IntFlag{Name: "agents", Usage: "`NUMBER` of agents; those after the first listen on any port", Value: 1},
 			&cliv2.StringFlag{Name: "work_dir", Usage: "`DIRECTORY` of everything; default: a temporary one that is removed at the end"},
 			&cliv2.StringFlag{Name: "hostname", Usage: help(masterFlags, "hostname")},
 			&cliv2.StringFlag{Name: "resources", Usage: help(agentFlags, "resources")},
@@ -72,19 +74,15 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop(m)) }()
 	masterAddr := net.JoinHostPort(c.String("ip"), portOf(m.Addr().String()))
-	a, err := devAgent(c, work, masterAddr, log)
+	agents, stopAgents, err := devAgents(c, work, masterAddr, log)
+	defer func() { err = errors.Join(err, stopAgents()) }()
 	if err != nil {
-		return portTaken(err, c.Int("agent_port"))
-	}
-	if err := a.Start(c.Context); err != nil {
-		return errors.Join(err, stop(a))
-	}
-	defer func() { err = errors.Join(err, devStop(a, c.String("work_dir") == "")) }()
-	if err := devReady(c.Context, masterAddr); err != nil {
 		return err
 	}
-	fmt.Fprintf(e.Out, "clusterd: a cluster of one master and one agent is up\n\n")
-	fmt.Fprintf(e.Out, "  master  http://%s\n  agent   http://%s\n  files   %s\n\n", masterAddr, a.Addr(), work)
+	if err := devReady(c.Context, masterAddr, len(agents)); err != nil {
+		return err
+	}
+	devWelcome(e, masterAddr, agents, work)
 	if c.Bool("example") {
 		if err := devExample(c, e, masterAddr); err != nil {
 			return err
@@ -100,9 +98,48 @@ func runDev(c *cliv2.Context, e env) (err error) {
 		return nil
 	case <-m.Done():
 		return m.Err()
-	case <-a.Done():
-		return a.Err()
+	case <-agents[0].Done():
+		return agents[0].Err()
 	}
+}
+
+// devWelcome says what there is.
+func devWelcome(e env, masterAddr string, agents []*agent.Agent, work string) {
+	count := "one agent"
+	if len(agents) > 1 {
+		count = fmt.Sprintf("%d agents", len(agents))
+	}
+	fmt.Fprintf(e.Out, "clusterd: a cluster of one master and %s is up\n\n  master  http://%s\n", count, masterAddr)
+	for _, a := range agents {
+		fmt.Fprintf(e.Out, "  agent   http://%s\n", a.Addr())
+	}
+	fmt.Fprintf(e.Out, "  files   %s\n\n", work)
+}
+
+// devAgents starts the agents. The function that it returns stops those that were started,
+// also where others could not be.
+func devAgents(c *cliv2.Context, work, masterAddr string, log zerolog.Logger) (agents []*agent.Agent, stopAll func() error, err error) {
+	stopAll = func() (err error) {
+		for _, a := range slices.Backward(agents) {
+			err = errors.Join(err, devStop(a, c.String("work_dir") == ""))
+		}
+		return err
+	}
+	n := c.Int("agents")
+	if n < 1 {
+		return nil, stopAll, console.Usagef("--agents=%d: there is one at least", n)
+	}
+	for i := range n {
+		a, err := devAgent(c, work, masterAddr, i, log)
+		if err != nil {
+			return agents, stopAll, portTaken(err, c.Int("agent_port"))
+		}
+		if err := a.Start(c.Context); err != nil {
+			return agents, stopAll, errors.Join(err, stop(a))
+		}
+		agents = append(agents, a)
+	}
+	return agents, stopAll, nil
 }
 
 // devStop stops the agent. Tasks go on without it, for the next run to take up;
@@ -159,10 +196,14 @@ func devMaster(c *cliv2.Context, work string, log zerolog.Logger) (*server.Serve
 	return server.New(o)
 }
 
-func devAgent(c *cliv2.Context, work, master string, log zerolog.Logger) (*agent.Agent, error) {
+func devAgent(c *cliv2.Context, work, master string, i int, log zerolog.Logger) (*agent.Agent, error) {
+	suffix, port := "", c.Int("agent_port")
+	if i > 0 {
+		suffix, port = strconv.Itoa(i+1), 0
+	}
 	v, err := flags.Agent().Parse([]string{
 		"--ip=" + c.String("ip"), "--master=" + master,
-		"--work_dir=" + filepath.Join(work, "agent"), "--runtime_dir=" + filepath.Join(work, "run"),
+		"--work_dir=" + filepath.Join(work, "agent"+suffix), "--runtime_dir=" + filepath.Join(work, "run"+suffix),
 	}, nil)
 	if err != nil {
 		return nil, err
@@ -171,7 +212,7 @@ func devAgent(c *cliv2.Context, work, master string, log zerolog.Logger) (*agent
 	if err != nil {
 		return nil, err
 	}
-	o.Port, o.Hostname = c.Int("agent_port"), c.String("hostname")
+	o.Port, o.Hostname = port, c.String("hostname")
 	o.Resources, o.Attributes = c.String("resources"), c.String("attributes")
 	// Register at once: there is no herd of agents to spread.
 	o.RegistrationBackoffFactor = devPoll
@@ -195,8 +236,8 @@ func portTaken(err error, port int) error {
 	return err
 }
 
-// devReady waits until the agent is registered.
-func devReady(ctx context.Context, masterAddr string) error {
+// devReady waits until the agents are registered.
+func devReady(ctx context.Context, masterAddr string, agents int) error {
 	m, err := operator.NewMaster([]string{masterAddr}, operator.Options{})
 	if err != nil {
 		return err
@@ -205,7 +246,7 @@ func devReady(ctx context.Context, masterAddr string) error {
 	defer cancel()
 	for {
 		res, err := m.Get(ctx, master.Call_GET_AGENTS)
-		if err == nil && len(res.GetGetAgents().GetAgents()) > 0 {
+		if err == nil && len(res.GetGetAgents().GetAgents()) >= agents {
 			return nil
 		}
 		if client.Sleep(ctx, devPoll) != nil {
