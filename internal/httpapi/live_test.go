@@ -96,7 +96,7 @@ func (w *watched) watch(t *testing.T, who, interval string, paths ...string) *li
 	if who != "" {
 		req.Header.Set("Who", who)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // the goroutine below does
 	if err != nil {
 		t.Fatal(err)
 	}
