@@ -145,6 +145,9 @@ func (x *extracted) one(root *os.Root, name string, h *tar.Header, r io.Reader) 
 		x.Files++
 		return nil
 	case tar.TypeReg:
+		if isSparse(h) {
+			break
+		}
 		return x.file(dir, base, perm, r)
 	case tar.TypeSymlink:
 		if err := removeOld(dir, base); err != nil {
@@ -155,7 +158,18 @@ func (x *extracted) one(root *os.Root, name string, h *tar.Header, r io.Reader) 
 	case tar.TypeXGlobalHeader:
 		return nil
 	}
-	return httpapi.BadRequest("The archive holds '%s', which is neither a file nor a directory nor a symbolic link", h.Name)
+	return httpapi.BadRequest("The archive holds '%s', which is neither a file nor a directory nor a symbolic link, or is sparse", h.Name)
+}
+
+// isSparse says whether a file is longer than what the archive holds of it. A few bytes would
+// fill the disk, on and on when the client has gone.
+func isSparse(h *tar.Header) bool {
+	for name := range h.PAXRecords {
+		if strings.HasPrefix(name, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 func (x *extracted) file(dir *os.Root, base string, perm fs.FileMode, r io.Reader) error {

@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"compress/gzip"
 	"context"
+	"encoding/base64"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -35,5 +39,30 @@ func TestTerminalGoneWhileTyping(t *testing.T) {
 	}
 	if n := p.containers(); n > before {
 		t.Errorf("%d containers are left of the session", n-before)
+	}
+}
+
+// sparseBomb is a tar of a file of 64 MB (it could say more) that is all hole but for its last byte, as GNU tar
+// writes it with --sparse.
+const sparseBomb = "H4sIAAAAAAACA+3Tz4rCMBDH8ZzzFH2CNNOGrpeCJ92TLIgPEDGHirWSuiA+vVmV/VPw2GUXvx8CE4aBQIafyU0+ffOn1+A3IapR" +
+	"2JtH1Ypzn/drX2whTmUn9Qve+6OP6Xn1nIoimy9Wpj/42AfT+m0Xa9GDbrNPXasL9727922o11271uWP6Rj8rm/Ooa5exE4mldMK" +
+	"f1Za3PK6t1mzC8bmHwsdI//VV8aHVdIZ5F/KNJ5Z8j860feYlloI6vM58wUAAAAAAAAAAAAAAPx7F5tfAFwAKAAA"
+
+// TestArchiveSparse: a small archive does not fill the disk.
+func TestArchiveSparse(t *testing.T) {
+	p := newPod(t)
+	executor, task, _ := p.onePod()
+	packed := base64.NewDecoder(base64.StdEncoding, strings.NewReader(sparseBomb))
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive, err := io.ReadAll(z)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, out := p.archive("PUT", container(executor, task), ".", string(archive))
+	if status != http.StatusBadRequest || !strings.Contains(out, "sparse") {
+		t.Errorf("status %d: %s", status, out)
 	}
 }
