@@ -121,6 +121,11 @@ func (rt *Router) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	to, began := rt.routes[found], time.Now()
+	if rt.Sessions && hasSession(r) {
+		// Caches between know that an answer is somebody's own by the Authorization header, and
+		// here is none. Handlers of what is for everybody say so.
+		w.Header().Set("Cache-Control", "no-store")
+	}
 	r, err := rt.admit(r, found, to.access)
 	if err == nil {
 		r.SetPathValue("rest", rest)

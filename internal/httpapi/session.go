@@ -87,6 +87,12 @@ func Session(r *http.Request) string {
 	return string(b)
 }
 
+// hasSession says whether a request is made by a browser with a session.
+func hasSession(r *http.Request) bool {
+	_, err := r.Cookie(SessionCookie)
+	return err == nil
+}
+
 // WithSession returns a request with the Authorization header of its session, unless it has
 // one of its own: then the session does not count. Browsers send cookies by themselves, also
 // for pages of other ports of this host; so what comes with one and may do harm must show
