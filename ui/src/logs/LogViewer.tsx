@@ -244,7 +244,8 @@ function useSearch(log: LogController, file: FileRef) {
     const n = matches.peek().length
     if (typeof find.peek() !== 'function') return
     if (n === 0) {
-      void further(by < 0 || log.atEnd)
+      // Backward, but from the start of the file.
+      void further(by < 0 ? log.win.start > 0 : log.atEnd)
       return
     }
     let next: number
