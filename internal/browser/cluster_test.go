@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -95,11 +96,11 @@ func work(t testing.TB, c *testcluster.Cluster, name, command string, flags ...s
 	if err != nil {
 		t.Fatal(err)
 	}
-	leader, err := c.Leader()
-	if err != nil {
-		t.Fatal(err)
+	var masters []string
+	for _, m := range c.Masters {
+		masters = append(masters, m.Addr)
 	}
-	args := append([]string{"run", "--master=" + leader.Addr, "--quiet", "--name=" + name, "--shell"}, flags...)
+	args := append([]string{"run", "--master=" + strings.Join(masters, ","), "--quiet", "--name=" + name, "--shell"}, flags...)
 	cmd := exec.CommandContext(t.Context(), bin, append(args, "--", command)...)
 	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
 	if err != nil {
@@ -107,14 +108,12 @@ func work(t testing.TB, c *testcluster.Cluster, name, command string, flags ...s
 	}
 	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.WaitDelay = testcluster.Patience
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	t.Cleanup(func() { _ = cmd.Wait() }) // its framework is torn down when its context ends
 	var found ids
 	if err := testcluster.Poll(func() error {
 		body, err := c.State()

@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"cmp"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -29,7 +28,7 @@ func places(w ids) []place {
 		{"#/frameworks/" + w.framework, []string{"clusterd run", "web"}, ""},
 		{"#/tasks", []string{"web", "running"}, ""},
 		{"#/tasks/" + w.framework + "/" + w.task, []string{"web", "running"}, ""},
-		{"#/roles", []string{"*"}, ""},
+		{"#/roles", []string{"Roles", "Fair share"}, ""},
 		{"#/offers", []string{"Offers"}, ""},
 		{"#/maintenance", []string{"Maintenance"}, ""},
 		{"#/registry", []string{"leads", "localhost"}, ""},
@@ -58,8 +57,6 @@ func TestPages(t *testing.T) {
 	b.t = t
 	b.goTo("#/")
 	for _, p := range places(w) {
-		eval[bool](b, `(location.hash = `+quote(p.path)+`, true)`)
-		b.wait("the page of "+p.path+" is drawn", `decodeURIComponent(location.hash).startsWith(`+quote(cmp.Or(p.lands, p.path))+`) && `+drawn)
-		b.sees(p.texts...)
+		b.follow(p)
 	}
 }

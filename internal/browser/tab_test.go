@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"clusterd/internal/testcluster"
 )
@@ -231,38 +233,45 @@ func (b *tab) text() string {
 	return s
 }
 
-// control is a JavaScript expression for the visible button, link or menu item with the
-// name; those of an open dialog first.
+// inFront is, in JavaScript, what can be reached: the open dialog, or the page.
+const inFront = `([...document.querySelectorAll('dialog[open]')].at(-1) ?? document)`
+
+// control is a JavaScript expression for the visible button, link, menu item or tab with the
+// name that can be reached.
 func control(name string) string {
-	return `[...document.querySelectorAll('dialog[open] button, dialog[open] a'), ...document.querySelectorAll('[role^=menuitem], [role=option], [role=tab], [role=radio], button, a')].find(e =>
+	return `[...` + inFront + `.querySelectorAll('[role^=menuitem], [role=option], [role=tab], button, a, label')].find(e =>
 		e.checkVisibility() && !e.disabled && ((e.getAttribute('aria-label') ?? '') === ` + quote(name) + ` || e.innerText.trim().toLowerCase() === ` + quote(strings.ToLower(name)) + `))`
 }
 
 // press clicks the control with the name.
 func (b *tab) press(name string) {
 	b.t.Helper()
-	b.wait("there is something to press, "+name, control(name))
 	b.clickOn(control(name))
 }
 
-// clickOn clicks an element, which a JavaScript expression finds, with the mouse.
+// clickOn clicks an element, which a JavaScript expression finds, with the mouse: as soon as
+// it is there, stands still, and nothing covers it.
 func (b *tab) clickOn(find string) {
 	b.t.Helper()
-	at := eval[[]float64](b, `(async () => {
+	b.wait("there is something to press: "+find, `(() => {
 		const e = `+find+`
-		e.scrollIntoView({block: 'center', inline: 'center'})
-		await new Promise((done) => setTimeout(done, 50))
-		const r = e.getBoundingClientRect()
-		return [r.x + r.width / 2, r.y + r.height / 2]
+		const r = e?.getBoundingClientRect()
+		const was = window.pressed ?? []
+		window.pressed = r && [r.x + r.width / 2, r.y + r.height / 2]
+		if (!e) return false
+		if (r.top < 0 || r.left < 0 || r.bottom > innerHeight || r.right > innerWidth) e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'})
+		const there = document.elementFromPoint(window.pressed[0], window.pressed[1])
+		return was[0] === window.pressed[0] && was[1] === window.pressed[1] && there !== null && (e.contains(there) || there.closest('label') === e)
 	})()`)
+	at := eval[[]float64](b, `(() => { const p = window.pressed; delete window.pressed; return p })()`)
 	b.do(chromedp.MouseClickXY(at[0], at[1]))
 }
 
 // fill types into the field with the label.
 func (b *tab) fill(label, text string) {
 	b.t.Helper()
-	find := `[...document.querySelectorAll('dialog[open] label'), ...document.querySelectorAll('label')].map((l) => [l, l.control]).find(([l, c]) =>
-		c && c.checkVisibility() && l.innerText.trim().toLowerCase().startsWith(` + quote(strings.ToLower(label)) + `))?.[1]`
+	find := `[...` + inFront + `.querySelectorAll('label, input[aria-label]')].map((l) => [l, l.control === undefined ? l : l.control]).find(([l, c]) =>
+		c && c.checkVisibility() && c.matches('input, select, textarea') && (l === c ? l.getAttribute('aria-label') : l.innerText).trim().toLowerCase().startsWith(` + quote(strings.ToLower(label)) + `))?.[1]`
 	b.wait("there is a field "+label, find)
 	kind := eval[string](b, `(() => { const e = `+find+`; e.focus(); if (e.select) e.select(); return e.tagName + ' ' + e.type })()`)
 	switch {
@@ -275,10 +284,32 @@ func (b *tab) fill(label, text string) {
 	}
 }
 
-// keys types; special keys are those of chromedp/kb.
-func (b *tab) keys(keys string, opts ...chromedp.KeyOption) {
+// keys types, as a keyboard does: a key whose event a page takes for itself types nothing.
+// Special keys are those of chromedp/kb.
+func (b *tab) keys(keys string, modifiers ...chromedp.Modifier) {
 	b.t.Helper()
-	b.do(chromedp.KeyEvent(keys, opts...))
+	for _, r := range keys {
+		var down, up *input.DispatchKeyEventParams
+		for _, p := range kb.Encode(r) {
+			switch {
+			case down == nil:
+				down = p
+			case p.Type == input.DispatchKeyEventTypeChar && len(modifiers) == 0:
+				down.Text, down.UnmodifiedText = p.Text, p.UnmodifiedText
+			case p.Type == input.DispatchKeyEventTypeKeyUp:
+				up = p
+			}
+		}
+		for _, m := range modifiers {
+			down.Modifiers |= int64(m)
+		}
+		down.Type = input.DispatchKeyEventTypeRawKeyDown
+		if down.Text != "" {
+			down.Type = input.DispatchKeyEventTypeKeyDown
+		}
+		call(b, input.DispatchKeyEvent, *down)
+		call(b, input.DispatchKeyEvent, *up)
+	}
 }
 
 // shoot keeps a picture of a page whose test failed.
