@@ -26,6 +26,8 @@ import (
 type section struct {
 	name string
 	run  func(ctx context.Context, s *settings) ([]measure.Row, error)
+	// asked sections are measured when they are named only.
+	asked bool
 }
 
 // settings are the command line.
@@ -48,13 +50,14 @@ type settings struct {
 }
 
 var sections = []section{
-	{"state", benchState},
-	{"tasks", benchTasks},
-	{"metrics", benchMetrics},
-	{"responsive", benchResponsive},
-	{"memory", benchMemory},
-	{"manymetrics", benchManyMetrics},
-	{"events", benchEvents},
+	{name: "state", run: benchState},
+	{name: "tasks", run: benchTasks},
+	{name: "metrics", run: benchMetrics},
+	{name: "responsive", run: benchResponsive},
+	{name: "memory", run: benchMemory},
+	{name: "manymetrics", run: benchManyMetrics},
+	{name: "ui", run: benchUI, asked: true},
+	{name: "events", run: benchEvents},
 }
 
 // spareFiles is how many files a process with many links needs beside them.
@@ -109,7 +112,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) (err error
 	defer func() { s.world.stop(err) }()
 	var rows []measure.Row
 	for _, sec := range sections {
-		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), sec.name) || *only == "" && sec.asked {
 			continue
 		}
 		fmt.Fprintf(progress, "measuring %s ...\n", sec.name)
