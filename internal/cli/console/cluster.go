@@ -351,7 +351,7 @@ func (cl *Cluster) DialAgent(ctx context.Context, id, path string) (*websocket.C
 	if err != nil {
 		return nil, err
 	}
-	conn, res, err := websocket.Dial(ctx, r.URL.String(), &websocket.DialOptions{HTTPClient: cl.agentHTTP(id), HTTPHeader: r.Header})
+	conn, res, err := websocket.Dial(ctx, r.URL.String(), &websocket.DialOptions{HTTPClient: cl.agentHTTP(id), HTTPHeader: r.Header}) //nolint:bodyclose // the package says that it is never to be closed
 	if err == nil {
 		return conn, nil
 	}

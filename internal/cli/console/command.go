@@ -122,11 +122,9 @@ func find(commands []*cliv2.Command, name string) *cliv2.Command {
 // takesValue tells whether the word after a flag is its value.
 func takesValue(cmd *cliv2.Command, name string) bool {
 	for _, f := range cmd.Flags {
-		for _, n := range f.Names() {
-			if n == name {
-				d, ok := f.(cliv2.DocGenerationFlag)
-				return ok && d.TakesValue()
-			}
+		if slices.Contains(f.Names(), name) {
+			d, ok := f.(cliv2.DocGenerationFlag)
+			return ok && d.TakesValue()
 		}
 	}
 	return false

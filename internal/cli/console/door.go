@@ -110,7 +110,7 @@ func (d *door) ask(r *http.Request, at int) (*http.Response, error) {
 	forwards, err := d.forwards(r, at)
 	if err != nil || forwards {
 		d.learn(at, !forwards && err == nil)
-		return res, nil //nolint:nilerr // the first answer stands
+		return res, nil // the first answer stands
 	}
 	d.learn(at, true)
 	discard(res)

@@ -18,10 +18,10 @@ import (
 )
 
 func agentCommand(e console.Env) *cliv2.Command {
-	verb := func(name, usage, description string, act func(x *call, a *agentInfo) error, question string, own ...cliv2.Flag) *cliv2.Command {
+	verb := func(name, usage, description string, act func(x *call, a *agentInfo) error, question string) *cliv2.Command {
 		return &cliv2.Command{
 			Name: name, Usage: usage, ArgsUsage: "AGENT...", Description: description,
-			Flags:  console.Flags(append(own, console.YesFlag())...),
+			Flags:  console.Flags(console.YesFlag()),
 			Action: connected(e, 1, -1, func(x *call) error { return eachAgent(x, question, act) }),
 		}
 	}

@@ -1,7 +1,6 @@
 package operate
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -175,7 +174,7 @@ func addRights(x *call, d *console.Detail) error {
 		return err
 	}
 	if m, ok := d.Item.(map[string]any); ok {
-		m["session"] = json.RawMessage(raw.value())
+		m["session"] = raw.value()
 	}
 	who := "nobody"
 	if s.Principal != nil {
