@@ -81,12 +81,14 @@ func commands(e env) []*cliv2.Command {
 		}
 		return commands
 	}
-	return slices.Concat(
+	all := slices.Concat(
 		grouped("1. Run a cluster", masterCommand(e), agentCommand(e, nouns[at].Subcommands), devCommand(e), tlsCommand(e), simCommand(e)),
 		grouped("2. Run tasks and reach into them", work.Commands(e)...),
 		grouped("3. Look at a cluster and look after it", slices.Concat(top.Commands(e), slices.Delete(nouns, at, at+1), doctor.Commands(e))...),
 		grouped("4. Help", append([]*cliv2.Command{versionCommand(e), linksCommand(e)}, reference.Commands(e, func() []*cliv2.Command { return commands(e) })...)...),
 	)
+	refuseUsage("clusterd", all)
+	return all
 }
 
 func unknownCommand(app *cliv2.App, name string) error {
