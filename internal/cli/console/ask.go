@@ -22,7 +22,7 @@ func Confirm(e Env, c *cliv2.Context, text string) error {
 	if !e.Interactive() {
 		return Hint(Usagef("%s: needs --yes where nobody can be asked", text), "--yes does it without asking")
 	}
-	fmt.Fprintf(e.Err, "%s? [y/N] ", text)
+	fmt.Fprintf(e.Err, "%s? [y/N] ", plainText(text))
 	answer, err := bufio.NewReader(e.In).ReadString('\n')
 	if err != nil && answer == "" {
 		return err

@@ -107,9 +107,10 @@ func Report(err error, w io.Writer) int {
 }
 
 func say(err error, w io.Writer) {
-	fmt.Fprintf(w, "clusterd: error: %v\n", err)
+	// Names in it are those that tasks and frameworks have given themselves.
+	fmt.Fprintf(w, "clusterd: error: %s\n", plainText(err.Error()))
 	if h := HintOf(err); h != "" {
-		fmt.Fprintf(w, "hint: %s\n", h)
+		fmt.Fprintf(w, "hint: %s\n", plainText(h))
 	}
 }
 

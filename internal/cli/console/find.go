@@ -123,6 +123,9 @@ func Choose(tasks []Task, ref string) (Task, error) {
 	if f, id, ok := strings.Cut(ref, "/"); ok {
 		inFramework, want = f, id
 	}
+	if want == "" {
+		return Task{}, nothing("task", ref)
+	}
 	of := func(t Task) bool {
 		return inFramework == "" || t.Framework == inFramework || strings.HasPrefix(t.GetFrameworkId().GetValue(), inFramework)
 	}
@@ -174,6 +177,12 @@ func ambiguous[T any](what, ref string, found []T, name func(T) string) error {
 	return Hint(Usagef("%d %s fit %q: %s%s", len(found), what, ref, strings.Join(names, ", "), more), "write more of the id")
 }
 
+// nothing refuses what every id begins with: it is a variable of a script that is not set, and
+// what lives alone must not be killed for it.
+func nothing(what, ref string) error {
+	return Hint(Usagef("%q is no %s: it is empty", ref, what), "is a variable not set?")
+}
+
 // missing says that nothing fits, and what would nearly.
 func missing(what, ref string, known []string, hint string) error {
 	err := Mark(ErrNotFound, fmt.Errorf("no %s %q", what, ref))
@@ -209,7 +218,7 @@ func ChooseAgent(agents []*master.Response_GetAgents_Agent, ref string) (*master
 		missing("agent", ref, known, "clusterd agent list shows them"),
 		func(a *master.Response_GetAgents_Agent) bool { return id(a) == ref },
 		func(a *master.Response_GetAgents_Agent) bool { return host(a) == ref },
-		func(a *master.Response_GetAgents_Agent) bool { return ref != "" && strings.HasSuffix(id(a), "-"+ref) },
+		func(a *master.Response_GetAgents_Agent) bool { return strings.HasSuffix(id(a), "-"+ref) },
 		func(a *master.Response_GetAgents_Agent) bool { return strings.HasPrefix(id(a), ref) },
 	)
 }
@@ -243,15 +252,18 @@ func chooseFramework(frameworks []*master.Response_GetFrameworks_Framework, ref 
 		missing("framework", ref, known, "clusterd framework list --all shows those that are known"),
 		func(f framework) bool { return id(f) == ref },
 		func(f framework) bool { return name(f) == ref },
-		func(f framework) bool { return ref != "" && strings.HasSuffix(id(f), "-"+ref) },
+		func(f framework) bool { return strings.HasSuffix(id(f), "-"+ref) },
 		func(f framework) bool { return strings.HasPrefix(id(f), ref) },
-		func(f framework) bool { return ref != "" && strings.Contains(name(f), ref) },
+		func(f framework) bool { return strings.Contains(name(f), ref) },
 	)
 }
 
 // choose returns the one that fits by the first test that any fits.
 func choose[T any](what, ref string, all []T, name func(T) string, none error, tests ...func(T) bool) (T, error) {
 	var zero T
+	if ref == "" {
+		return zero, nothing(strings.TrimSuffix(what, "s"), ref)
+	}
 	for _, test := range tests {
 		var found []T
 		for _, v := range all {

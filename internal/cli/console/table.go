@@ -117,14 +117,23 @@ func (t *Table) write(out io.Writer, columns []string, order []int, header bool)
 
 // Plain keeps a cell on its line, and what a task or a framework has named itself from
 // steering the terminal.
-func Plain(cell string) string {
-	clean := strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return '?'
+func Plain(cell string) string { return cmp.Or(strings.Map(plainRune, cell), "-") }
+
+// plainText is Plain for a text of several lines.
+func plainText(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' {
+			return r
 		}
-		return r
-	}, cell)
-	return cmp.Or(clean, "-")
+		return plainRune(r)
+	}, text)
+}
+
+func plainRune(r rune) rune {
+	if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
+		return '?'
+	}
+	return r
 }
 
 func (t *Table) name(i int) string {
