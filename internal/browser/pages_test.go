@@ -28,7 +28,7 @@ func places(w ids) []place {
 		{"#/frameworks/" + w.framework, []string{"clusterd run", "web"}, ""},
 		{"#/tasks", []string{"web", "running"}, ""},
 		{"#/tasks/" + w.framework + "/" + w.task, []string{"web", "running"}, ""},
-		{"#/roles", []string{"Roles", "Fair share"}, ""},
+		{"#/roles", []string{"Roles", "allocation and quota"}, ""},
 		{"#/offers", []string{"Offers"}, ""},
 		{"#/maintenance", []string{"Maintenance"}, ""},
 		{"#/registry", []string{"leads", "localhost"}, ""},

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { at, axisOf, clash, fromInput, inputTime, machineKey, modesOf, parseDuration, scheduleOf, ticksOf, windowsOf } from '../src/pages/maintenance/windows'
+import { at, axisOf, clash, fromInput, inputTime, machineKey, modesOf, parseDuration, scheduleOf, ticksOf, windowsOf, sameWindow } from '../src/pages/maintenance/windows'
 
 test('a schedule is read by begin and written as it was', () => {
   const wire = {
@@ -57,4 +57,11 @@ test('times of inputs go there and back', () => {
 test('durations are read as people write them', () => {
   assert.deepEqual(['2h', '1d 12h', '90m', '45 min', '1.5h', '1h30m', ' 3 HRS '].map(parseDuration), [7200, 129600, 5400, 2700, 5400, 5400, 10800])
   assert.deepEqual(['', '0h', 'h', '5', '2x', '-1h', '2h bad'].map(parseDuration), [undefined, undefined, undefined, undefined, undefined, undefined, undefined])
+})
+
+test('windows are the same whatever the order of their machines', () => {
+  const w = { machines: [{ hostname: 'A', ip: '1' }, { hostname: 'b' }], start: 1.5, end: undefined }
+  expect(sameWindow(w, { ...w, machines: [{ hostname: 'b' }, { hostname: 'a', ip: '1' }] })).toBe(true)
+  expect(sameWindow(w, { ...w, end: 2 })).toBe(false)
+  expect(sameWindow(w, { ...w, machines: [{ hostname: 'b' }] })).toBe(false)
 })

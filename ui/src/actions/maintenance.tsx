@@ -1,19 +1,30 @@
 /** Maintenance: schedule, change and cancel windows, take machines down and bring them up. */
 import { useSignal } from '@preact/signals'
-import { call } from '~/api/client'
+import { call, get } from '~/api/client'
 import { Note } from '~/components/basic'
 import { ConfirmDialog, confirmAct, openDialog } from '~/components/Dialog'
 import { TextField } from '~/components/Form'
 import { toast } from '~/components/Toast'
 import { duration, plural, stamp } from '~/format'
-import { clash, fromInput, inputTime, machineKey, machineName, parseDuration, scheduleOf, type MachineID, type Window } from '~/pages/maintenance/windows'
+import { clash, fromInput, inputTime, machineKey, machineName, parseDuration, sameWindow, scheduleOf, windowsOf, type MachineID, type Window, type WireSchedule } from '~/pages/maintenance/windows'
 import { machineOf } from '~/pages/maintenance/machines'
 import { MachinePicker } from '~/pages/maintenance/MachinePicker'
 import { agents, tasks } from '~/state/store'
 
-/** update replaces the whole schedule, as the master has it. */
-async function update(windows: readonly Window[]): Promise<void> {
-  await call('UPDATE_MAINTENANCE_SCHEDULE', { schedule: scheduleOf(windows) })
+/**
+ * update changes the schedule as the master has it now: only the whole of it can be written, and
+ * what is on the screen may be older than what others, or we ourselves, have just scheduled. The
+ * window `old`, if any, is replaced by `fresh`, if any.
+ */
+async function update(old: Window | undefined, fresh: Window | undefined): Promise<void> {
+  const now = windowsOf(await get<WireSchedule>('/maintenance/schedule'))
+  const at = old === undefined ? -1 : now.findIndex((w) => sameWindow(w, old))
+  if (old !== undefined && at < 0) throw new Error('Somebody else has changed this window meanwhile. Close this, and look at it again.')
+  const rest = now.filter((_, i) => i !== at)
+  const next = fresh === undefined ? rest : [...rest, fresh]
+  const twice = clash(next)
+  if (twice !== undefined) throw new Error(`${machineName(twice)} is in another window already.`)
+  await call('UPDATE_MAINTENANCE_SCHEDULE', { schedule: scheduleOf(next) })
 }
 
 /** tasksOn counts the tasks that hold resources on machines, and the agents there. */
@@ -50,12 +61,12 @@ function ScheduleDialog({ windows, index, machines, onClose }: ScheduleProps) {
   const begin = old !== undefined && start.value === inputTime(old.start) ? old.start : at
   const end = begin === undefined || length === undefined ? undefined : old?.end !== undefined && begin === old.start && lasts.value === duration(old.end - old.start) ? old.end : begin + length
   const rest = windows.filter((_, i) => i !== index)
-  const next = begin === undefined ? rest : [...rest, { machines: [...chosen.value], start: begin, end }]
-  const twice = clash(next)
+  const fresh = begin === undefined ? undefined : { machines: [...chosen.value], start: begin, end }
+  const twice = clash(fresh === undefined ? rest : [...rest, fresh])
   const of = tasksOn(chosen.value)
   const ok = begin !== undefined && !badLength && chosen.value.length > 0 && twice === undefined
   const run = async (): Promise<void> => {
-    await update(next)
+    await update(old, fresh)
     toast(`Maintenance of ${plural(chosen.value.length, 'machine')} is scheduled.`)
   }
   return (
@@ -92,7 +103,7 @@ export function openCancelWindow(windows: readonly Window[], index: number, down
       </>
     ),
     run: async () => {
-      await update(windows.filter((_, i) => i !== index))
+      await update(w, undefined)
       toast('The maintenance is cancelled.')
     },
   })

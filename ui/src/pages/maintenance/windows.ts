@@ -53,6 +53,12 @@ export function machineKey(m: MachineID): string {
   return (m.hostname ?? '').toLowerCase() + '\n' + (m.ip ?? '')
 }
 
+/** sameWindow says whether two windows are the same: their machines, and their times to the millisecond. */
+export function sameWindow(a: Window, b: Window): boolean {
+  const text = (w: Window): string => JSON.stringify([Math.round(w.start * 1000), w.end === undefined ? null : Math.round(w.end * 1000), w.machines.map(machineKey).sort()])
+  return text(a) === text(b)
+}
+
 export function machineName(m: MachineID): string {
   return m.hostname || m.ip || '–'
 }
