@@ -147,7 +147,7 @@ func (s *Server) proxyLeader(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(path, leaderPath) {
+	if strings.HasPrefix(path, leaderPath) || proxiesAround(r) >= maxProxies {
 		return httpapi.NotFound("A proxy below a proxy leads nowhere")
 	}
 	passedOn := r.Header.Get(proxyHeader) != ""
@@ -361,7 +361,17 @@ type withinKey struct{}
 // withinProxy has a request answered with 503 where it would be sent to the leader: whoever
 // sends it to a proxy may not reach that.
 func withinProxy(r *http.Request) *http.Request {
-	return r.WithContext(context.WithValue(r.Context(), withinKey{}, true))
+	return r.WithContext(context.WithValue(r.Context(), withinKey{}, proxiesAround(r)+1))
 }
 
-func isWithinProxy(r *http.Request) bool { return r.Context().Value(withinKey{}) != nil }
+// maxProxies bounds how many proxies may be around another. There is one around what is
+// watched live by way of a proxy. Without a bound a path could be written that is worked off
+// a thousand times.
+const maxProxies = 2
+
+func proxiesAround(r *http.Request) int {
+	n, _ := r.Context().Value(withinKey{}).(int)
+	return n
+}
+
+func isWithinProxy(r *http.Request) bool { return proxiesAround(r) > 0 }
