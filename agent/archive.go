@@ -450,16 +450,34 @@ func (a *Agent) putArchive(w http.ResponseWriter, r *http.Request, x *archived, 
 		return done.extract(root, tar.NewReader(&slowReader{r.Body, http.NewResponseController(w)}))
 	})
 	if err != nil {
-		// What the client still sends is not waited for. The connection is of no use after it.
-		w.Header().Set("Connection", "close")
-		_ = http.NewResponseController(w).SetReadDeadline(time.Unix(1, 0))
-		return err
+		a.refuseArchive(w, r, err)
+		return nil
 	}
 	body, err := json.Marshal(done)
 	if err != nil {
 		return err
 	}
 	return httpapi.WriteJSON(w, r, body)
+}
+
+const (
+	// lingerFor and lingerBytes bound what is read of an archive that was refused.
+	lingerFor   = 10 * time.Second
+	lingerBytes = 256 << 20
+)
+
+// refuseArchive answers while the client still sends. Were the connection closed instead of
+// read for a while, the answer would be lost on the way: who fills a disk would be told of a
+// connection that was reset.
+func (a *Agent) refuseArchive(w http.ResponseWriter, r *http.Request, err error) {
+	a.doors.rt.Report(r, err)
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex()             // or the answer waits for the body
+	w.Header().Set("Connection", "close") // it is of no use after this
+	httpapi.WriteError(w, err)
+	_ = rc.Flush()
+	_ = rc.SetReadDeadline(time.Now().Add(lingerFor))
+	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes) // until the client has seen the answer
 }
 
 // slowReader cuts a client off who does not go on sending.

@@ -66,3 +66,16 @@ func TestArchiveSparse(t *testing.T) {
 		t.Errorf("status %d: %s", status, out)
 	}
 }
+
+// TestArchiveRefusalIsHeard: who sends much that is refused at its beginning is told why, and
+// not that the connection was reset.
+func TestArchiveRefusalIsHeard(t *testing.T) {
+	p := newPod(t)
+	executor, task, _ := p.onePod()
+	archive := makeTar(t, file{name: "../up", content: "x"}, file{name: "large", content: strings.Repeat("x", 16<<20)})
+	for range 5 {
+		if status, out := p.archive("PUT", container(executor, task), ".", archive); status != http.StatusBadRequest || !strings.Contains(out, "../up") {
+			t.Fatalf("status %d: %s", status, out)
+		}
+	}
+}
