@@ -45,7 +45,7 @@ func shared(t *testing.T) *testcluster.Cluster {
 	t.Helper()
 	need(t)
 	common.once.Do(func() {
-		if common.dir, common.err = os.MkdirTemp("", "cd"); common.err != nil {
+		if common.dir, common.err = os.MkdirTemp("", "cd"); common.err != nil { //nolint:usetesting // it outlives the test
 			return
 		}
 		common.cluster, common.err = testcluster.New(testcluster.Options{

@@ -44,7 +44,7 @@ func run(m *testing.M) int {
 		chromedp.WSURLReadTimeout(2*testcluster.Patience),
 	)
 	defer stop()
-	chrome = ctx
+	chrome = ctx //nolint:fatcontext // made once, for all tests
 	defer stopShared()
 	return m.Run()
 }
@@ -69,6 +69,6 @@ func need(t *testing.T) {
 
 // first opens the browser itself, whose first tab stays for as long as it does.
 var first = sync.OnceValues(func() (context.Context, error) {
-	ctx, _ := chromedp.NewContext(chrome) //nolint:govet // ends with the browser
+	ctx, _ := chromedp.NewContext(chrome) // ends with the browser
 	return ctx, chromedp.Do(ctx)
 })

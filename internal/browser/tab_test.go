@@ -34,15 +34,15 @@ type tab struct {
 }
 
 // open opens a tab with a browser context of its own (cookies, storage) at a path such as
-// "#/agents" of a master, 1440x900 unless another size is given.
-func open(t testing.TB, base, path string, size ...int64) *tab {
+// "#/agents" of a master.
+func open(t testing.TB, base, path string) *tab {
 	t.Helper()
-	b := blank(t, base, size...)
+	b := blank(t, base)
 	b.goTo(path)
 	return b
 }
 
-// blank opens a tab that shows nothing yet.
+// blank opens a tab that shows nothing yet, 1440x900 unless another size is given.
 func blank(t testing.TB, base string, size ...int64) *tab {
 	t.Helper()
 	browser, err := first()
