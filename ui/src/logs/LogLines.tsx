@@ -113,11 +113,15 @@ export function LogLines({ log, wrap, matches, current, onPick, label }: LogLine
   const first = Math.max(0, heights.at(top.value) - OVERSCAN)
   const last = Math.min(lines.length, heights.at(top.value + height.value) + OVERSCAN + 1)
 
-  // After drawing: correct heights, then put the scroller where it belongs.
+  // After drawing: correct heights, then put the scroller where it belongs. That draws again; what
+  // does not settle in some turns goes on in the next frame, or the page would stand still.
+  const turns = useRef(0)
   useLayoutEffect(() => {
     const el = scroller.current
     const b = body.current
     if (el === null || b === null) return
+    if (turns.current++ === 0) requestAnimationFrame(() => (turns.current = 0))
+    if (turns.current > 10) return
     let above = 0
     if (wrap) {
       const line = heights.at(top.peek())
