@@ -37,6 +37,9 @@ func newFlow(w http.ResponseWriter, r *http.Request) *http.Request {
 		f.body = &notedBody{ReadCloser: r.Body, left: r.ContentLength}
 		r.Body = f.body
 		f.deadline(time.Time{})
+		// An answer that comes before the end of the body is sent at once, and the client has time
+		// to read it: were the connection just closed, a refusal would often be lost.
+		_ = http.NewResponseController(w).EnableFullDuplex() // not every transport can
 	}
 	return r
 }
@@ -68,8 +71,8 @@ func (f *flow) answered(r *http.Response) error {
 		f.deadline(time.Now().Add(lateBody))
 		return nil
 	}
-	// To cut the body ends the request's context, and with it the connection that the answer
-	// comes by.
+	// Who answers so does not read on, and the connection that the answer comes by may end with
+	// what is still written to it.
 	text, err := io.ReadAll(io.LimitReader(r.Body, maxEarlyAnswer))
 	if err != nil {
 		return err
@@ -78,7 +81,7 @@ func (f *flow) answered(r *http.Response) error {
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
 	r.Header.Set("Content-Length", strconv.Itoa(len(text)))
 	r.Header.Del("Transfer-Encoding")
-	f.cutBody()
+	f.deadline(time.Now().Add(lateBody))
 	return nil
 }
 
