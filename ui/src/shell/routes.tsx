@@ -50,8 +50,9 @@ function load(name: RouteName): ReturnType<typeof signal<Loaded>> {
     pages[name]().then(
       (m) => (fresh.value = { component: m.default }),
       (error: unknown) => {
-        loaded.delete(name) // so that the next visit tries again
         fresh.value = { error }
+        // So that a later visit tries again; not at once, or drawing the error would.
+        setTimeout(() => loaded.delete(name), 3000)
       },
     )
   }
