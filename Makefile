@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test chromium vm vm-files docker-engine cni-plugins
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test chromium man install screenshots vm vm-files docker-engine cni-plugins
 
 all: build
 
@@ -100,6 +100,19 @@ $(TOOLS)/golangci-lint:
 
 fmt: $(TOOLS)/golangci-lint ## format all Go files
 	$(TOOLS)/golangci-lint fmt ./...
+
+man: build ## write the manual pages into bin/man
+	bin/clusterd man bin/man
+
+PREFIX ?= /usr/local
+install: man ## install the binary, manual pages and completion below PREFIX
+	install -D -m 755 bin/clusterd $(DESTDIR)$(PREFIX)/bin/clusterd
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 644 bin/man/* $(DESTDIR)$(PREFIX)/share/man/man1/
+	bin/clusterd completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/clusterd
+
+screenshots: build chromium ## make the pictures of the web UI in docs/images
+	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/browser -run TestScreenshots -screenshots=$(CURDIR)/docs/images -v
 
 generate: ## rebuild generated Go from api/**/*.proto
 	$(GO) generate ./api
