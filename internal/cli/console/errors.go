@@ -107,8 +107,10 @@ func Report(err error, w io.Writer) int {
 }
 
 func say(err error, w io.Writer) {
-	// Names in it are those that tasks and frameworks have given themselves.
-	fmt.Fprintf(w, "clusterd: error: %s\n", plainText(err.Error()))
+	// That it is a matter of usage the exit code says. Names in it are those that tasks and
+	// frameworks have given themselves.
+	text := strings.TrimPrefix(err.Error(), ErrUsage.Error()+": ")
+	fmt.Fprintf(w, "clusterd: error: %s\n", plainText(text))
 	if h := HintOf(err); h != "" {
 		fmt.Fprintf(w, "hint: %s\n", plainText(h))
 	}

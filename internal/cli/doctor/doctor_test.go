@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,32 @@ func TestHost(t *testing.T) {
 				t.Errorf("%+v does not say why and what to do", found[0])
 			}
 		})
+	}
+}
+
+// TestListener finds out who listens, in the tables of a kernel and on the real machine.
+func TestListener(t *testing.T) {
+	h := healthy(t)
+	h.put(t, "proc/net/tcp", "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"+
+		"   0: 0100007F:13BA 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n"+
+		"   1: 0100007F:13BB 0100007F:13BA 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n")
+	h.put(t, "proc/42/comm", "clusterd\n")
+	h.put(t, "proc/42/fd/.keep", "")
+	if err := os.Symlink("socket:[4711]", filepath.Join(h.root, "proc/42/fd/7")); err != nil {
+		t.Fatal(err)
+	}
+	for port, want := range map[int]string{5050: "clusterd", 5051: "", 5052: ""} {
+		if got := h.listener(port); got != want {
+			t.Errorf("port %d: got %q, want %q", port, got, want)
+		}
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if got := thisHost(t.TempDir()).listener(l.Addr().(*net.TCPAddr).Port); !strings.HasPrefix(got, "doctor") {
+		t.Errorf("on this machine: got %q, want this test", got)
 	}
 }
 

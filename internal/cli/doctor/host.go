@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -294,31 +295,35 @@ func checkCNI(_ context.Context, h *host) []Finding {
 var wellKnown = []struct {
 	port int
 	of   string
-	by   int // where the HTTP API of whom it belongs to is
 }{
-	{flags.DefaultMasterPort, "master", flags.DefaultMasterPort},
-	{flags.DefaultAgentPort, "agent", flags.DefaultAgentPort},
-	{flags.DefaultRaftPort, "Raft", flags.DefaultMasterPort},
-	{flags.DefaultMasterGossipPort, "gossip of a master", flags.DefaultMasterPort},
-	{flags.DefaultAgentGossipPort, "gossip of an agent", flags.DefaultAgentPort},
+	{flags.DefaultMasterPort, "master"},
+	{flags.DefaultAgentPort, "agent"},
+	{flags.DefaultRaftPort, "Raft"},
+	{flags.DefaultMasterGossipPort, "gossip of a master"},
+	{flags.DefaultAgentGossipPort, "gossip of an agent"},
 }
 
-func checkPorts(ctx context.Context, _ *host) []Finding {
+func checkPorts(ctx context.Context, h *host) []Finding {
 	var found []Finding
-	var free []string
+	var free, held []string
 	for _, p := range wellKnown {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+strconv.Itoa(p.port))
+		port := strconv.Itoa(p.port)
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", ":"+port)
 		if err == nil {
 			_ = l.Close() // it was free
-			free = append(free, strconv.Itoa(p.port))
+			free = append(free, port)
 			continue
 		}
-		if ours(ctx, p.by) {
-			found = append(found, good("%d (%s): a daemon of ours has it", p.port, p.of)...)
-			continue
+		switch who := h.listener(p.port); who {
+		case "clusterd":
+			held = append(held, port)
+		default:
+			found = append(found, bad(Warning, fmt.Sprintf("%s (%s) is in use by %s", port, p.of, cmp.Or(who, "another program")), "a daemon that is given no other port will not start",
+				fmt.Sprintf("ss -ltnp 'sport = :%s', or give the daemon another port", port))...)
 		}
-		found = append(found, bad(Warning, fmt.Sprintf("%d (%s) is in use", p.port, p.of), "a daemon that is given no other port will not start",
-			fmt.Sprintf("ss -ltnp 'sport = :%d', or give the daemon another port", p.port))...)
+	}
+	if len(held) > 0 {
+		found = append(found, good("clusterd listens on %s", strings.Join(held, ", "))...)
 	}
 	if len(free) > 0 {
 		found = append(found, good("free: %s", strings.Join(free, ", "))...)
@@ -326,18 +331,31 @@ func checkPorts(ctx context.Context, _ *host) []Finding {
 	return found
 }
 
-// ours tells whether a clusterd, or a Mesos, listens on a port of this host.
-func ours(ctx context.Context, port int) bool {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/version", port), http.NoBody)
-	if err != nil {
-		return false
+// listener is the name of the program that listens on a port; empty if it cannot be told,
+// which needs root for those of others.
+func (h *host) listener(port int) string {
+	sockets := map[string]bool{}
+	for _, table := range []string{"proc/net/tcp", "proc/net/tcp6"} {
+		for line := range strings.Lines(h.read(table)) {
+			// sl local_address rem_address st ... inode; 0A is LISTEN.
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == "0A" && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+				sockets["socket:["+f[9]+"]"] = true
+			}
+		}
 	}
-	res, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return false
+	fds, err := filepath.Glob(filepath.Join(h.root, "proc/[0-9]*/fd/*"))
+	if err != nil || len(sockets) == 0 {
+		return ""
 	}
-	defer res.Body.Close()
-	return res.StatusCode == http.StatusOK && strings.HasPrefix(res.Header.Get("Content-Type"), "application/json")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && sockets[to] {
+			name, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "comm"))
+			if err != nil {
+				return "" // it has ended
+			}
+			return strings.TrimSpace(string(name))
+		}
+	}
+	return ""
 }
