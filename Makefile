@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test chromium man install screenshots vm vm-files docker-engine cni-plugins
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test bench-ui chromium man install screenshots vm vm-files docker-engine cni-plugins
 
 all: build
 
@@ -78,6 +78,9 @@ bench-ha: build ## print how fast masters fail over and agents come back; ARGS="
 bench-api: build ## print how fast a large cluster is read, and what the readers cost it; ARGS="-agents 1000 -tasks 10000" for less
 	@$(GO) run ./internal/bench/api -clusterd bin/clusterd $(ARGS)
 
+bench-ui: build chromium ## print how the web UI bears a large cluster, in a browser; ARGS="-agents 1000 -tasks 10000" for less
+	@$(GO) run ./internal/bench/api -clusterd bin/clusterd -only ui $(ARGS)
+
 bench-agent: build ## print what containers cost on one agent (needs root); ARGS="-containers 100" for less
 	@$(GO) run ./internal/bench/agent -clusterd bin/clusterd $(ARGS)
 	$(GO) test ./isolation/setup ./isolation/images ./agent/fetcher -run '^$$' -bench 'Launch|Pull|Cache' -benchtime=3x
@@ -112,7 +115,7 @@ install: man ## install the binary, manual pages and completion below PREFIX
 	bin/clusterd completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/clusterd
 
 screenshots: build chromium ## make the pictures of the web UI in docs/images
-	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/browser -run TestScreenshots -screenshots=$(CURDIR)/docs/images -v
+	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/browser -run TestScreenshots -count=1 -screenshots=$(CURDIR)/docs/images -v
 
 generate: ## rebuild generated Go from api/**/*.proto
 	$(GO) generate ./api
