@@ -172,12 +172,11 @@ func fine() *picture {
 
 // TestCluster makes a cluster ill in one way each.
 func TestCluster(t *testing.T) {
-	framework := func(p *picture, name string, connected bool) *mesos.FrameworkID {
+	framework := func(p *picture, name string, connected bool) {
 		id := console.FrameworkID("F-" + name)
 		p.frameworks.Frameworks = append(p.frameworks.Frameworks, &master.Response_GetFrameworks_Framework{
 			FrameworkInfo: &mesos.FrameworkInfo{Id: id, Name: &name, FailoverTimeout: proto.Float64(600)}, Active: &connected, Connected: &connected,
 		})
-		return id
 	}
 	tests := []struct {
 		name, check string
@@ -222,7 +221,7 @@ func TestCluster(t *testing.T) {
 		{"a task that does not start", "tasks", func(p *picture) {
 			p.tasks.Tasks = []*mesos.Task{{
 				TaskId: &mesos.TaskID{Value: new("t1")}, State: mesos.TaskState_TASK_STAGING.Enum(),
-				Statuses: []*mesos.TaskStatus{{State: mesos.TaskState_TASK_STAGING.Enum(), Timestamp: proto.Float64(float64(p.now.Add(-time.Hour).Unix()))}},
+				Statuses: []*mesos.TaskStatus{{State: mesos.TaskState_TASK_STAGING.Enum(), Timestamp: new(float64(p.now.Add(-time.Hour).Unix()))}},
 			}}
 		}, Warning, "staging for long: t1"},
 		{"no TLS", "certificate", func(p *picture) { p.expires = time.Time{} }, Note, "without TLS"},

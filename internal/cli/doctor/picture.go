@@ -127,7 +127,7 @@ func ahead(res *http.Response) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return date.Add(500 * time.Millisecond).Sub(time.Now()), nil
+	return time.Until(date.Add(500 * time.Millisecond)), nil
 }
 
 // atOnce runs f for the numbers below n, some at a time, and waits.

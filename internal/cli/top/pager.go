@@ -2,6 +2,7 @@ package top
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -55,7 +56,7 @@ func (p *pager) add(msg *logMsg) {
 		p.lines, p.rest = append(p.lines, "--- the file begins anew ---"), nil
 	}
 	p.next = msg.next
-	data := append(p.rest, msg.data...)
+	data := slices.Concat(p.rest, msg.data)
 	for {
 		line, after, ok := bytes.Cut(data, []byte("\n"))
 		if !ok {
@@ -77,7 +78,7 @@ func (p *pager) add(msg *logMsg) {
 func (p *pager) view(height int) []string {
 	lines := p.lines
 	if len(p.rest) > 0 {
-		lines = append(lines[:len(lines):len(lines)], string(p.rest))
+		lines = append(slices.Clip(lines), string(p.rest))
 	}
 	p.up = max(min(p.up, len(lines)-height), 0)
 	end := len(lines) - p.up

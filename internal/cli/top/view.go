@@ -100,9 +100,9 @@ func (m *model) drawCluster(height int) []string {
 	for _, a := range m.snap.agents {
 		agents[a.state]++
 		if a.state == "active" || a.state == "draining" || a.state == "deactivated" {
-			total.add(a.total, 1)
+			total.add(a.total)
 		}
-		used.add(a.used, 1)
+		used.add(a.used)
 	}
 	for _, f := range m.snap.frameworks {
 		frameworks[f.state]++

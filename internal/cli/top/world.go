@@ -17,11 +17,11 @@ import (
 // amounts are scalar resources: CPUs, MB of memory, MB of disk, GPUs.
 type amounts struct{ cpus, mem, disk, gpus float64 }
 
-func (a *amounts) add(b amounts, sign float64) {
-	a.cpus += sign * b.cpus
-	a.mem += sign * b.mem
-	a.disk += sign * b.disk
-	a.gpus += sign * b.gpus
+func (a *amounts) add(b amounts) {
+	a.cpus += b.cpus
+	a.mem += b.mem
+	a.disk += b.disk
+	a.gpus += b.gpus
 }
 
 func amountsOf(rs []*mesos.Resource) amounts {
@@ -314,7 +314,7 @@ func (w *world) frameworkSeen(f *master.Response_GetFrameworks_Framework) {
 	info := f.GetFrameworkInfo()
 	roles := info.GetRoles()
 	if len(roles) == 0 {
-		roles = []string{info.GetRole()} //nolint:staticcheck // what frameworks without MULTI_ROLE have
+		roles = []string{info.GetRole()} // what frameworks without MULTI_ROLE have
 	}
 	id := info.GetId().GetValue()
 	w.frameworks[id] = &framework{
@@ -344,11 +344,11 @@ func (w *world) snapshot() *snapshot {
 			continue
 		}
 		if a := agents[t.agent]; a != nil {
-			a.used.add(t.uses, 1)
+			a.used.add(t.uses)
 			a.tasks++
 		}
 		if f := frameworks[t.framework]; f != nil {
-			f.used.add(t.uses, 1)
+			f.used.add(t.uses)
 			f.tasks++
 		}
 	}
