@@ -103,7 +103,8 @@ func (b *tab) tabThrough() {
 			window.visited.add(e)
 			const ring = (s) => (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) > 0) || s.boxShadow !== 'none'
 			const r = e.getBoundingClientRect()
-			return {Again: again, Seen: e.checkVisibility() && r.width > 0 && (ring(getComputedStyle(e)) || ring(getComputedStyle(e.parentElement))), What: e.outerHTML.slice(0, 200)}
+			// Titles are focused by the page, not by Tab, and need no ring.
+			return {Again: again, Seen: e.tabIndex < 0 || e.checkVisibility() && r.width > 0 && (ring(getComputedStyle(e)) || ring(getComputedStyle(e.parentElement))), What: e.outerHTML.slice(0, 200)}
 		})()`)
 		if at.Body || at.Again {
 			break
