@@ -6,6 +6,7 @@ import (
 	"time"
 
 	mesos "clusterd/api/mesos/v1"
+	"clusterd/api/mesos/v1/master"
 )
 
 // Scalar sums a scalar resource.
@@ -87,4 +88,27 @@ func Terminal(s mesos.TaskState) bool {
 	default:
 		return false
 	}
+}
+
+// Plural writes how many there are of something: "1 task", "3 tasks".
+func Plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// AgentState is the state of an agent in one word.
+func AgentState(a *master.Response_GetAgents_Agent) string {
+	switch {
+	case a.GetDrainInfo() != nil:
+		return strings.ToLower(a.GetDrainInfo().GetState().String())
+	case a.GetDeactivated():
+		return "deactivated"
+	case a.GetActive():
+		return "active"
+	case a.GetPid() == "":
+		return "recovered"
+	}
+	return "disconnected"
 }

@@ -142,7 +142,7 @@ func checkSkew(ctx context.Context, p *picture) []Finding {
 	if len(off) > 0 {
 		found = append(found, bad(Warning, "clocks of agents differ from the leader's: "+some(off), "times of tasks cannot be compared, and tokens may be refused", do)...)
 	}
-	return or(found, "the leader and %s agree", many(len(asked), "agent"))
+	return or(found, "the leader and %s agree", console.Plural(len(asked), "agent"))
 }
 
 func checkAgents(_ context.Context, p *picture) []Finding {
@@ -169,10 +169,10 @@ func checkAgents(_ context.Context, p *picture) []Finding {
 		found = append(found, bad(Warning, "disconnected: "+some(away), "their tasks go on; after --agent_reregister_timeout they are unreachable", "look at the agents' hosts and logs")...)
 	}
 	if n := int(p.metrics["master/slaves_unreachable"]); n > 0 {
-		found = append(found, bad(Warning, many(n, "unreachable agent"), "their frameworks have replaced, or wait for, what ran there", "look at their hosts; if they never return: clusterd agent gone AGENT")...)
+		found = append(found, bad(Warning, console.Plural(n, "unreachable agent"), "their frameworks have replaced, or wait for, what ran there", "look at their hosts; if they never return: clusterd agent gone AGENT")...)
 	}
 	if n := len(p.agents.GetRecoveredAgents()); n > 0 {
-		found = append(found, bad(Note, many(n, "agent")+" not back since the leader was elected", "they have --agent_reregister_timeout to come back", "")...)
+		found = append(found, bad(Note, console.Plural(n, "agent")+" not back since the leader was elected", "they have --agent_reregister_timeout to come back", "")...)
 	}
 	if len(draining) > 0 {
 		found = append(found, bad(Warning, "draining for long: "+some(draining), "a task does not end, or its framework does not answer", "clusterd task list --filter host=HOST")...)
@@ -180,7 +180,7 @@ func checkAgents(_ context.Context, p *picture) []Finding {
 	if len(unused) > 0 {
 		found = append(found, bad(Note, "deactivated: "+some(unused), "nothing of them is offered", "clusterd agent reactivate AGENT")...)
 	}
-	return or(found, "%s, all in use", many(len(p.agents.GetAgents()), "agent"))
+	return or(found, "%s, all in use", console.Plural(len(p.agents.GetAgents()), "agent"))
 }
 
 func checkFrameworks(_ context.Context, p *picture) []Finding {
@@ -196,9 +196,9 @@ func checkFrameworks(_ context.Context, p *picture) []Finding {
 		found = bad(Warning, "disconnected: "+some(away), "after its failover_timeout a framework is removed, and its tasks are killed", "start the schedulers again, or clusterd framework teardown FRAMEWORK")
 	}
 	if n := len(p.frameworks.GetRecoveredFrameworks()); n > 0 {
-		found = append(found, bad(Note, many(n, "framework")+" not back since the leader was elected", "they have their failover_timeout to come back", "")...)
+		found = append(found, bad(Note, console.Plural(n, "framework")+" not back since the leader was elected", "they have their failover_timeout to come back", "")...)
 	}
-	return or(found, "%s, all connected", many(len(p.frameworks.GetFrameworks()), "framework"))
+	return or(found, "%s, all connected", console.Plural(len(p.frameworks.GetFrameworks()), "framework"))
 }
 
 func checkStarving(ctx context.Context, p *picture) []Finding {
@@ -248,7 +248,7 @@ func checkOffers(_ context.Context, p *picture) []Finding {
 	if len(held) > 0 {
 		return bad(Warning, "held for more than "+console.Duration(longHeld)+": "+tally(held), "what a framework holds nobody else is offered", "masters: --offer_timeout; clusterd offer list --sort-by held")
 	}
-	return good("%s outstanding, none held for long", many(len(p.offers), "offer"))
+	return good("%s outstanding, none held for long", console.Plural(len(p.offers), "offer"))
 }
 
 func checkQuota(ctx context.Context, p *picture) []Finding {
@@ -280,7 +280,7 @@ func checkQuota(ctx context.Context, p *picture) []Finding {
 	if len(over) > 0 {
 		return bad(Problem, "more is guaranteed than there is: "+strings.Join(over, ", "), "not all guarantees can be kept, and who has none gets nothing", "clusterd quota list; add agents or lower guarantees")
 	}
-	return good("%s, within what there is", many(len(configs), "quota"))
+	return good("%s, within what there is", console.Plural(len(configs), "quota"))
 }
 
 func checkTasks(_ context.Context, p *picture) []Finding {
@@ -300,9 +300,9 @@ func checkTasks(_ context.Context, p *picture) []Finding {
 		found = append(found, bad(Warning, "killed, but not ended: "+some(ids), "the task does not heed SIGTERM, or a process of it hangs in the kernel", "clusterd task show TASK, and the log of its agent")...)
 	}
 	if n := len(p.tasks.GetUnreachableTasks()); n > 0 {
-		found = append(found, bad(Warning, many(n, "unreachable task"), "they are on agents that are unreachable", "see the check agents")...)
+		found = append(found, bad(Warning, console.Plural(n, "unreachable task"), "they are on agents that are unreachable", "see the check agents")...)
 	}
-	return or(found, "%s, none hangs", many(len(p.tasks.GetTasks()), "task"))
+	return or(found, "%s, none hangs", console.Plural(len(p.tasks.GetTasks()), "task"))
 }
 
 func checkCertificate(_ context.Context, p *picture) []Finding {
@@ -328,7 +328,7 @@ func checkRegistry(_ context.Context, p *picture) []Finding {
 
 func checkReaders(_ context.Context, p *picture) []Finding {
 	if n := int(p.metrics["master/operator_event_stream_subscribers_dropped"]); n > 0 {
-		return bad(Note, many(n, "reader")+" of events cut off since the leader started", "who reads too slowly begins anew", "masters: --max_operator_event_stream_subscribers, --max_event_history")
+		return bad(Note, console.Plural(n, "reader")+" of events cut off since the leader started", "who reads too slowly begins anew", "masters: --max_operator_event_stream_subscribers, --max_event_history")
 	}
 	return good("none was cut off")
 }

@@ -264,12 +264,5 @@ func write(e console.Env, found []Finding) {
 			}
 		}
 	}
-	fmt.Fprintf(e.Out, "\n%s, %s, %s, %d ok\n", many(counts[Problem], "problem"), many(counts[Warning], "warning"), many(counts[Note], "note"), counts[OK])
-}
-
-func many(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
+	fmt.Fprintf(e.Out, "\n%s, %s, %s, %d ok\n", console.Plural(counts[Problem], "problem"), console.Plural(counts[Warning], "warning"), console.Plural(counts[Note], "note"), counts[OK])
 }

@@ -92,7 +92,7 @@ func agentTable(get *master.Response_GetAgents) *console.Table {
 		used := func(name string) string { return use(a.GetAllocatedResources(), a.GetTotalResources(), name) }
 		fault := a.GetAgentInfo().GetDomain().GetFaultDomain()
 		t.Add(
-			agentID(a), a.GetAgentInfo().GetHostname(), agentState(a), used("cpus"), used("mem"), used("disk"), console.Age(time.Unix(0, since)),
+			agentID(a), a.GetAgentInfo().GetHostname(), console.AgentState(a), used("cpus"), used("mem"), used("disk"), console.Age(time.Unix(0, since)),
 			used("gpus"), scalars(a.GetOfferedResources()), address, a.GetVersion(),
 			fault.GetRegion().GetName(), fault.GetZone().GetName(), attributes(a.GetAgentInfo().GetAttributes()),
 		)
@@ -104,20 +104,6 @@ func agentTable(get *master.Response_GetAgents) *console.Table {
 	}
 	t.Items = items
 	return t
-}
-
-func agentState(a *agentInfo) string {
-	switch {
-	case a.GetDrainInfo() != nil:
-		return strings.ToLower(a.GetDrainInfo().GetState().String())
-	case a.GetDeactivated():
-		return "deactivated"
-	case a.GetActive():
-		return "active"
-	case a.GetPid() == "":
-		return "recovered"
-	}
-	return "disconnected"
 }
 
 func attributes(as []*mesos.Attribute) string {
@@ -151,7 +137,7 @@ func showAgent(x *call) error {
 	d := &console.Detail{Item: a, Name: agentID(a)}
 	d.Line("agent", agentID(a))
 	d.Line("host", a.GetAgentInfo().GetHostname())
-	d.Line("state", agentState(a))
+	d.Line("state", console.AgentState(a))
 	if drain := a.GetDrainInfo(); drain != nil {
 		d.Line("drain began", console.Stamp(console.Time(a.GetEstimatedDrainStartTime())))
 		if drain.GetConfig().GetMarkGone() {
@@ -222,13 +208,13 @@ func watchAgents(x *call) error {
 	return w.run(operator.EventsOptions{Types: types}, func(ev *clusterdv1.OperatorEvent, _ bool) error {
 		see := func(what string, a *agentInfo) error {
 			hosts[agentID(a)] = a.GetAgentInfo().GetHostname()
-			return row(ev, what, agentID(a), agentState(a))
+			return row(ev, what, agentID(a), console.AgentState(a))
 		}
 		switch ev.GetType() {
 		case clusterdv1.OperatorEvent_SUBSCRIBED:
 			for _, a := range ev.GetSubscribed().GetGetState().GetGetAgents().GetAgents() {
 				hosts[agentID(a)] = a.GetAgentInfo().GetHostname()
-				if err := row(a, "here", agentID(a), agentState(a)); err != nil {
+				if err := row(a, "here", agentID(a), console.AgentState(a)); err != nil {
 					return err
 				}
 			}
@@ -282,7 +268,7 @@ func describeAgents(x *call, agents []*agentInfo) string {
 	}
 	var parts []string
 	for _, a := range agents {
-		parts = append(parts, fmt.Sprintf("agent %s with %s", agentName(a), plural(running[agentID(a)], "running task")))
+		parts = append(parts, fmt.Sprintf("agent %s with %s", agentName(a), console.Plural(running[agentID(a)], "running task")))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -389,7 +375,7 @@ func awaitDrained(x *call, agents []*agentInfo) error {
 	types := []clusterdv1.OperatorEvent_Type{clusterdv1.OperatorEvent_AGENT_UPDATED, clusterdv1.OperatorEvent_AGENT_ADDED, clusterdv1.OperatorEvent_AGENT_REMOVED}
 	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{Types: types}) {
 		if err != nil {
-			return waited(ctx, err, fmt.Sprintf("%s still draining", plural(len(left), "agent")))
+			return waited(ctx, err, fmt.Sprintf("%s still draining", console.Plural(len(left), "agent")))
 		}
 		var wrong error
 		switch ev.GetType() {

@@ -115,10 +115,10 @@ func summarize(ev *clusterdv1.OperatorEvent) summary {
 		s.about, s.what = s.task, strings.TrimSpace(stateName(u.GetState())+" "+u.GetStatus().GetMessage())
 	case clusterdv1.OperatorEvent_AGENT_ADDED:
 		s.agent = agentID(ev.GetAgentAdded().GetAgent())
-		s.about, s.what = s.agent, ev.GetAgentAdded().GetAgent().GetAgentInfo().GetHostname()+" "+agentState(ev.GetAgentAdded().GetAgent())
+		s.about, s.what = s.agent, ev.GetAgentAdded().GetAgent().GetAgentInfo().GetHostname()+" "+console.AgentState(ev.GetAgentAdded().GetAgent())
 	case clusterdv1.OperatorEvent_AGENT_UPDATED:
 		s.agent = agentID(ev.GetAgentUpdated().GetAgent())
-		s.about, s.what = s.agent, ev.GetAgentUpdated().GetAgent().GetAgentInfo().GetHostname()+" "+agentState(ev.GetAgentUpdated().GetAgent())
+		s.about, s.what = s.agent, ev.GetAgentUpdated().GetAgent().GetAgentInfo().GetHostname()+" "+console.AgentState(ev.GetAgentUpdated().GetAgent())
 	case clusterdv1.OperatorEvent_AGENT_REMOVED:
 		s.agent = ev.GetAgentRemoved().GetAgentId().GetValue()
 		s.about = s.agent
@@ -142,7 +142,7 @@ func summarize(ev *clusterdv1.OperatorEvent) summary {
 			s.about = strings.TrimSpace(fmt.Sprintf("%s %s=%v", s.about, v.GetRole(), v.GetWeight()))
 		}
 	case clusterdv1.OperatorEvent_MAINTENANCE_UPDATED:
-		s.what = plural(len(ev.GetMaintenanceUpdated().GetMachines()), "machine") + " scheduled"
+		s.what = console.Plural(len(ev.GetMaintenanceUpdated().GetMachines()), "machine") + " scheduled"
 	default:
 		s.what = ev.String()
 	}

@@ -228,7 +228,7 @@ func getFile(x *call) error {
 	if err := d.get(p.path, to); err != nil {
 		return x.cluster.Explain(err)
 	}
-	x.say("copied %s, %s, to %s", plural(d.count, "file"), console.Bytes(uint64(d.size)), to)
+	x.say("copied %s, %s, to %s", console.Plural(d.count, "file"), console.Bytes(uint64(d.size)), to)
 	return nil
 }
 

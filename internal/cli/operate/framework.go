@@ -221,7 +221,7 @@ func teardown(x *call) error {
 		}
 		doomed = append(doomed, v.tasks...)
 		victims = append(victims, v)
-		question = append(question, fmt.Sprintf("%s (%s) with %s", v.name, v.id, plural(len(v.tasks), "running task")))
+		question = append(question, fmt.Sprintf("%s (%s) with %s", v.name, v.id, console.Plural(len(v.tasks), "running task")))
 	}
 	if err := x.confirm("tear down framework %s for good", strings.Join(question, ", ")); err != nil {
 		return err
@@ -233,7 +233,7 @@ func teardown(x *call) error {
 		if err != nil {
 			return err
 		}
-		x.say("tore down %s (%s): %s", v.name, v.id, plural(len(v.tasks), "task"))
+		x.say("tore down %s (%s): %s", v.name, v.id, console.Plural(len(v.tasks), "task"))
 		return nil
 	})
 	if err != nil || !x.Bool("wait") || len(doomed) == 0 {

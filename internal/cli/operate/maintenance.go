@@ -188,10 +188,10 @@ func replaceSchedule(x *call) error {
 		return console.Hint(console.Usagef("%s: %w", x.args[0], err), "clusterd maintenance schedule show -o json shows the form")
 	}
 	n := len(scheduleTable(s).Rows)
-	if err := x.confirm("replace the whole maintenance schedule by one of %s", plural(n, "machine")); err != nil {
+	if err := x.confirm("replace the whole maintenance schedule by one of %s", console.Plural(n, "machine")); err != nil {
 		return err
 	}
-	return x.done(putSchedule(x, s), "the schedule has %s", plural(n, "machine"))
+	return x.done(putSchedule(x, s), "the schedule has %s", console.Plural(n, "machine"))
 }
 
 // moment reads a time: exact, of this machine's zone, or from now.

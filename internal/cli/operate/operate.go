@@ -8,7 +8,6 @@ package operate
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -115,13 +114,6 @@ func duration(flag, text string) (time.Duration, error) {
 		return 0, console.Hint(console.Usagef("%s: no duration %q", flag, text), "such as 90s, 10m, 2h or 1days")
 	}
 	return d, nil
-}
-
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return strconv.Itoa(n) + " " + what + "s"
 }
 
 func labels(l *mesos.Labels) string {

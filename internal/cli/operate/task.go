@@ -412,7 +412,7 @@ func awaitEnd(x *call, tasks []console.Task) error {
 	}
 	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{}) {
 		if err != nil {
-			return waited(ctx, err, fmt.Sprintf("%s still running", plural(len(left), "task")))
+			return waited(ctx, err, fmt.Sprintf("%s still running", console.Plural(len(left), "task")))
 		}
 		switch ev.GetType() {
 		case clusterdv1.OperatorEvent_SUBSCRIBED:

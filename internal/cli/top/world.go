@@ -297,16 +297,7 @@ func (w *world) agentSeen(a *master.Response_GetAgents_Agent) {
 		id: info.GetId().GetValue(), host: info.GetHostname(), version: a.GetVersion(), total: amountsOf(a.GetTotalResources()),
 		since: time.Unix(0, max(a.GetRegisteredTime().GetNanoseconds(), a.GetReregisteredTime().GetNanoseconds())),
 	}
-	switch {
-	case a.GetDrainInfo() != nil:
-		row.state = strings.ToLower(a.GetDrainInfo().GetState().String())
-	case a.GetDeactivated():
-		row.state = "deactivated"
-	case !a.GetActive():
-		row.state = "disconnected"
-	default:
-		row.state = "active"
-	}
+	row.state = console.AgentState(a)
 	w.agents[row.id] = row
 }
 
