@@ -85,7 +85,8 @@ func (s *Server) registryStatus() (*registryapi.Status, error) {
 		SnapshotIndex: st.SnapshotIndex, SnapshotTerm: st.SnapshotTerm, Queued: st.QueuedCall, Tolerates: st.Tolerates,
 		Format: state.Format, Build: version.Clusterd, Counts: dump.Count(held),
 	}
-	if t := s.term.Load(); t != nil {
+	// Behind a restored snapshot stands a new epoch that the term before it does not lead.
+	if t := s.term.Load(); t != nil && t.lead.Holds() && t.lead.Epoch() == held.Epoch() {
 		out.Leads, out.LeaderAddress = true, hostPort(t.info)
 	} else if leader, ok := s.registry.Leader(); ok {
 		out.LeaderAddress = hostPort(leader)

@@ -27,7 +27,14 @@ func (s *screen) Write(p []byte) (int, error) {
 	return s.buf.Write(p)
 }
 
-// has tells whether all texts were written since the last reset.
+// forget drops what was written.
+func (s *screen) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.buf.Reset()
+}
+
+// has tells whether all texts were written since the last forget.
 func (s *screen) has(texts ...string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,13 +66,25 @@ func TestTerminal(t *testing.T) {
 	defer tty.Close()
 	var s screen
 	go func() { _, _ = io.Copy(&s, tty) }() // ends with the terminal
+	rows := uint16(30)
 	wait := func(what string, texts ...string) {
 		t.Helper()
-		for begin := time.Now(); !s.has(texts...); time.Sleep(50 * time.Millisecond) {
+		for begin, n := time.Now(), 1; !s.has(texts...); n++ {
 			if time.Since(begin) > testcluster.Patience {
 				s.mu.Lock()
 				defer s.mu.Unlock()
 				t.Fatalf("%s: the screen lacks %q; written was\n%q", what, texts, s.buf.String())
+			}
+			time.Sleep(50 * time.Millisecond)
+			if n%20 != 0 {
+				continue
+			}
+			// Only cells that change are written: of a "killing" that became "killed" just
+			// the end. Another size has the whole screen written again.
+			s.forget()
+			rows ^= 1
+			if err := pty.Setsize(tty, &pty.Winsize{Rows: rows, Cols: 110}); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
