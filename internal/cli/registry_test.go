@@ -84,12 +84,20 @@ func TestRegistryOfThree(t *testing.T) {
 	// The leadership moves, asked for at a follower.
 	next := members[false][0]
 	follower := byHTTP[members[false][1].HTTP]
-	if out := mustRun(t, "registry", "transfer", "--master", follower.Addr, next.ID[:8]); !strings.HasPrefix(out, next.ID+" at "+next.HTTP+" leads") {
+	if code, _, errOut := command("registry", "transfer", "--master", follower.Addr, next.ID[:8]); code != console.ExitUsage || !strings.Contains(errOut, "have master "+next.ID+" lead in place of "+st.Leader) {
+		t.Errorf("transfer does not ask: %d %s", code, errOut)
+	}
+	if out := mustRun(t, "registry", "transfer", "--yes", "--master", follower.Addr, next.ID[:8]); !strings.HasPrefix(out, next.ID+" at "+next.HTTP+" leads") {
 		t.Errorf("transfer says %q", out)
 	}
-	if st = peersOf(t, masters); st.Leader != next.ID {
-		t.Errorf("%s leads, want %s", st.Leader, next.ID)
-	}
+	await(t, "all masters know who leads", func() bool {
+		for _, m := range all {
+			if peersOf(t, m).Leader != next.ID {
+				return false
+			}
+		}
+		return true
+	})
 
 	// A backup through a follower is the leader's.
 	backup := filepath.Join(t.TempDir(), "backup")
@@ -99,7 +107,7 @@ func TestRegistryOfThree(t *testing.T) {
 
 	// Who is alive is not removed; who is dead is. Autopilot leaves it: it keeps three.
 	gone := members[false][1]
-	if code, _, errOut := command("registry", "remove", "--master", masters, gone.ID); code == console.ExitOK || !strings.Contains(errOut, "stop it first") {
+	if code, _, errOut := command("registry", "remove", "--yes", "--master", masters, gone.ID); code == console.ExitOK || !strings.Contains(errOut, "stop it first") {
 		t.Errorf("a live master is removed: %d %s", code, errOut)
 	}
 	byHTTP[gone.HTTP].Kill()
@@ -115,15 +123,16 @@ func TestRegistryOfThree(t *testing.T) {
 		return strings.Contains(mustRun(t, "registry", "peers", "--master", masters), " dead ")
 	})
 	await(t, "the leader knows it too, and it is removed", func() bool {
-		code, _, errOut := command("registry", "remove", "--master", masters, gone.ID)
+		code, _, errOut := command("registry", "remove", "--yes", "--master", masters, gone.ID)
 		if code != console.ExitOK && !strings.Contains(errOut, "stop it first") {
 			t.Fatal(errOut)
 		}
 		return code == console.ExitOK
 	})
-	if st = peersOf(t, masters); len(st.Members) != 2 {
-		t.Errorf("%d members remain, want 2: %+v", len(st.Members), st.Members)
-	}
+	await(t, "two members remain", func() bool {
+		st = peersOf(t, masters)
+		return len(st.Members) == 2
+	})
 
 	testRestore(t, masters, backup, st.Epoch)
 
@@ -153,9 +162,10 @@ func testRestore(t *testing.T, masters, backup string, epoch uint64) {
 	if !strings.Contains(out, "1 agents") {
 		t.Errorf("restore says %q", out)
 	}
-	if st := peersOf(t, masters); st.Epoch <= epoch || st.Counts.Agents != 1 {
-		t.Errorf("after restore: epoch %d after %d, %+v", st.Epoch, epoch, st.Counts)
-	}
+	await(t, "the restored registry has another epoch, and the agent", func() bool {
+		st := peersOf(t, masters)
+		return st.Epoch > epoch && st.Counts.Agents == 1
+	})
 	if _, err := os.Stat(backup); err != nil {
 		t.Error(err)
 	}

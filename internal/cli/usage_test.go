@@ -10,7 +10,7 @@ import (
 func TestWrongFlags(t *testing.T) {
 	for _, c := range []struct{ line, err, hint string }{
 		{"clusterd agent drain --graze 3s S0", "-graze", "did you mean --grace? clusterd agent drain --help"},
-		{"clusterd registry transfer --yes", "-yes", "clusterd registry transfer --help shows all flags"},
+		{"clusterd registry status --yes", "-yes", "clusterd registry status --help shows all flags"},
 		{"clusterd task list --sort_bye name", "-sort_bye", "did you mean --sort-by?"},
 		{"clusterd logs --tail many web", "many", "clusterd logs --help"},
 		{"clusterd run --memm 3 -- true", "-memm", "did you mean --mem?"},

@@ -91,7 +91,7 @@ func replaceMasters(r *run) error {
 			if err := old.Terminate(); err != nil {
 				return err
 			}
-			if out, err := r.c.CLI("registry", "remove", "--master="+m.Addr, old.name); err != nil {
+			if out, err := r.c.CLI("registry", "remove", "--yes", "--master="+m.Addr, old.name); err != nil {
 				return fmt.Errorf("remove %s: %w: %s", old.name, err, out)
 			}
 		}

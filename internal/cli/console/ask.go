@@ -96,6 +96,17 @@ func (b *Bar) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Clear makes room on the terminal for a line; the bar is drawn again when more is done.
+func (b *Bar) Clear() {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drawn = time.Time{}
+	fmt.Fprintf(b.w, "\r\x1b[K")
+}
+
 // Done removes the bar: what follows says what came of it.
 func (b *Bar) Done() {
 	if b == nil {

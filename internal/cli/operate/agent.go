@@ -1,14 +1,12 @@
 package operate
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"clusterd/api/client/operator"
 	clusterdv1 "clusterd/api/clusterd/v1"
@@ -42,7 +40,7 @@ func agentCommand(e console.Env) *cliv2.Command {
 			Flags: console.Flags(
 				&cliv2.StringFlag{Name: "grace", Usage: "`DURATION` that tasks get at most between SIGTERM and SIGKILL", DefaultText: "their own"},
 				&cliv2.BoolFlag{Name: "mark-gone", Usage: "mark them gone when they are drained: for machines that do not return"},
-				&cliv2.BoolFlag{Name: "wait", Usage: "wait until they are drained"}, timeoutFlag(), console.YesFlag(),
+				&cliv2.BoolFlag{Name: "wait", Usage: "wait until they are drained, and say what for"}, timeoutFlag(), console.YesFlag(),
 			),
 			Action: connected(e, 1, -1, drain),
 		},
@@ -305,104 +303,4 @@ func (x *call) done(err error, format string, args ...any) error {
 		x.say(format, args...)
 	}
 	return err
-}
-
-func drain(x *call) error {
-	agents, err := findAgents(x)
-	if err != nil {
-		return err
-	}
-	var grace *durationpb.Duration
-	within := "with their own kill policies"
-	if text := x.String("grace"); text != "" {
-		d, err := duration("--grace", text)
-		if err != nil {
-			return err
-		}
-		grace, within = durationpb.New(d), "within "+cmp.Or(d.String(), "0s")
-	}
-	after := ""
-	if x.Bool("mark-gone") {
-		after = ", and mark it gone for good afterwards"
-	}
-	if err := x.confirm("kill all tasks %s on %s and use it no more%s", within, describeAgents(x, agents), after); err != nil {
-		return err
-	}
-	err = console.Each(x.Env, agents, agentName, func(a *agentInfo) error {
-		_, err := x.cluster.Call(x.ctx(), &master.Call{
-			Type: master.Call_DRAIN_AGENT.Enum(),
-			DrainAgent: &master.Call_DrainAgent{
-				AgentId: console.AgentID(agentID(a)), MaxGracePeriod: grace, MarkGone: new(x.Bool("mark-gone")),
-			},
-		})
-		return x.done(err, "draining %s", agentName(a))
-	})
-	if err != nil || !x.Bool("wait") {
-		return err
-	}
-	return awaitDrained(x, agents)
-}
-
-// awaitDrained waits until agents are drained, or gone.
-func awaitDrained(x *call, agents []*agentInfo) error {
-	ctx, cancel, err := x.patience()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	left := map[string]string{}
-	for _, a := range agents {
-		left[agentID(a)] = agentName(a)
-	}
-	bar := console.Progress(x.Env, "draining", int64(len(agents)))
-	defer bar.Done()
-	settle := func(id, how string) {
-		if name, waits := left[id]; waits {
-			delete(left, id)
-			bar.Add(1)
-			x.say("%s %s", name, how)
-		}
-	}
-	see := func(a *agentInfo) error {
-		switch {
-		case a.GetDrainInfo().GetState() == mesos.DrainState_DRAINED:
-			settle(agentID(a), "is drained")
-		case a.GetDrainInfo() == nil && left[agentID(a)] != "":
-			return fmt.Errorf("%s: somebody has stopped the drain", left[agentID(a)])
-		}
-		return nil
-	}
-	types := []clusterdv1.OperatorEvent_Type{clusterdv1.OperatorEvent_AGENT_UPDATED, clusterdv1.OperatorEvent_AGENT_ADDED, clusterdv1.OperatorEvent_AGENT_REMOVED}
-	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{Types: types}) {
-		if err != nil {
-			return waited(ctx, err, fmt.Sprintf("%s still draining", console.Plural(len(left), "agent")))
-		}
-		var wrong error
-		switch ev.GetType() {
-		case clusterdv1.OperatorEvent_SUBSCRIBED:
-			here := map[string]bool{}
-			get := ev.GetSubscribed().GetGetState().GetGetAgents()
-			for _, a := range get.GetAgents() {
-				here[agentID(a)] = true
-				wrong = cmp.Or(wrong, see(a))
-			}
-			for _, info := range get.GetRecoveredAgents() {
-				here[info.GetId().GetValue()] = true
-			}
-			for id := range left {
-				if !here[id] {
-					settle(id, "is gone")
-				}
-			}
-		case clusterdv1.OperatorEvent_AGENT_UPDATED:
-			wrong = see(ev.GetAgentUpdated().GetAgent())
-		case clusterdv1.OperatorEvent_AGENT_REMOVED:
-			settle(ev.GetAgentRemoved().GetAgentId().GetValue(), "is gone")
-		default:
-		}
-		if wrong != nil || len(left) == 0 {
-			return wrong
-		}
-	}
-	return nil
 }

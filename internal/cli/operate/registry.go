@@ -50,11 +50,11 @@ func registryCommand(e console.Env) *cliv2.Command {
 			},
 			{
 				Name: "remove", Usage: "remove a master for good, by its id, the beginning of it, or an address", ArgsUsage: "ID",
-				Flags: console.Flags(force), Action: action(runRemove),
+				Flags: console.Flags(force, console.YesFlag()), Action: action(runRemove),
 			},
 			{
 				Name: "transfer", Usage: "have another master lead: the one named, or whoever is furthest", ArgsUsage: "[ID]",
-				Flags: console.Flags(), Action: action(runTransfer),
+				Flags: console.Flags(console.YesFlag()), Action: action(runTransfer),
 			},
 			{
 				Name: "save", Usage: "write a backup of the registry", ArgsUsage: "FILE",
@@ -213,6 +213,9 @@ func runRemove(c *cliv2.Context, e console.Env) error {
 	if err != nil {
 		return err
 	}
+	if err := console.Confirm(e, c, fmt.Sprintf("remove master %s at %s for good", m.ID, m.Address)); err != nil {
+		return err
+	}
 	st, err := rc.change(c.Context, "remove", registryapi.Change{ID: m.ID}, c.Bool("force"))
 	if err != nil {
 		return err
@@ -260,12 +263,19 @@ func runTransfer(c *cliv2.Context, e console.Env) error {
 		return err
 	}
 	var change registryapi.Change
+	next := "the master that is furthest"
 	if len(args) > 0 {
 		m, err := rc.member(c.Context, args[0])
 		if err != nil {
 			return err
 		}
-		change.ID = m.ID
+		if m.Leads {
+			return fmt.Errorf("%s leads already", m.ID)
+		}
+		change.ID, next = m.ID, "master "+m.ID
+	}
+	if err := console.Confirm(e, c, fmt.Sprintf("have %s lead in place of %s; calls wait meanwhile, and connections to the leader are lost", next, cmp.Or(before.Leader, "nobody"))); err != nil {
+		return err
 	}
 	if _, err := rc.change(c.Context, "transfer", change, false); err != nil {
 		return err

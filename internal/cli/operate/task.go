@@ -406,8 +406,9 @@ func awaitEnd(x *call, tasks []console.Task) error {
 	ended := func(k taskKey, s mesos.TaskState) {
 		if left[k] {
 			delete(left, k)
-			bar.Add(1)
+			bar.Clear()
 			x.say("%s %s", k.task, stateName(s))
+			bar.Add(1)
 		}
 	}
 	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{}) {
@@ -416,6 +417,9 @@ func awaitEnd(x *call, tasks []console.Task) error {
 		}
 		switch ev.GetType() {
 		case clusterdv1.OperatorEvent_SUBSCRIBED:
+			if ev.GetSubscribed().GetResumed() {
+				continue // nothing was missed, and there is no state
+			}
 			living := map[taskKey]bool{}
 			get := ev.GetSubscribed().GetGetState().GetGetTasks()
 			for _, t := range slices.Concat(get.GetTasks(), get.GetUnreachableTasks(), get.GetCompletedTasks()) {
