@@ -519,7 +519,7 @@ func TestFrameworkAndAgentRules(t *testing.T) {
 }
 
 // openToAll are the routes that ask nobody.
-var openToAll = []string{"/health", "/version", "/help", "/redirect", sessionPath, oidcBegin, oidcCallback, leaderPath, httpapi.LivePath, "/", "/app", "/assets", "/icon.svg", "/theme.js"}
+var openToAll = []string{"/health", "/version", "/help", "/redirect", sessionPath, oidcBegin, oidcCallback, leaderPath, httpapi.LivePath, httpapi.StreamsPath, "/", "/app", "/assets", "/icon.svg", "/theme.js"}
 
 // TestNobodyEntersTheMasterUnasked walks all routes, in every spelling that leads to them:
 // without credentials and with wrong ones each asks for some, but those that are open.

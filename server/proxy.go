@@ -47,6 +47,7 @@ type proxy struct {
 	leader, agent *httputil.ReverseProxy
 	transport     *http.Transport
 	live          httpapi.Live
+	streams       httpapi.Streams
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -87,6 +88,7 @@ func (p *proxy) stop(ctx context.Context) error {
 		}
 	}
 	p.mu.Unlock()
+	p.streams.Close()
 	p.live.Close()
 	defer p.transport.CloseIdleConnections()
 	select {
@@ -113,6 +115,7 @@ func (s *Server) proxyRoutes(rt *httpapi.Router) {
 		Rewrite: s.toOtherMaster, ModifyResponse: fromOtherMaster, ErrorHandler: s.leaderFails,
 	}
 	s.proxy.live.Register(rt)
+	s.proxy.streams.Register(rt)
 	rt.Handle(leaderPath, httpapi.Open("the path below asks, at the leader"), s.proxyLeader)
 	s.agentProxyRoutes(rt)
 }

@@ -62,55 +62,21 @@ type withinLive struct{}
 // again and again: a path is asked for on their behalf, and what comes is sent when it has
 // changed, as a server-sent event of the path's name. The zero value is ready for use.
 type Live struct {
-	large chan struct{} // as many as there are large answers
-
-	mu sync.Mutex
-	// mu guards what follows.
-	clients int
-	closed  bool
-	done    chan struct{}
-	wg      sync.WaitGroup
+	large  chan struct{} // as many as there are large answers
+	guests guests
 }
 
 // Register adds [LivePath] to a router.
 func (l *Live) Register(rt *Router) {
-	l.done, l.large = make(chan struct{}), make(chan struct{}, maxLarge)
+	l.guests.open(maxLive)
+	l.large = make(chan struct{}, maxLarge)
 	rt.Handle(LivePath, Open("each path that is watched asks by itself"), func(w http.ResponseWriter, r *http.Request) error {
 		return l.serve(rt, w, r)
 	})
 }
 
 // Close ends all streams, and waits for them.
-func (l *Live) Close() {
-	l.mu.Lock()
-	if !l.closed && l.done != nil {
-		close(l.done)
-	}
-	l.closed = true
-	l.mu.Unlock()
-	l.wg.Wait()
-}
-
-func (l *Live) enter() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.closed:
-		return Unavailable("The server is shutting down")
-	case l.clients >= maxLive:
-		return Unavailable("Too many clients watch")
-	}
-	l.clients++
-	l.wg.Add(1)
-	return nil
-}
-
-func (l *Live) leave() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.clients--
-	l.wg.Done()
-}
+func (l *Live) Close() { l.guests.close() }
 
 // liveStream is what one client gets.
 type liveStream struct {
@@ -144,10 +110,10 @@ func (l *Live) serve(rt *Router, w http.ResponseWriter, r *http.Request) error {
 	if err := checkLive(paths); err != nil {
 		return err
 	}
-	if err := l.enter(); err != nil {
+	if err := l.guests.enter(); err != nil {
 		return err
 	}
-	defer l.leave()
+	defer l.guests.leave()
 	Stream(r)
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -156,7 +122,7 @@ func (l *Live) serve(rt *Router, w http.ResponseWriter, r *http.Request) error {
 	defer close(stop)
 	go func() {
 		select {
-		case <-l.done:
+		case <-l.guests.done:
 			cancel()
 		case <-stop:
 		}

@@ -245,9 +245,9 @@ func TestLiveClientGoes(t *testing.T) {
 	nextEvent(t, c.events)
 	c.leave()
 	left := func() bool {
-		w.live.mu.Lock()
-		defer w.live.mu.Unlock()
-		return w.live.clients == 0
+		w.live.guests.mu.Lock()
+		defer w.live.guests.mu.Unlock()
+		return w.live.guests.n == 0
 	}
 	for end := time.Now().Add(30 * time.Second); !left(); {
 		if time.Now().After(end) {
@@ -255,13 +255,13 @@ func TestLiveClientGoes(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	w.live.mu.Lock()
-	w.live.clients = maxLive
-	w.live.mu.Unlock()
+	w.live.guests.mu.Lock()
+	w.live.guests.n = maxLive
+	w.live.guests.mu.Unlock()
 	if c := w.watch(t, "carol", "", "/value"); c.status != http.StatusServiceUnavailable {
 		t.Errorf("one too many: got %d", c.status)
 	}
-	w.live.mu.Lock()
-	w.live.clients = 0
-	w.live.mu.Unlock()
+	w.live.guests.mu.Lock()
+	w.live.guests.n = 0
+	w.live.guests.mu.Unlock()
 }
