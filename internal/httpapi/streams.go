@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -100,7 +101,7 @@ func (s *Streams) serve(rt *Router, w http.ResponseWriter, r *http.Request) erro
 	defer cancel()
 	c := &streamsClient{
 		rt: rt, r: r, ws: ws, ctx: ctx, cancel: cancel,
-		out: make(chan streamMessage), places: make(chan struct{}, 2*maxStreams), open: make(map[uint32]context.CancelFunc),
+		out: make(chan streamMessage), places: make(chan struct{}, 2*maxStreams), open: make(map[uint32]*followed),
 	}
 	c.run(s.guests.done)
 	return nil
@@ -132,12 +133,21 @@ type streamsClient struct {
 
 	mu sync.Mutex
 	// mu guards what follows.
-	open map[uint32]context.CancelFunc
+	open map[uint32]*followed
 	idle *time.Timer // runs while there is no stream
+}
+
+// followed is one stream of a client.
+type followed struct {
+	id      uint32
+	ctx     context.Context
+	cancel  context.CancelFunc
+	dropped atomic.Bool // by the client: nothing more is said of it
 }
 
 // streamMessage is on its way to the client.
 type streamMessage struct {
+	of   *followed
 	kind websocket.MessageType
 	data []byte
 }
@@ -195,6 +205,9 @@ func (c *streamsClient) write() {
 	for {
 		select {
 		case m := <-c.out:
+			if m.of.dropped.Load() {
+				continue
+			}
 			ctx, cancel := context.WithTimeout(c.ctx, writeTimeout)
 			err := c.ws.Write(ctx, m.kind, m.data)
 			cancel()
@@ -232,8 +245,9 @@ func (c *streamsClient) listen() error {
 func (c *streamsClient) drop(id uint32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if end := c.open[id]; end != nil {
-		end()
+	if f := c.open[id]; f != nil {
+		f.dropped.Store(true)
+		f.cancel()
 		c.forgetLocked(id)
 	}
 }
@@ -258,17 +272,18 @@ func (c *streamsClient) begin(id uint32, path string) error {
 	if len(c.open) >= maxStreams || c.open[id] != nil {
 		return fmt.Errorf("at most %d streams at once, each with a number of its own", maxStreams)
 	}
-	ctx, cancel := context.WithCancel(c.ctx)
-	c.open[id] = cancel
+	f := &followed{id: id}
+	f.ctx, f.cancel = context.WithCancel(c.ctx)
+	c.open[id] = f
 	c.idle.Stop()
 	c.wg.Go(func() {
 		defer func() { <-c.places }()
-		defer cancel()
-		last := c.follow(ctx, id, path)
-		c.tell(ctx, &last)
+		defer f.cancel()
+		last := c.follow(f, path)
+		c.tell(f, &last)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if ctx.Err() == nil { // else it was dropped and forgotten, or all end
+		if !f.dropped.Load() { // else it was forgotten
 			c.forgetLocked(id)
 		}
 	})
@@ -276,24 +291,27 @@ func (c *streamsClient) begin(id uint32, path string) error {
 }
 
 // tell sends a control message.
-func (c *streamsClient) tell(ctx context.Context, m *streamControl) {
+func (c *streamsClient) tell(f *followed, m *streamControl) {
+	m.ID = f.id
 	data, err := json.Marshal(m)
 	if err != nil {
 		return // never: it is numbers and strings
 	}
 	select {
-	case c.out <- streamMessage{websocket.MessageText, data}:
-	case <-ctx.Done():
+	case c.out <- streamMessage{f, websocket.MessageText, data}:
+	case <-f.ctx.Done():
 	}
 }
 
 // follow serves a stream until it ends, and returns what is to be said then.
-func (c *streamsClient) follow(ctx context.Context, id uint32, path string) streamControl {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := &streamWriter{client: c, ctx: ctx, cancel: cancel, id: id, header: http.Header{}}
+func (c *streamsClient) follow(f *followed, path string) streamControl {
+	w := &streamWriter{client: c, followed: f, header: http.Header{}}
 	w.deadline.expired = make(chan struct{})
-	r, err := Inner(c.r.WithContext(ctx), path)
+	var cancel context.CancelFunc
+	w.ctx, cancel = context.WithCancel(f.ctx)
+	defer cancel()
+	w.cancel = cancel
+	r, err := Inner(c.r.WithContext(w.ctx), path)
 	if err != nil {
 		WriteError(w, err)
 		return w.end()

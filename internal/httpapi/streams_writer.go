@@ -15,9 +15,9 @@ import (
 // streamWriter is the answer to one request of a [Streams] client.
 type streamWriter struct {
 	client   *streamsClient
-	ctx      context.Context
+	followed *followed
+	ctx      context.Context // of the request
 	cancel   context.CancelFunc
-	id       uint32
 	header   http.Header
 	deadline deadline
 
@@ -48,7 +48,7 @@ func (w *streamWriter) WriteHeader(status int) {
 		return
 	}
 	w.streams = true
-	w.client.tell(w.ctx, &streamControl{ID: w.id, Status: status})
+	w.client.tell(w.followed, &streamControl{Status: status})
 }
 
 // Write takes a part of the body.
@@ -80,10 +80,10 @@ func (w *streamWriter) FlushError() error {
 	if !w.streams || len(w.buf) == 0 {
 		return w.ctx.Err()
 	}
-	frame := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(w.buf)), w.id), w.buf...)
+	frame := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(w.buf)), w.followed.id), w.buf...)
 	w.buf = w.buf[:0]
 	select {
-	case w.client.out <- streamMessage{websocket.MessageBinary, frame}:
+	case w.client.out <- streamMessage{w.followed, websocket.MessageBinary, frame}:
 		return nil
 	case <-w.deadline.passed():
 		return os.ErrDeadlineExceeded
@@ -100,7 +100,7 @@ func (w *streamWriter) SetWriteDeadline(t time.Time) error {
 
 // end returns what is to be said when the handler has returned.
 func (w *streamWriter) end() streamControl {
-	last := streamControl{ID: w.id}
+	var last streamControl
 	switch {
 	case w.streams:
 		if w.FlushError() != nil || w.aborted {
