@@ -84,6 +84,7 @@ func (r *Registry) setLeadership(l *Leadership) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.lead = l
+	r.health = nil // that of the leadership before says nothing of this one
 	close(r.changed)
 	r.changed = make(chan struct{})
 }

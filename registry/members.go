@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	mesos "clusterd/api/mesos/v1"
 	"clusterd/registry/state"
 )
 
@@ -61,11 +62,34 @@ type Status struct {
 	SnapshotIndex, SnapshotTerm, QueuedCall uint64
 	Members                                 []Member
 
+	// Held is what the registry holds, and LeaderInfo who the leader says that it is, nil as
+	// long as it has not introduced itself (see [Registry.Leader]).
+	Held       *State
+	LeaderInfo *mesos.MasterInfo
+
 	// Health is how the members are; it is known on the leader only, and while
 	// autopilot runs. Tolerates is how many voters may fail.
 	Health    []MemberHealth
 	Tolerates int
 }
+
+// standing is what changes with who leads. Two that are equal have nothing between them.
+type standing struct {
+	term   uint64
+	state  raft.RaftState
+	leader raft.ServerID
+	epoch  uint64
+	lead   *Leadership
+}
+
+func (r *Registry) standing() standing {
+	_, leader := r.raft.LeaderWithID()
+	return standing{r.raft.CurrentTerm(), r.raft.State(), leader, r.State().Epoch(), r.leadership()}
+}
+
+// statusTries bounds how often Status looks again because who leads has just changed. Where it
+// changes that fast nobody leads.
+const statusTries = 20
 
 // Bootstrap founds the cluster with the given members, this one among them. It
 // does nothing if this one belongs to a cluster already. One member of those that
@@ -98,13 +122,15 @@ func (r *Registry) Members() ([]Member, error) {
 		return nil, fmt.Errorf("members of the registry: %w", err)
 	}
 	_, leader := r.raft.LeaderWithID()
-	var members []Member
-	for _, s := range f.Configuration().Servers {
-		members = append(members, Member{
-			ID: string(s.ID), Addr: string(s.Address), Voter: s.Suffrage == raft.Voter, Leads: s.ID == leader,
-		})
+	return ledBy(membersOf(f.Configuration()), leader), nil
+}
+
+// ledBy marks who leads.
+func ledBy(members []Member, leader raft.ServerID) []Member {
+	for i := range members {
+		members[i].Leads = members[i].ID == string(leader)
 	}
-	return members, nil
+	return members
 }
 
 // Self returns this member, with the address that others dial.
@@ -112,20 +138,35 @@ func (r *Registry) Self() Member {
 	return Member{ID: string(r.id), Addr: string(r.guard.LocalAddr())}
 }
 
-// Status returns how this member stands.
+// Status returns how this member stands, at one moment: it is not the follower of one term
+// with the leader of the next.
 func (r *Registry) Status() (Status, error) {
-	members, err := r.Members()
-	if err != nil {
-		return Status{}, err
+	for try := 1; ; try++ {
+		at := r.standing()
+		s, err := r.statusAt(at)
+		if err != nil || try == statusTries || r.standing() == at {
+			return s, err
+		}
 	}
-	_, leader := r.raft.LeaderWithID()
+}
+
+func (r *Registry) statusAt(at standing) (Status, error) {
+	f := r.raft.GetConfiguration()
+	if err := f.Error(); err != nil {
+		return Status{}, fmt.Errorf("members of the registry: %w", err)
+	}
+	held := r.State()
 	s := Status{
-		Self: r.Self(), ClusterID: r.State().ClusterID(), State: r.raft.State().String(), Term: r.raft.CurrentTerm(),
-		Leader: string(leader), LastIndex: r.raft.LastIndex(), CommitIndex: r.raft.CommitIndex(),
-		AppliedIndex: r.raft.AppliedIndex(), Members: members, QueuedCall: uint64(r.QueuedOperations()),
+		Self: r.Self(), ClusterID: held.ClusterID(), State: at.state.String(), Term: at.term, Leader: string(at.leader),
+		Members: ledBy(membersOf(f.Configuration()), at.leader), QueuedCall: uint64(r.QueuedOperations()), Held: held,
 	}
-	if at := r.raft.LastContact(); !at.IsZero() && r.raft.State() != raft.Leader {
-		s.LastContact = time.Since(at)
+	// They grow meanwhile, and none outruns the next.
+	s.AppliedIndex = r.raft.AppliedIndex()
+	s.CommitIndex = max(r.raft.CommitIndex(), s.AppliedIndex)
+	s.LastIndex = max(r.raft.LastIndex(), s.CommitIndex)
+	s.LeaderInfo, _ = r.Leader()
+	if last := r.raft.LastContact(); !last.IsZero() && at.state != raft.Leader {
+		s.LastContact = time.Since(last)
 	}
 	if snaps, err := r.stores.snaps.List(); err == nil && len(snaps) > 0 {
 		s.SnapshotIndex, s.SnapshotTerm = snaps[0].Index, snaps[0].Term

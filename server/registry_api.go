@@ -77,7 +77,7 @@ func (s *Server) registryStatus() (*registryapi.Status, error) {
 	if err != nil {
 		return nil, err
 	}
-	held := s.registry.State()
+	held := st.Held
 	out := &registryapi.Status{
 		ID: st.Self.ID, Address: st.Self.Addr, ClusterID: st.ClusterID, State: strings.ToLower(st.State),
 		Leader: st.Leader, Epoch: held.Epoch(), Term: st.Term, LastContactMS: st.LastContact.Milliseconds(),
@@ -86,10 +86,10 @@ func (s *Server) registryStatus() (*registryapi.Status, error) {
 		Format: state.Format, Build: version.Clusterd, Counts: dump.Count(held),
 	}
 	// Behind a restored snapshot stands a new epoch that the term before it does not lead.
-	if t := s.term.Load(); t != nil && t.lead.Holds() && t.lead.Epoch() == held.Epoch() {
+	if t := s.term.Load(); t != nil && t.lead.Holds() && t.lead.Epoch() == held.Epoch() && st.Leader == st.Self.ID {
 		out.Leads, out.LeaderAddress = true, hostPort(t.info)
-	} else if leader, ok := s.registry.Leader(); ok {
-		out.LeaderAddress = hostPort(leader)
+	} else if st.LeaderInfo != nil {
+		out.LeaderAddress = hostPort(st.LeaderInfo)
 	}
 	out.Members, out.Others = s.masterTable(st)
 	out.Autopilot, out.Gossip = autopilotOf(st.Health), s.group.Load().gossipStatus()
