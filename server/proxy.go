@@ -46,6 +46,7 @@ const (
 type proxy struct {
 	leader, agent *httputil.ReverseProxy
 	transport     *http.Transport
+	passed        passedOn
 	live          httpapi.Live
 	streams       httpapi.Streams
 
@@ -184,6 +185,8 @@ func (s *Server) passOn(w http.ResponseWriter, r *http.Request, path string) err
 		return err
 	}
 	defer done()
+	r, unbind := s.proxy.passed.bind(r, u.Host)
+	defer unbind()
 	s.proxy.leader.ServeHTTP(w, newFlow(w, r.WithContext(context.WithValue(r.Context(), targetKey{}, u))))
 	return nil
 }
@@ -221,6 +224,16 @@ func (s *Server) leaderFails(w http.ResponseWriter, r *http.Request, err error) 
 		u = r.URL
 	}
 	s.log.Debug().Err(err).Str("leader", u.Host).Msg("request to the leader failed")
+	if errors.Is(context.Cause(r.Context()), errLeaderChanged) {
+		flowOf(r).cutBody()
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			httpapi.WriteError(w, noLeader("The leader has just changed"))
+			return
+		}
+		httpapi.WriteError(w, jsonError(http.StatusBadGateway,
+			fmt.Sprintf("Another master than %s leads since: whether it has done what was asked of it is not known", u.Host)))
+		return
+	}
 	if r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the client is gone, or this master stops
 	}

@@ -201,6 +201,7 @@ func (s *Server) open(ctx context.Context) error {
 
 	s.wg.Go(s.watchHealth)
 	s.wg.Go(s.lead)
+	s.wg.Go(s.watchPassedOn)
 	s.push("leadership", func(ctx context.Context) error {
 		done := make(chan struct{})
 		go func() { defer close(done); s.wg.Wait() }()
