@@ -47,7 +47,7 @@ func (l *launcher) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 	}
 	c.mu.Unlock()
 	wait := destroyPatience
-	if l.tree != nil {
+	if l.holds(id) {
 		wait = cgroupPatience
 	}
 	patience := time.NewTimer(wait)
@@ -139,7 +139,7 @@ func signalPidfd(c *launched, sig unix.Signal) {
 // new appears meanwhile, then itself.
 func (l *launcher) force(ctx context.Context, c *launched) {
 	c.forced.Store(true)
-	if l.tree != nil {
+	if l.holds(c.id) {
 		err := l.tree.Kill(ctx, c.id)
 		if err == nil {
 			return
@@ -199,12 +199,12 @@ func (l *launcher) finish(c *launched, seen bool) {
 	}
 	started := fileExists(filepath.Join(c.dir, launchInfoFile))
 	switch {
-	case l.tree != nil:
+	case l.holds(c.id):
 		// The supervisor cannot see everything where it shares a pid namespace.
 		if err := l.tree.Kill(l.base, c.id); err != nil && l.base.Err() == nil {
 			l.log.Error().Err(err).Str("container_id", Key(c.id)).Msg("kill what is left of a container")
 		}
-	case started && (!ok || l.namespaces):
+	case started && (!ok || l.namespaces && l.tree == nil):
 		session := 0
 		if seen && !ok {
 			session = readInt(filepath.Join(c.dir, supervisor.PIDFile))
@@ -213,6 +213,10 @@ func (l *launcher) finish(c *launched, seen bool) {
 	}
 	close(c.ended)
 }
+
+// holds says whether a container can be killed by its cgroup. One that an earlier run of the
+// agent started with the posix launcher has none.
+func (l *launcher) holds(id *mesos.ContainerID) bool { return l.tree != nil && l.tree.Holds(id) }
 
 // killStrays kills what a supervisor left that was killed itself: whatever
 // carries the container's mark in its environment, with all that stands below

@@ -30,6 +30,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,10 @@ type Tree struct {
 	places         []*place
 	used           map[string]*place
 	containers     map[string]*entry
+	// claimed is what Claim holds until Lock takes it over.
+	claimed *rootLock
+	// fleeting says that the root goes with the agent.
+	fleeting bool
 }
 
 // place is a hierarchy that containers have directories in.
@@ -121,6 +126,22 @@ func open(s system, hierarchy, root string) (*Tree, error) {
 		}
 	}
 	return t, nil
+}
+
+// Probe says why containers cannot have cgroups here, by making one: nothing is mounted or
+// may be written, or there is no freezer. It leaves none behind.
+func Probe(hierarchy string) error {
+	t, err := Open(hierarchy, "clusterd-probe-"+strconv.Itoa(os.Getpid()))
+	if err != nil {
+		return err
+	}
+	err = t.Use(Core)
+	for _, p := range t.places {
+		if rmErr := os.Remove(p.dir); rmErr != nil && err == nil {
+			err = rmErr
+		}
+	}
+	return err
 }
 
 // SetDestroyTimeout changes how long Kill and Destroy try (--cgroups_destroy_timeout).

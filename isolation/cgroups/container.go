@@ -190,6 +190,13 @@ func (t *Tree) Dir(id *mesos.ContainerID, subsystem string) (dir string, owner *
 	return "", nil, false
 }
 
+// Holds says whether a container has a core of its own: it has none if it was started by a
+// launcher without cgroups.
+func (t *Tree) Holds(id *mesos.ContainerID) bool {
+	p, err := t.place(Core)
+	return err == nil && t.peek(id, p)
+}
+
 // ProcessDir is the directory of cgroup v2 that the processes of a container are born in
 // (CLONE_INTO_CGROUP); empty on v1, where they are assigned. It is known after Create.
 func (t *Tree) ProcessDir(id *mesos.ContainerID) string {

@@ -1,7 +1,8 @@
 // Package flock waits a while for the lock of a file or directory: whoever holds it may
 // just be ending.
 //
-// Lock is all of it, safe for concurrent use. isolation and isolation/cgroups import it.
+// Lock does, and Try does not wait. Both are safe for concurrent use. isolation and
+// isolation/cgroups import it.
 package flock
 
 import (
@@ -19,8 +20,18 @@ const Patience = 2 * time.Second
 // unix.EWOULDBLOCK when somebody else still has it after Patience.
 func Lock(f *os.File) error {
 	for deadline := time.Now().Add(Patience); ; time.Sleep(20 * time.Millisecond) {
+		err := Try(f)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+// Try is Lock without patience.
+func Try(f *os.File) error {
+	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) || time.Now().After(deadline) {
+		if !errors.Is(err, unix.EINTR) {
 			return err
 		}
 	}

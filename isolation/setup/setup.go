@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -42,7 +41,8 @@ type Options struct {
 	// Launcher (--launcher) and Isolation (--isolation) are names.
 	Launcher, Isolation string
 	// CgroupsHierarchy (--cgroups_hierarchy) is where cgroups are mounted, CgroupsRoot
-	// (--cgroups_root) the directory for containers; empty means the defaults.
+	// (--cgroups_root) the directory for containers; empty means the defaults: of the root
+	// DefaultCgroupsRoot, or where that is another agent's one that is named after WorkDir.
 	CgroupsHierarchy, CgroupsRoot string
 	// Tree are the cgroups of containers, for the linux launcher and the isolators of
 	// cgroups alike. New opens it, if it is nil, when something needs it.
@@ -83,6 +83,8 @@ type Options struct {
 	DisallowSharingPID bool
 
 	log zerolog.Logger
+	// usualRoot stands for DefaultCgroupsRoot in tests.
+	usualRoot string
 }
 
 // DefaultIsolation is what --isolation is when it is not given.
@@ -93,34 +95,6 @@ const (
 	DefaultCgroupsHierarchy = "/sys/fs/cgroup"
 	DefaultCgroupsRoot      = "mesos"
 )
-
-// openTree opens the cgroups if somebody needs them and nobody did before.
-func (o *Options) openTree(log zerolog.Logger) error {
-	isolators := strings.Contains(o.Isolation, "cgroups") || len(o.Cgroups.AgentSubsystems) > 0
-	if o.Tree != nil || o.Launcher != "linux" && !isolators {
-		return nil
-	}
-	hierarchy, root := o.CgroupsHierarchy, o.CgroupsRoot
-	if hierarchy == "" {
-		hierarchy = DefaultCgroupsHierarchy
-	}
-	if root == "" {
-		root = DefaultCgroupsRoot
-	}
-	tree, err := cgroups.Open(hierarchy, root)
-	if errors.Is(err, cgroups.ErrUnavailable) && !isolators {
-		log.Warn().Err(err).Msg("the linux launcher goes without cgroups: containers are killed by what their supervisors see")
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open cgroups: %w", err)
-	}
-	if o.CgroupsDestroyTimeout > 0 {
-		tree.SetDestroyTimeout(o.CgroupsDestroyTimeout)
-	}
-	o.Tree = tree
-	return nil
-}
 
 // New makes the containerizer: the one that o.Containerizers names, or one composed of
 // them in that order.
@@ -171,17 +145,17 @@ func newMesos(o Options, programs *isolation.Programs, log zerolog.Logger) (isol
 	}
 	closeImages, err := o.openImages(log)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, o.unlock())
 	}
 	isolators, err := Isolators(o)
 	if err != nil {
 		closeImages()
-		return nil, err
+		return nil, errors.Join(err, o.unlock())
 	}
 	launcher, err := Launcher(o, programs, log)
 	if err != nil {
 		closeImages()
-		return nil, err
+		return nil, errors.Join(err, o.unlock())
 	}
 	m := isolation.NewMesos(launcher, isolators, log)
 	m.SetCount(o.Count)
@@ -198,7 +172,11 @@ func newMesos(o Options, programs *isolation.Programs, log zerolog.Logger) (isol
 func Launcher(o Options, programs *isolation.Programs, log zerolog.Logger) (isolation.Launcher, error) {
 	switch o.Launcher {
 	case "", "posix":
-		return isolation.NewPosixLauncher(o.RuntimeDir, programs, log)
+		l, err := isolation.NewPosixLauncher(o.RuntimeDir, programs, log)
+		if err != nil {
+			return nil, err
+		}
+		return o.withLock(l)
 	case "linux":
 		if os.Geteuid() != 0 {
 			return nil, fmt.Errorf("launcher linux: %w: it needs root; use --launcher=posix", isolation.ErrNotSupported)
