@@ -49,6 +49,7 @@ func devCommand(e env) *cliv2.Command {
 			&cliv2.StringFlag{Name: "resources", Usage: help(agentFlags, "resources")},
 			&cliv2.StringFlag{Name: "attributes", Usage: help(agentFlags, "attributes")},
 			&cliv2.BoolFlag{Name: "example", Usage: "run an example task first and show its output"},
+			&cliv2.BoolFlag{Name: "daemon_environment", Hidden: true, Usage: "read flags of master and agents from the environment, as mesos-local does"},
 			&cliv2.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what master and agent do"},
 		},
 		Action: func(c *cliv2.Context) error { return runDev(c, e) },
@@ -65,7 +66,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	if c.Bool("verbose") {
 		log = log.Level(zerolog.InfoLevel)
 	}
-	m, err := devMaster(c, work, log)
+	m, err := devMaster(c, e, work, log)
 	if err != nil {
 		return portTaken(err, c.Int("port"))
 	}
@@ -74,7 +75,7 @@ func runDev(c *cliv2.Context, e env) (err error) {
 	}
 	defer func() { err = errors.Join(err, stop(m)) }()
 	masterAddr := net.JoinHostPort(c.String("ip"), portOf(m.Addr().String()))
-	agents, stopAgents, err := devAgents(c, work, masterAddr, log)
+	agents, stopAgents, err := devAgents(c, e, work, masterAddr, log)
 	defer func() { err = errors.Join(err, stopAgents()) }()
 	if err != nil {
 		return err
@@ -118,7 +119,7 @@ func devWelcome(e env, masterAddr string, agents []*agent.Agent, work string) {
 
 // devAgents starts the agents. The function that it returns stops those that were started,
 // also where others could not be.
-func devAgents(c *cliv2.Context, work, masterAddr string, log zerolog.Logger) (agents []*agent.Agent, stopAll func() error, err error) {
+func devAgents(c *cliv2.Context, e env, work, masterAddr string, log zerolog.Logger) (agents []*agent.Agent, stopAll func() error, err error) {
 	stopAll = func() (err error) {
 		for _, a := range slices.Backward(agents) {
 			err = errors.Join(err, devStop(a, c.String("work_dir") == ""))
@@ -130,7 +131,7 @@ func devAgents(c *cliv2.Context, work, masterAddr string, log zerolog.Logger) (a
 		return nil, stopAll, console.Usagef("--agents=%d: there is one at least", n)
 	}
 	for i := range n {
-		a, err := devAgent(c, work, masterAddr, i, log)
+		a, err := devAgent(c, e, work, masterAddr, i, log)
 		if err != nil {
 			return agents, stopAll, portTaken(err, c.Int("agent_port"))
 		}
@@ -176,11 +177,37 @@ func devWorkDir(dir string) (string, func() error, error) {
 	return dir, func() error { return nil }, err
 }
 
-func devMaster(c *cliv2.Context, work string, log zerolog.Logger) (*server.Server, error) {
-	// Defaults come from the flag table, so that dev is a master like any other.
-	v, err := flags.Master().Parse([]string{
-		"--ip=" + c.String("ip"), "--work_dir=" + filepath.Join(work, "master"), "--cluster=dev",
-	}, nil)
+// devFlags reads flags of a daemon. Defaults come from the flag table, so that dev is a cluster
+// like any other; the environment counts for mesos-local only, and dev's own flags above it.
+func devFlags(c *cliv2.Context, e env, set *flags.Set, args ...string) (*flags.Values, error) {
+	var environ []string
+	if c.Bool("daemon_environment") {
+		var err error
+		if environ, err = localEnvironment(set, os.Environ()); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range []string{"hostname", "resources", "attributes"} {
+		if _, has := set.Lookup(name); has && c.IsSet(name) {
+			args = append(args, "--"+name+"="+c.String(name))
+		}
+	}
+	v, err := set.Parse(args, environ)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range v.Warnings() {
+		fmt.Fprintf(e.Err, "clusterd: warning: %s\n", w)
+	}
+	return v, nil
+}
+
+func devMaster(c *cliv2.Context, e env, work string, log zerolog.Logger) (*server.Server, error) {
+	args := []string{"--ip=" + c.String("ip"), "--work_dir=" + filepath.Join(work, "master")}
+	if !c.Bool("daemon_environment") {
+		args = append(args, "--cluster=dev")
+	}
+	v, err := devFlags(c, e, flags.Master(), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +215,7 @@ func devMaster(c *cliv2.Context, work string, log zerolog.Logger) (*server.Serve
 	if err != nil {
 		return nil, err
 	}
-	o.Port, o.Hostname = c.Int("port"), c.String("hostname")
+	o.Port = c.Int("port")
 	// Nobody joins this registry: any port of loopback does, and there is nobody to
 	// gossip with.
 	o.RaftBind, o.GossipBind = net.JoinHostPort("127.0.0.1", "0"), ""
@@ -196,15 +223,13 @@ func devMaster(c *cliv2.Context, work string, log zerolog.Logger) (*server.Serve
 	return server.New(o)
 }
 
-func devAgent(c *cliv2.Context, work, master string, i int, log zerolog.Logger) (*agent.Agent, error) {
+func devAgent(c *cliv2.Context, e env, work, master string, i int, log zerolog.Logger) (*agent.Agent, error) {
 	suffix, port := "", c.Int("agent_port")
 	if i > 0 {
 		suffix, port = strconv.Itoa(i+1), 0
 	}
-	v, err := flags.Agent().Parse([]string{
-		"--ip=" + c.String("ip"), "--master=" + master,
-		"--work_dir=" + filepath.Join(work, "agent"+suffix), "--runtime_dir=" + filepath.Join(work, "run"+suffix),
-	}, nil)
+	v, err := devFlags(c, e, flags.Agent(), "--ip="+c.String("ip"), "--master="+master,
+		"--work_dir="+filepath.Join(work, "agent"+suffix), "--runtime_dir="+filepath.Join(work, "run"+suffix))
 	if err != nil {
 		return nil, err
 	}
@@ -212,8 +237,7 @@ func devAgent(c *cliv2.Context, work, master string, i int, log zerolog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	o.Port, o.Hostname = port, c.String("hostname")
-	o.Resources, o.Attributes = c.String("resources"), c.String("attributes")
+	o.Port = port
 	// Register at once: there is no herd of agents to spread.
 	o.RegistrationBackoffFactor = devPoll
 	o.Log = log

@@ -43,7 +43,7 @@ func runAs(ctx context.Context, e env, args []string) error {
 	case name == "mesos-execute":
 		return work.ExecuteApp(e).RunContext(ctx, args)
 	case name == "mesos-local":
-		local, err := localArgs(args[1:])
+		local, err := localArgs(args[1:], os.Environ())
 		if err != nil {
 			return err
 		}
@@ -51,27 +51,6 @@ func runAs(ctx context.Context, e env, args []string) error {
 	}
 	app := newApp(e)
 	return app.RunContext(ctx, console.Interspersed(app.Commands, args))
-}
-
-// localArgs turns the arguments of mesos-local (src/local/main.cpp) into those of dev.
-func localArgs(args []string) ([]string, error) {
-	out := []string{"--agent_port=0"}
-	for _, a := range args {
-		name, value, ok := strings.Cut(strings.TrimLeft(a, "-"), "=")
-		switch {
-		case name == "help" || name == "h":
-			return []string{"--help"}, nil
-		case !strings.HasPrefix(a, "-") || !ok:
-			return nil, console.Hint(console.Usagef("%q", a), "mesos-local takes --work_dir=DIR, --num_slaves=N, --port=PORT and --ip=IP")
-		case name == "num_slaves" || name == "num_agents":
-			out = append(out, "--agents="+value)
-		case name == "work_dir" || name == "port" || name == "ip":
-			out = append(out, "--"+name+"="+value)
-		default:
-			return nil, console.Hint(console.Usagef("unknown flag --%s", name), "mesos-local takes --work_dir=DIR, --num_slaves=N, --port=PORT and --ip=IP")
-		}
-	}
-	return out, nil
 }
 
 // linksCommand makes links under the names of Mesos's programs.

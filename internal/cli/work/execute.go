@@ -75,9 +75,9 @@ func executeFlags() []cliv2.Flag {
 		text("command", "", "`COMMAND` to run"),
 		text("env", "", "variables as `JSON` ({\"NAME\": \"VALUE\"}), or file:///path to it"),
 		text("resources", "cpus:1;mem:128", "`RESOURCES` of the task"),
-		text("hadoop", "hadoop", "`PATH` of hadoop; there is no HDFS here"),
-		text("hdfs", "localhost:9000", "`ADDRESS` of a NameNode; there is no HDFS here"),
-		text("package", "", "`FILE` to upload to HDFS: refused, there is no HDFS here; see clusterd run --uri"),
+		text("hadoop", "hadoop", "`PATH` of the hadoop program, for --package"),
+		text("hdfs", "localhost:9000", "`ADDRESS` of the NameNode that agents find --package at"),
+		text("package", "", "`FILE` to upload into HDFS, which the task finds in its sandbox; agents need the hadoop program, too. Without HDFS: clusterd run --uri"),
 		text("appc_image", "", "`IMAGE` of appc"),
 		text("docker_image", "", "`IMAGE` as docker names it"),
 		text("framework_capabilities", "", "`NAMES` of capabilities with commas between them: GPU_RESOURCES"),
@@ -92,7 +92,7 @@ func executeFlags() []cliv2.Flag {
 		text("content_type", "protobuf", "`FORMAT` of calls: protobuf or json"),
 	}
 	own = append(own, both("shell", true, "COMMAND is for a shell")...)
-	own = append(own, both("overwrite", false, "overwrite a package in HDFS")...)
+	own = append(own, both("overwrite", false, "replace the package if it is in HDFS already")...)
 	own = append(own, both("checkpoint", false, "let the task live on when its agent restarts")...)
 	own = append(own, both("tty", false, "give the task a terminal")...)
 	own = append(own, both("partition_aware", true, "be told of agents that are unreachable")...)
@@ -130,8 +130,8 @@ func checkExecute(c *cliv2.Context) error {
 	switch {
 	case !slices.Contains([]string{"json", "protobuf", "application/json", "application/x-protobuf"}, c.String("content_type")):
 		return console.Usagef("Invalid content type '%s'", c.String("content_type"))
-	case c.String("package") != "":
-		return console.Hint(errors.New("--package: there is no HDFS here"), "serve the file by HTTP and name it in the task's uris: clusterd run --uri URI")
+	case c.String("package") != "" && (task || group):
+		return console.Usagef("'--package' can only be set when both '--task' and '--task_group' are not set")
 	case c.String("appc_image") != "" && c.String("docker_image") != "":
 		return console.Usagef("Flags '--docker-image' and '--appc-image' are both set")
 	}
@@ -165,6 +165,14 @@ func runExecute(c *cliv2.Context, e console.Env) error {
 	cl, err := console.Connect(c)
 	if err != nil {
 		return err
+	}
+	if c.String("package") != "" {
+		uri, err := upload(c.Context, c, u.Username)
+		if err != nil {
+			return err
+		}
+		command := x.unit.tasks[0].Command
+		command.Uris = append(command.Uris, &mesos.CommandInfo_URI{Value: &uri})
 	}
 	if p := cl.Principal(); p != "" {
 		info.Principal = &p

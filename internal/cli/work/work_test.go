@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -78,15 +79,42 @@ func dial(address, line string) int {
 // agentFlags are those of the agent that tests run tasks on.
 var agentFlags = []string{"--resources=cpus:8;mem:8192;disk:8192;ports:[31000-31100]", "--attributes=rack:r1;level:7"}
 
+// hadoopHome has a hadoop program that knows what Mesos's tool and fetcher ask for, and keeps
+// its files in a directory.
+func hadoopHome(t *testing.T) string {
+	t.Helper()
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const program = `#!/bin/sh
+files=$(dirname "$0")/../files
+case "$1 $2" in
+"version "*) echo "Hadoop 0" ;;
+"fs -test") [ -e "$files$4" ] ;;
+"fs -rm") rm "$files$3" ;;
+"fs -copyFromLocal") mkdir -p "$(dirname "$files$4")" && cp "$3" "$files$4" ;;
+"fs -copyToLocal") cp "$files${3#hdfs://name:9000}" "$4" ;;
+*) echo "unknown command: $*" >&2; exit 255 ;;
+esac
+`
+	if err := os.WriteFile(filepath.Join(home, "bin", "hadoop"), []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return home
+}
+
 // TestScripts runs the scripts of testdata/script against one real master and agent.
 func TestScripts(t *testing.T) {
-	c := testcluster.Start(t, testcluster.Options{AgentFlags: agentFlags})
+	hadoop := hadoopHome(t)
+	c := testcluster.Start(t, testcluster.Options{AgentFlags: append([]string{"--hadoop_home=" + hadoop}, agentFlags...)})
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("CLUSTERD_MASTER", c.Master.Addr)
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("NO_COLOR", "1")
+			e.Setenv("HADOOP", filepath.Join(hadoop, "bin", "hadoop"))
 			return nil
 		},
 	})
