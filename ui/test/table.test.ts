@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { leastWidth } from '../src/components/Table'
-import { Filter, parseFilter, sortRows, windowOf } from '../src/components/tableModel'
+import { Filter, parseFilter, Slots, sortRows, windowOf } from '../src/components/tableModel'
 
 interface Row {
   name: string
@@ -86,5 +86,37 @@ test('many numbers sort as a comparison would, equal ones as they stand', () => 
       return (down ? b.n - a.n : a.n - b.n) || a.i - b.i
     })
     assert.deepEqual(sortRows(many, (r) => r.n, down), want)
+  }
+})
+
+test('rows keep their slots, and those that come take the slots of those that went', () => {
+  const s = new Slots()
+  assert.deepEqual(s.assign(['a', 'b', 'c']), [0, 1, 2])
+  assert.deepEqual(s.sequence([0, 1, 2], true), [0, 1, 2])
+  assert.deepEqual(s.assign(['b', 'c', 'd']), [1, 2, 0])
+  // While the reader scrolls no element moves; then they stand as the rows do.
+  assert.deepEqual(s.sequence([1, 2, 0], false), [0, 1, 2])
+  assert.deepEqual(s.sequence([1, 2, 0], true), [1, 2, 0])
+  // More rows than before: new elements, behind all others until there is time to order them.
+  assert.deepEqual(s.assign(['z', 'b', 'c', 'd', 'e']), [3, 1, 2, 0, 4])
+  assert.deepEqual(s.sequence([3, 1, 2, 0, 4], false), [1, 2, 0, 3, 4])
+  // A far jump: all take what is there.
+  assert.deepEqual([...s.assign(['k', 'l', 'm', 'n', 'o'])].sort(), [0, 1, 2, 3, 4])
+})
+
+test('a slot that is held goes with its row', () => {
+  const s = new Slots()
+  s.assign(['a', 'b'])
+  assert.deepEqual(s.assign(['b', 'c'], (slot) => slot === 0), [1, 2])
+  // It does not come back.
+  assert.deepEqual(s.assign(['c', 'd']), [2, 1])
+})
+
+test('rows of one key have slots of their own', () => {
+  const s = new Slots()
+  for (let n = 0; n < 3; n++) {
+    const slots = s.assign(['a', 'a', 'b'])
+    assert.equal(new Set(slots).size, 3)
+    assert.equal(s.sequence(slots, false).length, 3)
   }
 })

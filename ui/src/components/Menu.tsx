@@ -16,12 +16,15 @@ export interface MenuItem {
   run?: () => void
 }
 
+type Items = readonly (MenuItem | undefined | false)[]
+
 export interface MenuProps {
   label: string
   /** What the button shows; the icon of "more" without. */
   children?: ComponentChildren
   icon?: IconName
-  items: readonly (MenuItem | undefined | false)[]
+  /** A function is called when the menu opens: then it must have at least one item. */
+  items: Items | (() => Items)
   align?: 'start' | 'end'
   class?: string
   up?: boolean
@@ -46,7 +49,8 @@ export function Menu(p: MenuProps) {
   const open = useSignal(false)
   const uid = useId()
   const box = useRef<HTMLDivElement>(null)
-  const items = p.items.filter((i): i is MenuItem => i !== undefined && i !== false)
+  const given = typeof p.items !== 'function' ? p.items : open.value ? p.items() : undefined
+  const items = given?.filter((i): i is MenuItem => i !== undefined && i !== false)
   useEffect(() => {
     if (!open.value) return
     place(box.current, p.up === true, p.align === 'start')
@@ -68,7 +72,7 @@ export function Menu(p: MenuProps) {
       removeEventListener('resize', close)
     }
   }, [open.value])
-  if (items.length === 0) return null
+  if (items?.length === 0) return null
   const shut = () => {
     open.value = false
     box.current?.querySelector<HTMLElement>('.menu-button')?.focus()
@@ -106,7 +110,7 @@ export function Menu(p: MenuProps) {
       </button>
       {open.value && (
         <div class="menu-list" id={uid} role="menu" aria-label={p.label} popover="manual">
-          {items.map((i) => {
+          {items?.map((i) => {
             const inner = (
               <>
                 {i.icon !== undefined ? <Icon name={i.icon} /> : <span class="menu-gap" />}

@@ -4,14 +4,15 @@
  * Enter opens, / goes to the filter.
  */
 import { useSignal, type ReadonlySignal } from '@preact/signals'
-import type { ComponentChildren, VNode } from 'preact'
+import type { ComponentChildren } from 'preact'
 import { useEffect, useId, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { count } from '../format'
 import { go, setQuery, useRoute } from '../router'
 import { viewport } from '../viewport'
 import { cx, Empty } from './basic'
 import { Icon } from './Icon'
-import { Filter, sortRows, windowOf, type ColumnModel } from './tableModel'
+import { Filter, sortRows, type ColumnModel } from './tableModel'
+import { rowHeight, TableRows } from './TableRows'
 
 export interface Column<T> extends ColumnModel<T> {
   key: string
@@ -24,6 +25,12 @@ export interface Column<T> extends ColumnModel<T> {
   /** false: it filters but does not sort. */
   sort?: boolean
   align?: 'start' | 'end' | 'center'
+  /**
+   * What a cell holds, which is cheaper to draw than the default of several things beside each other:
+   * 'text' that is cut off where the column ends (and links), or 'fits', something that never is longer.
+   * Without render it is text.
+   */
+  cell?: 'text' | 'fits'
   /** A track of a grid: '8rem', 'minmax(10rem, 2fr)'. Default 'minmax(6rem, 1fr)'. */
   width?: string
   /** 'narrow': not shown on telephones; 'medium': only on wide screens. */
@@ -57,8 +64,6 @@ export interface TableProps<T extends object> {
   fill?: boolean
   maxRows?: number
 }
-
-const rowHeight = 38
 
 /** Above so many rows the table is sorted anew at most once a second. */
 const manyRows = 20_000
@@ -124,10 +129,7 @@ export function Table<T extends object>(p: TableProps<T>) {
   }, [sort, text])
 
   const n = sorted.length
-  const { from, to } = windowOf(top.value, height.value, rowHeight, n)
-  const drawn = useRef<Drawn<T>>({ table: undefined, columns: undefined, rows: new Map() })
   const widths = columns.map((c) => c.width ?? 'minmax(6rem, 1fr)')
-  const at = active.value === undefined ? -1 : sorted.findIndex((r) => p.rowKey(r) === active.value)
 
   const move = (to: number) => {
     const i = Math.max(0, Math.min(n - 1, to))
@@ -142,6 +144,8 @@ export function Table<T extends object>(p: TableProps<T>) {
   }
   const keyed = (e: KeyboardEvent) => {
     if (e.ctrlKey || e.metaKey || e.altKey || e.target !== e.currentTarget) return
+    const key = active.peek()
+    const at = key === undefined ? -1 : sorted.findIndex((r) => p.rowKey(r) === key)
     const page = Math.max(1, Math.floor(height.value / rowHeight) - 2)
     const steps: Record<string, number> = {
       ArrowDown: at + 1,
@@ -158,6 +162,13 @@ export function Table<T extends object>(p: TableProps<T>) {
     else if (e.key === 'Enter') open(p, sorted[at])
     else return
     e.preventDefault()
+  }
+  const clicked = (e: MouseEvent) => {
+    const target = e.target as Element
+    const row = sorted[Number(target.closest('.tr')?.getAttribute('aria-rowindex')) - 2]
+    if (row === undefined) return
+    active.value = p.rowKey(row)
+    if (!target.closest('a,button,input,time,label,.no-open') && getSelection()?.isCollapsed !== false) open(p, row)
   }
   const toggle = (key: string) => {
     const next = sort === key ? '-' + key : sort === '-' + key ? '' : key
@@ -194,7 +205,6 @@ export function Table<T extends object>(p: TableProps<T>) {
         aria-rowcount={n + 1}
         aria-colcount={columns.length}
         aria-busy={p.loading}
-        aria-activedescendant={at >= from && at < to ? uid + at : undefined}
         tabIndex={0}
         data-keys="table"
         ref={scroller}
@@ -227,9 +237,9 @@ export function Table<T extends object>(p: TableProps<T>) {
             )
           })}
         </div>
-        <div class="table-body" role="rowgroup" style={{ height: body * rowHeight + 'px' }}>
+        <div class="table-body" role="rowgroup" style={{ height: body * rowHeight + 'px' }} onClick={clicked}>
           {p.loading === true && n === 0 && Array.from({ length: body }, (_, i) => <GhostRow key={i} i={i} columns={columns.length} />)}
-          {rowsOf(drawn.current, sorted, from, to, at, columns, p, uid, (key) => (active.value = key))}
+          <TableRows table={p} rows={sorted} columns={columns} uid={uid} top={top} height={height} active={active} scroller={scroller} />
         </div>
         {n === 0 && p.loading !== true && (
           <div class="table-empty">
@@ -245,83 +255,6 @@ export function Table<T extends object>(p: TableProps<T>) {
           </div>
         )}
       </div>
-    </div>
-  )
-}
-
-/** Drawn are the rows that were drawn last: what has not changed is not compared again. */
-interface Drawn<T extends object> {
-  table: TableProps<T> | undefined
-  columns: readonly Column<T>[] | undefined
-  rows: Map<string, { row: T; i: number; on: boolean; node: VNode }>
-}
-
-function rowsOf<T extends object>(
-  drawn: Drawn<T>,
-  sorted: readonly T[],
-  from: number,
-  to: number,
-  at: number,
-  columns: readonly Column<T>[],
-  p: TableProps<T>,
-  uid: string,
-  choose: (key: string) => void,
-): VNode[] {
-  // A page that was drawn anew may mean other things by the same columns; while the reader
-  // scrolls it is not.
-  const same = drawn.table === p && drawn.columns?.length === columns.length
-  const rows: Drawn<T>['rows'] = new Map()
-  const nodes = sorted.slice(from, to).map((row, k) => {
-    const i = from + k
-    const key = p.rowKey(row)
-    const on = i === at
-    const before = same ? drawn.rows.get(key) : undefined
-    const node =
-      before !== undefined && before.row === row && before.i === i && before.on === on ? (
-        before.node
-      ) : (
-        <Row key={key} id={uid + i} row={row} rowId={key} i={i} on={on} columns={columns} table={p} choose={choose} />
-      )
-    rows.set(key, { row, i, on, node })
-    return node
-  })
-  drawn.table = p
-  drawn.columns = columns
-  drawn.rows = rows
-  return nodes
-}
-
-interface RowProps<T extends object> {
-  id: string
-  row: T
-  rowId: string
-  i: number
-  on: boolean
-  columns: readonly Column<T>[]
-  table: TableProps<T>
-  choose: (key: string) => void
-}
-
-function Row<T extends object>({ id, row, rowId, i, on, columns, table: p, choose }: RowProps<T>) {
-  const clickable = p.href !== undefined || p.onOpen !== undefined
-  return (
-    <div
-      id={id}
-      class={cx('tr', on && 'tr-active', clickable && 'tr-link', p.rowClass?.(row))}
-      role="row"
-      aria-rowindex={i + 2}
-      aria-selected={on}
-      style={{ transform: `translateY(${i * rowHeight}px)` }}
-      onClick={(e) => {
-        choose(rowId)
-        if (clickable && !(e.target as Element).closest('a,button,input,time,label,.no-open') && getSelection()?.isCollapsed !== false) open(p, row)
-      }}
-    >
-      {columns.map((c) => (
-        <div key={c.key} class={cx('td', c.align !== undefined && 'align-' + c.align)} role="gridcell">
-          {c.render !== undefined ? c.render(row) : <span>{String(c.value?.(row) ?? '')}</span>}
-        </div>
-      ))}
     </div>
   )
 }

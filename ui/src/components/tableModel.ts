@@ -138,3 +138,52 @@ export function windowOf(top: number, height: number, row: number, count: number
   const from = Math.max(0, Math.floor(top / row) - over)
   return { from: Math.min(from, Math.max(0, count - 1)), to: Math.min(count, Math.ceil((top + height) / row) + over) }
 }
+
+/**
+ * Slots are the elements that rows are drawn in. A row keeps its slot for as long as it is in sight; one
+ * that comes takes the slot of one that went, so that scrolling makes and removes no elements.
+ */
+export class Slots {
+  private of = new Map<string, number>()
+  private order: number[] = []
+  private next = 0
+
+  /** assign gives each key a slot of its own. Slots that are held are given to nobody else: they go with their row. */
+  assign(keys: readonly string[], held: (slot: number) => boolean = () => false): number[] {
+    const now = new Map<string, number>()
+    const out = new Array<number>(keys.length)
+    const waiting: number[] = []
+    for (const [k, key] of keys.entries()) {
+      const slot = this.of.get(key)
+      // Keys should differ; a second row of the same key gets a slot too, for two elements cannot share one.
+      if (slot === undefined || now.has(key)) waiting.push(k)
+      else {
+        now.set(key, slot)
+        out[k] = slot
+      }
+    }
+    const free: number[] = []
+    for (const [key, slot] of this.of) if (!now.has(key) && !held(slot)) free.push(slot)
+    for (const k of waiting) {
+      const slot = free.shift() ?? this.next++
+      out[k] = slot
+      const key = keys[k] as string
+      if (!now.has(key)) now.set(key, slot)
+    }
+    this.of = now
+    return out
+  }
+  /**
+   * sequence is how elements follow each other in the document. In order it is that of the rows, which
+   * readers of the screen and the Tab key go by; otherwise they stay where they are, for an element
+   * that moves in the document is laid out from scratch, which takes longer than all else.
+   */
+  sequence(slots: readonly number[], inOrder: boolean): readonly number[] {
+    if (inOrder) this.order = [...slots]
+    else {
+      const here = new Set(slots)
+      this.order = this.order.filter((s) => here.delete(s)).concat([...here])
+    }
+    return this.order
+  }
+}

@@ -18,36 +18,34 @@ import '../style/pages/tasks.css'
 export function taskColumns(without: readonly string[] = []): Column<Task>[] {
   const all: Column<Task>[] = [
     {
-      key: 'task', title: 'Task', value: (t) => (t.name === t.id || t.name === '' ? t.id : t.name + ' ' + t.id), width: 'minmax(10rem, 2fr)',
+      key: 'task', title: 'Task', value: (t) => (t.name === t.id || t.name === '' ? t.id : t.name + ' ' + t.id), width: 'minmax(10rem, 2fr)', cell: 'text',
       render: (t) => (
         <a class="task-name" href={taskHref(t)} title={t.id}>
           {t.name !== '' && t.name !== t.id && <span>{t.name}</span>} <span class={t.name !== '' && t.name !== t.id ? 'muted mono' : 'mono'}>{t.id}</span>
         </a>
       ),
     },
-    { key: 'state', title: 'State', value: (t) => stateName(t.state), width: '8rem', render: (t) => <StateBadge state={t.state} /> },
-    { key: 'health', title: 'Health', value: (t) => (t.healthy === undefined ? '' : t.healthy ? 'healthy' : 'unhealthy'), width: '6.5rem', hide: 'medium', render: (t) => <Health task={t} /> },
-    { key: 'framework', title: 'Framework', value: frameworkName, width: 'minmax(7rem, 1fr)', hide: 'narrow', render: (t) => <a class="ellipsis" href={href('framework', { framework_id: t.framework })} title={t.framework}>{frameworkName(t)}</a> },
+    { key: 'state', title: 'State', value: (t) => stateName(t.state), width: '8rem', cell: 'fits', render: (t) => <StateBadge state={t.state} /> },
+    { key: 'health', title: 'Health', value: (t) => (t.healthy === undefined ? '' : t.healthy ? 'healthy' : 'unhealthy'), width: '6.5rem', cell: 'fits', hide: 'medium', render: (t) => <Health task={t} /> },
+    { key: 'framework', title: 'Framework', value: frameworkName, width: 'minmax(7rem, 1fr)', cell: 'text', hide: 'narrow', render: (t) => <a href={href('framework', { framework_id: t.framework })} title={t.framework}>{frameworkName(t)}</a> },
     { key: 'role', title: 'Role', value: (t) => t.role, width: '6rem', hide: 'medium' },
-    { key: 'host', title: 'Host', value: (t) => hostOf(t.agent), width: 'minmax(7rem, 1fr)', hide: 'narrow', render: (t) => <a class="ellipsis" href={href('agent', { agent_id: t.agent })} title={t.agent}>{hostOf(t.agent)}</a> },
-    { key: 'cpus', title: 'CPUs', value: (t) => t.cpus, width: '5rem', align: 'end', hide: 'medium', render: (t) => <span class="num">{quantity('cpus', t.cpus)}</span> },
-    { key: 'mem', title: 'Memory', value: (t) => t.mem, width: '6rem', align: 'end', hide: 'medium', render: (t) => <span class="num">{quantity('mem', t.mem)}</span> },
-    { key: 'started', title: 'Started', value: (t) => t.started, width: '7.5rem', hide: 'narrow', render: (t) => <Time at={t.started} /> },
-    { key: 'updated', title: 'Last update', value: (t) => t.updated, width: '7.5rem', hide: 'medium', render: (t) => <Time at={t.updated} /> },
+    { key: 'host', title: 'Host', value: (t) => hostOf(t.agent), width: 'minmax(7rem, 1fr)', cell: 'text', hide: 'narrow', render: (t) => <a href={href('agent', { agent_id: t.agent })} title={t.agent}>{hostOf(t.agent)}</a> },
+    { key: 'cpus', title: 'CPUs', value: (t) => t.cpus, width: '5rem', align: 'end', cell: 'fits', hide: 'medium', render: (t) => quantity('cpus', t.cpus) },
+    { key: 'mem', title: 'Memory', value: (t) => t.mem, width: '6rem', align: 'end', cell: 'fits', hide: 'medium', render: (t) => quantity('mem', t.mem) },
+    { key: 'started', title: 'Started', value: (t) => t.started, width: '7.5rem', cell: 'fits', hide: 'narrow', render: (t) => <Time at={t.started} /> },
+    { key: 'updated', title: 'Last update', value: (t) => t.updated, width: '7.5rem', cell: 'fits', hide: 'medium', render: (t) => <Time at={t.updated} /> },
     {
-      key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end',
+      key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end', cell: 'fits',
       render: (t) => (
-        <span class="no-open">
-          <Menu
-            label={`Actions on ${t.name || t.id}`}
-            class="menu-row"
-            items={[
-              { title: 'Output', icon: 'file', href: taskHref(t, 'output') },
-              { title: 'Sandbox', icon: 'files', href: sandboxHref(t) },
-              mayKill(t) && { title: 'Kill…', icon: 'stop', danger: true, run: () => openKill(t) },
-            ]}
-          />
-        </span>
+        <Menu
+          label={`Actions on ${t.name || t.id}`}
+          class="menu-row"
+          items={() => [
+            { title: 'Output', icon: 'file', href: taskHref(t, 'output') },
+            { title: 'Sandbox', icon: 'files', href: sandboxHref(t) },
+            mayKill(t) && { title: 'Kill…', icon: 'stop', danger: true, run: () => openKill(t) },
+          ]}
+        />
       ),
     },
   ]
