@@ -2,7 +2,7 @@
 import { render } from 'preact'
 import './style/index.css'
 import { startTheme } from './prefs'
-import { loadSession } from './session'
+import { startSession } from './session'
 import { startCommands } from './shell/commands'
 import { startKeys } from './shell/keys'
 import { Shell } from './shell/Shell'
@@ -12,7 +12,7 @@ startTheme()
 startKeys()
 startCommands()
 // A master that does not know sessions, or does not answer: the data says what is wrong.
-void loadSession()
+void startSession()
   .catch(() => undefined)
   .then(startSync)
 

@@ -2,6 +2,7 @@
 import { effect, signal } from '@preact/signals'
 import { ApiError, get, local, own, send, unauthorized } from './api/client'
 import { restartLive } from './api/live'
+import { renewLine } from './api/streams'
 
 /** Action is a name of the endpoint `session`: Mesos's authorizer's names, and ours. */
 export type Action =
@@ -108,22 +109,71 @@ export function oidcAddress(to: string): string {
 
 async function changed(): Promise<void> {
   await loadSession()
+  startAnew()
+  tell()
+}
+
+/** startAnew forgets what was shown to somebody else: streams go on in the name they were opened with. */
+function startAnew(): void {
+  renewLine()
   generation.value++
   restartLive()
 }
 
+function who(): string | undefined {
+  return session.peek()?.principal?.value
+}
+
+/** renew asks who we are, when others may have changed it: the cookie is one for all tabs. */
+async function renew(): Promise<void> {
+  const before = who()
+  await loadSession()
+  if (who() !== before) startAnew()
+}
+
+/** Other tabs of this master. */
+let others: BroadcastChannel | undefined
+
+function tell(): void {
+  others?.postMessage(who() ?? '')
+}
+
+/** startSession asks who we are, and from then on keeps all tabs of the same mind. */
+export async function startSession(): Promise<void> {
+  if (typeof BroadcastChannel !== 'undefined') {
+    others = new BroadcastChannel('clusterd-session')
+    others.onmessage = (e) => {
+      if (e.data !== (who() ?? '')) void renew().catch(() => undefined)
+    }
+  }
+  await loadSession()
+  tell() // who comes back from a provider has just logged in
+}
+
+/** A refusal is not asked about again at once: what is refused in spite of a good session would be without end. */
+const pause = 2000
+
 // A refusal anywhere: ask once more who we are, and show the login if we are nobody.
 let asking = false
+let asked = -Infinity
 effect(() => {
   if (unauthorized.value === 0 || asking) return
   asking = true
-  loadSession()
-    .then(() => {
-      const s = session.peek()
-      if (s !== undefined && !s.authenticated && s.schemes.length > 0) loginNeeded.value = true
-    })
-    .catch((err: unknown) => {
-      if (!(err instanceof ApiError)) throw err
-    })
-    .finally(() => (asking = false))
+  setTimeout(
+    () => {
+      asked = performance.now()
+      const before = who()
+      renew()
+        .then(() => {
+          const s = session.peek()
+          if (s !== undefined && !s.authenticated && s.schemes.length > 0) loginNeeded.value = true
+          else if (who() === before) restartLive() // it was another who was refused: the one of an older cookie
+        })
+        .catch((err: unknown) => {
+          if (!(err instanceof ApiError)) throw err
+        })
+        .finally(() => (asking = false))
+    },
+    Math.max(0, asked + pause - performance.now()),
+  )
 })

@@ -4,6 +4,7 @@
  * (proxy/agent): one address is enough, and a change of leader needs nothing of us.
  */
 import { signal } from '@preact/signals'
+import { compareClocks } from '../clock'
 
 /** own is where clusterd's own endpoints are. */
 export const own = '/api/clusterd/v1'
@@ -33,9 +34,14 @@ export function local(path: string): string {
   return new URL('.' + slashed(path), document.baseURI).pathname + search(path)
 }
 
+/** leaderPath is the path, on any master, of a path on the master that leads. */
+export function leaderPath(path: string): string {
+  return own + '/proxy/leader' + slashed(path)
+}
+
 /** leader is the address of a path on the master that leads. */
 export function leader(path: string): string {
-  return local(own + '/proxy/leader' + slashed(path))
+  return local(leaderPath(path))
 }
 
 /** agentPath is the path, on the leader, of a path on an agent: for get, post and useLive. */
@@ -45,7 +51,12 @@ export function agentPath(agentId: string, path: string): string {
 
 /** socket is the WebSocket address of a path on the leader. */
 export function socket(path: string): string {
-  const u = new URL(leader(path), location.href)
+  return socketHere(leaderPath(path))
+}
+
+/** socketHere is the WebSocket address of a path on the master that served this page. */
+export function socketHere(path: string): string {
+  const u = new URL(local(path), location.href)
   u.protocol = u.protocol === 'https:' ? 'wss:' : 'ws:'
   return u.href
 }
@@ -69,6 +80,7 @@ export interface RequestOptions {
 /** request sends one request and throws an ApiError unless it is answered with 2xx. */
 export async function request(method: string, path: string, body?: BodyInit, opts: RequestOptions = {}): Promise<Response> {
   let res: Response
+  const sent = Date.now() / 1000
   try {
     res = await fetch(opts.here ? local(path) : leader(path), {
       method,
@@ -83,19 +95,25 @@ export async function request(method: string, path: string, body?: BodyInit, opt
     if (opts.signal?.aborted) throw err
     throw new ApiError(0, 'The master does not answer.', path)
   }
+  if (opts.here !== true) compareClocks(res.headers.get('Date'), sent, Date.now() / 1000)
   if (res.ok) return res
   throw await failure(res, path)
 }
 
 /** failure is the ApiError of an answer. */
 export async function failure(res: Response, path: string): Promise<ApiError> {
-  if (res.status === 401) unauthorized.value++
-  const after = Number(res.headers.get('Retry-After'))
-  return new ApiError(res.status, explain(await res.text().catch(() => ''), res), path, after > 0 ? after : undefined)
+  const text = await res.text().catch(() => '')
+  return refusal(res.status, text, Number(res.headers.get('Retry-After')), path, res.statusText)
 }
 
-/** explain finds what a server said: plain text as Mesos does, or a JSON body with a message. */
-function explain(text: string, res: Response): string {
+/** refusal is the ApiError of an answer's parts. */
+export function refusal(status: number, body: string, retryAfter: number, path: string, statusText = ''): ApiError {
+  if (status === 401) unauthorized.value++
+  return new ApiError(status, explain(body) || statusText || 'status ' + status, path, retryAfter > 0 ? retryAfter : undefined)
+}
+
+/** explain finds what a server said: plain text as Mesos does, or a JSON body with a message; '' if it said nothing. */
+function explain(text: string): string {
   const plain = text.trim()
   if (plain.startsWith('{')) {
     try {
@@ -107,8 +125,7 @@ function explain(text: string, res: Response): string {
       // Not JSON after all: shown as it is.
     }
   }
-  if (plain !== '' && plain.length < 2000 && !plain.startsWith('<')) return plain
-  return res.statusText || 'status ' + res.status
+  return plain.length < 2000 && !plain.startsWith('<') ? plain : ''
 }
 
 /** get reads JSON. */

@@ -1,9 +1,10 @@
 /**
- * Documents that stay fresh: one stream a tab carries all that the components on the screen look
- * at, and the server sends a document when it has changed (docs: `live`). Nothing is polled.
+ * Documents that stay fresh: one stream carries all that the components on the screen look at, and
+ * the server sends a document when it has changed (docs: `live`). Nothing is polled.
  */
 import { effect, signal, useSignal, type ReadonlySignal, type Signal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
+import { clusterTime } from '../clock'
 import { ApiError, own } from './client'
 import { backoff, stream, wait } from './sse'
 import { awake } from './visible'
@@ -57,7 +58,7 @@ function arrived(path: string, data: string): void {
     const v = JSON.parse(data) as { error?: { status?: number; message?: string } }
     if (v !== null && typeof v === 'object' && v.error !== undefined && typeof v.error === 'object' && typeof v.error.status === 'number')
       w.value.value = { ...w.value.peek(), error: new ApiError(v.error.status, v.error.message ?? '', path) }
-    else w.value.value = { data: v, error: undefined, at: Date.now() / 1000 }
+    else w.value.value = { data: v, error: undefined, at: clusterTime() }
   } catch {
     w.value.value = { ...w.value.peek(), error: new ApiError(502, 'The answer is not JSON.', path) }
   }

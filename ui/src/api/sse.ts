@@ -1,5 +1,6 @@
-/** Server-sent events by fetch: unlike EventSource it tells the status of a refusal and can be ended at once. */
-import { failure, leader, ApiError } from './client'
+/** Server-sent events of the leader, all on the tab's one connection (streams.ts). */
+import { ApiError, leaderPath, local, own, refusal, socketHere } from './client'
+import { follow, renewLine } from './streams'
 
 export interface ServerEvent {
   id: string
@@ -16,6 +17,8 @@ export class SseParser {
   private event = ''
   private data: string[] = []
   private id = ''
+  /** The id of the last event, or of a comment after it that had one: all before it has been told. */
+  lastId = ''
 
   push(text: string): ServerEvent[] {
     const found: ServerEvent[] = []
@@ -24,6 +27,7 @@ export class SseParser {
     for (const line of lines) {
       if (line === '') {
         if (this.data.length > 0) found.push({ id: this.id, event: this.event || 'message', data: this.data.join('\n') })
+        this.lastId = this.id
         this.event = ''
         this.data = []
         continue
@@ -46,56 +50,94 @@ export interface StreamOptions {
   onOpen?: () => void
   /** false ends the stream. */
   onEvents: (events: ServerEvent[]) => void | boolean
+  /** Told where the stream stands, after onEvents has had all events up to there. */
+  onId?: (id: string) => void
   /** Milliseconds without a byte after which the stream counts as dead. */
   silence?: number
 }
 
-/** stream reads server-sent events of a path of the leader until they end; it throws when it is refused or breaks. */
-export async function stream(path: string, opts: StreamOptions): Promise<void> {
-  const dead = new AbortController()
-  const stop = () => dead.abort()
-  if (opts.signal.aborted) return
-  opts.signal.addEventListener('abort', stop)
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const alive = () => {
-    clearTimeout(timer)
-    if (opts.silence !== undefined) timer = setTimeout(stop, opts.silence)
-  }
-  try {
-    alive()
-    const res = await fetch(leader(path), {
-      headers: { Accept: 'text/event-stream' },
-      credentials: 'same-origin',
-      cache: 'no-store',
-      signal: dead.signal,
-    }).catch((err: unknown) => {
-      if (opts.signal.aborted) throw err
-      throw new ApiError(0, 'The master at ' + location.host + ' does not answer.', path)
-    })
-    if (!res.ok) throw await failure(res, path)
-    if (res.body === null || !(res.headers.get('Content-Type') ?? '').startsWith('text/event-stream'))
-      throw new ApiError(502, 'The answer is no stream of events.', path)
-    opts.onOpen?.()
+/** stream reads server-sent events of a path of the leader until they end or are aborted; it throws when it is refused or breaks. */
+export function stream(path: string, opts: StreamOptions): Promise<void> {
+  if (opts.signal.aborted) return Promise.resolve()
+  return new Promise((resolve, reject) => {
     const parser = new SseParser()
     const decoder = new TextDecoder()
-    const reader = res.body.getReader()
-    for (;;) {
-      const { done, value } = await reader.read().catch((err: unknown) => {
-        if (opts.signal.aborted) throw err
-        throw new ApiError(0, dead.signal.aborted ? 'The master has been silent for too long.' : 'The connection broke off.', path)
-      })
-      if (done) return
-      alive()
-      const events = parser.push(decoder.decode(value, { stream: true }))
-      if (events.length > 0 && opts.onEvents(events) === false) {
-        dead.abort()
-        return
-      }
+    let id = ''
+    let over = false
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const finish = (err?: unknown) => {
+      if (over) return
+      over = true
+      clearTimeout(timer)
+      opts.signal.removeEventListener('abort', stop)
+      if (err === undefined) resolve()
+      else reject(err instanceof Error ? err : new Error(String(err)))
     }
-  } finally {
-    clearTimeout(timer)
-    opts.signal.removeEventListener('abort', stop)
+    const alive = () => {
+      const silence = opts.silence
+      if (silence === undefined) return
+      clearTimeout(timer)
+      timer = setTimeout(() => {
+        finish(new ApiError(0, 'The master has been silent for too long.', path))
+        s.suspect(silence)
+      }, silence)
+    }
+    const stop = () => {
+      finish()
+      s.drop()
+    }
+    const s = follow(
+      leaderPath(path),
+      {
+        onOpen: () => {
+          alive()
+          opts.onOpen?.()
+        },
+        onData: (data) => {
+          if (over) return
+          alive()
+          try {
+            const events = parser.push(decoder.decode(data, { stream: true }))
+            if (events.length > 0 && opts.onEvents(events) === false) return stop()
+            if (parser.lastId !== id) opts.onId?.((id = parser.lastId))
+          } catch (err) {
+            finish(err)
+            s.drop()
+          }
+        },
+        onRefused: (r) => {
+          // The connection is of whoever was logged in when it was opened: that may be long ago.
+          if (r.status === 401) renewLine()
+          finish(refusal(r.status, r.body, r.retryAfter, path))
+        },
+        onEnd: (broken) => finish(broken ? new ApiError(0, 'The connection broke off.', path) : undefined),
+        onLost: (opened, why) => {
+          if (over) return
+          if (opened || why !== '') finish(new ApiError(0, why || 'The connection broke off.', path))
+          else void unreachable(path).then(finish)
+        },
+      },
+      connect,
+    )
+    opts.signal.addEventListener('abort', stop)
+    alive()
+  })
+}
+
+function connect(): WebSocket {
+  return new WebSocket(socketHere(own + '/streams'))
+}
+
+/** unreachable says why there is no websocket: browsers do not tell. */
+async function unreachable(path: string): Promise<ApiError> {
+  const master = 'The master at ' + location.host
+  try {
+    const res = await fetch(local('/version'), { cache: 'no-store', credentials: 'same-origin' })
+    if (res.ok) return new ApiError(0, master + ' answers, but not to websockets: what is between must pass them on, and keep the Host header.', path)
+  } catch {
+    // It does not answer at all.
   }
+  return new ApiError(0, master + ' does not answer.', path)
 }
 
 /** wait is a pause that ends early when the signal is aborted. */

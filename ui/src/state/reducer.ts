@@ -191,6 +191,14 @@ export class Reducer {
     }
   }
 
+  /** forget knows nothing any more, nor what has happened. */
+  forget(): void {
+    this.reset()
+    this.news = []
+    this.recent.value = []
+    this.commit()
+  }
+
   private reset(): void {
     this.agents.clear()
     this.frameworks.clear()

@@ -1,9 +1,10 @@
 /** Keeps the store true: the summary once, then events; after a failover or a long sleep the summary again. */
-import { effect } from '@preact/signals'
+import { effect, untracked } from '@preact/signals'
 import { ApiError, get, own } from '../api/client'
 import { backoff, stream, wait, type ServerEvent } from '../api/sse'
 import type { OperatorEvent } from '../api/types'
 import { awake } from '../api/visible'
+import { clusterTime } from '../clock'
 import { can, generation, loginNeeded } from '../session'
 import { connection, leader, masters, ready, reducer, trouble } from './store'
 import type { Summary } from './summary'
@@ -25,7 +26,7 @@ function flush(): void {
   scheduled = false
   const events = queue
   queue = []
-  const now = Date.now() / 1000
+  const now = clusterTime()
   for (const e of events) reducer.apply(e, now)
   reducer.commit()
 }
@@ -42,8 +43,7 @@ function schedule(): void {
 function take(events: readonly ServerEvent[]): boolean {
   for (const e of events) {
     const v = JSON.parse(e.data) as OperatorEvent
-    if (v.type === 'SUBSCRIBED' && v.subscribed?.resumed === false) return false
-    token = v.token ?? token
+    if (v.type === 'SUBSCRIBED' && v.subscribed?.resumed !== true) return false
     if (v.type !== 'HEARTBEAT' && v.type !== 'SUBSCRIBED') queue.push(v)
   }
   if (queue.length > 0) schedule()
@@ -51,23 +51,30 @@ function take(events: readonly ServerEvent[]): boolean {
 }
 
 async function follow(abort: AbortSignal): Promise<void> {
+  let refused = 0
   for (let n = 0; !abort.aborted; n++) {
     try {
       if (token === '') await load(abort)
+      if (abort.aborted) return
       let goesOn = true
       await stream(own + '/events?snapshot=false&resume=' + encodeURIComponent(token), {
         signal: abort,
         silence: 45_000, // three heartbeats
         onOpen: found,
         onEvents: (events) => {
-          n = 0
           goesOn = take(events)
+          if (goesOn) n = refused = 0
           return goesOn
         },
+        // Heartbeats move it on too: events that this reader is not shown pass by.
+        onId: (id) => (token = id),
       })
       if (abort.aborted) return
       if (!goesOn) {
         token = ''
+        // The summary is large: one whose token is refused at once, as while the leader changes, is not asked
+        // for again and again without a pause.
+        if (refused++ > 0) await wait(backoff(refused), abort)
         continue
       }
       await wait(backoff(0), abort) // it was ended by the master: it steps down, or we were too slow
@@ -79,7 +86,7 @@ async function follow(abort: AbortSignal): Promise<void> {
       }
       const delay = err instanceof ApiError && err.retryAfter !== undefined ? Math.min(15_000, err.retryAfter * 1000) : backoff(n)
       connection.value = ready.peek() ? 'lost' : 'connecting'
-      trouble.value = { message: err instanceof Error ? err.message : String(err), retryAt: Date.now() / 1000 + delay / 1000 }
+      trouble.value = { message: err instanceof Error ? err.message : String(err), retryAt: clusterTime() + delay / 1000 }
       await wait(delay, abort)
     }
   }
@@ -88,6 +95,7 @@ async function follow(abort: AbortSignal): Promise<void> {
 async function load(abort: AbortSignal): Promise<void> {
   const before = leader.peek()?.id
   const s = await get<Summary>(own + '/summary', { signal: abort })
+  if (abort.aborted) return // it is for another reader by now
   queue = []
   leader.value = reducer.load(s)
   token = s.token
@@ -124,13 +132,24 @@ function failedOver(): void {
   }, failoverShown)
 }
 
-/** startSync keeps the store true from now on, for whoever is logged in. */
-export function startSync(): void {
+/** forget lets nothing be seen that was shown to somebody else. */
+function forget(): void {
+  token = ''
+  queue = []
+  reducer.forget()
+  ready.value = false
+  leader.value = undefined
+  masters.value = []
+  connection.value = 'connecting'
+}
+
+/** startSync keeps the store true from now on, for whoever is logged in, until the returned function is called. */
+export function startSync(): () => void {
   let reader = generation.peek()
-  effect(() => {
+  return effect(() => {
     if (generation.value !== reader) {
       reader = generation.value
-      token = '' // another reader may see other things
+      untracked(forget) // another reader may see other things
     }
     if (!awake.value || loginNeeded.value) return
     const abort = new AbortController()
