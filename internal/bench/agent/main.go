@@ -31,6 +31,7 @@ type settings struct {
 	reads    int // containers that are read, and how often
 	samples  int
 	parallel int
+	only     string // the one section to measure; empty: all
 	progress io.Writer
 }
 
@@ -52,6 +53,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	fs.IntVar(&s.reads, "read", 500, "tasks that run while the agent is read")
 	fs.IntVar(&s.samples, "samples", 20, "samples of each read")
 	fs.IntVar(&s.parallel, "parallel", 32, "calls that are under way at one time")
+	fs.StringVar(&s.only, "only", "", "measure this section alone: containers or tasks")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -77,6 +79,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		{"containers", benchContainers},
 		{"tasks", benchTasks},
 	} {
+		if s.only != "" && s.only != section.name {
+			continue
+		}
 		fmt.Fprintf(progress, "measuring %s ...\n", section.name)
 		r, err := section.run(ctx, s)
 		if err != nil {
