@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"google.golang.org/protobuf/proto"
 
+	"clusterd/agent"
 	"clusterd/agent/containerlogger"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesosjson"
@@ -32,7 +35,7 @@ import (
 func containerOptions(v *flags.Values) (setup.Options, error) {
 	o := setup.Options{
 		Launcher: v.String("launcher"), Isolation: v.String("isolation"),
-		CgroupsHierarchy: v.Path("cgroups_hierarchy"), CgroupsRoot: v.String("cgroups_root"),
+		CgroupsHierarchy:      v.Path("cgroups_hierarchy"),
 		CgroupsDestroyTimeout: v.Duration("cgroups_destroy_timeout"),
 		DiskDU:                disk.DUOptions{Interval: v.Duration("container_disk_watch_interval"), Enforce: v.Bool("enforce_container_disk_quota")},
 		DiskXFS: disk.XFSOptions{
@@ -44,6 +47,9 @@ func containerOptions(v *flags.Values) (setup.Options, error) {
 			ShmSize: v.Bytes("default_container_shm_size"), DisallowSharing: v.Bool("disallow_sharing_agent_ipc_namespace"),
 		},
 		DisallowSharingPID: v.Bool("disallow_sharing_agent_pid_namespace"),
+	}
+	if v.Given("cgroups_root") {
+		o.CgroupsRoot = v.String("cgroups_root") // else there is a choice
 	}
 	var err error
 	if o.Users.First, o.Users.Last, err = idRange(v, "user_namespace_range"); err != nil {
@@ -134,6 +140,24 @@ func imageGC(text string) (*images.GCConfig, error) {
 		out.Excluded = append(out.Excluded, image)
 	}
 	return out, nil
+}
+
+// chooseLauncher chooses the launcher if nobody has, and shows it among the flags as if it had
+// been given, as Mesos does.
+func chooseLauncher(o *agent.Options, log zerolog.Logger) {
+	if o.Containers.Launcher != "" {
+		return
+	}
+	name, why := setup.DefaultLauncher(o.Containers)
+	log.Info().Str("launcher", name).Str("because", why).Msg("chose the launcher of containers; --launcher names another")
+	o.Containers.Launcher = name
+	at, _ := slices.BinarySearchFunc(o.Flags, "launcher", func(p flags.Pair, name string) int { return strings.Compare(p.Name, name) })
+	o.Flags = slices.Insert(o.Flags, at, flags.Pair{Name: "launcher", Value: name})
+	for i := range o.Described {
+		if d := &o.Described[i]; d.Name == "launcher" {
+			d.Value, d.Default = &name, &name
+		}
+	}
 }
 
 func networkOptions(v *flags.Values) (o setup.NetworkOptions, err error) {

@@ -93,6 +93,7 @@ func agentCommand(e env, verbs []*cliv2.Command) *cliv2.Command {
 		}
 		opts.Log, opts.Verbosity, opts.Metrics = log, verbosity, metrics.NewRegistry()
 		journal.Publish(opts.Metrics)
+		chooseLauncher(&opts, log)
 		sec, err := agentSecurity(v, os.Environ(), log, opts.Metrics)
 		if err != nil {
 			return err

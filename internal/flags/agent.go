@@ -82,7 +82,7 @@ func agentContainerFlags() []Flag {
 	return []Flag{
 		{Name: "containerizers", Default: "mesos", Help: "Containerizers, comma list: mesos, docker. They are asked in this order."},
 		{Name: "isolation", Default: "posix/cpu,posix/mem", Help: "Isolators, comma list."},
-		{Name: "launcher", Default: "posix", Help: "Launcher of containers: linux or posix.", Check: oneOf("linux", "posix")},
+		{Name: "launcher", Help: "Launcher of containers: linux or posix. Unset: linux for root where containers can have cgroups, else posix.", Check: oneOf("linux", "posix")},
 		{Name: "container_logger", Help: "What takes the output of tasks: nothing (files that grow), or org_apache_mesos_LogrotateContainerLogger, which bounds them; its parameters are those of --modules."},
 		{Name: "sandbox_directory", Type: Path, Default: "/mnt/mesos/sandbox", Aliases: []string{"docker_sandbox_directory"}, Help: "Where a container with its own root sees its sandbox."},
 		{Name: "default_container_info", Type: JSON, Help: "ContainerInfo of executors that have none."},
@@ -149,7 +149,7 @@ func agentSecurityFlags() []Flag {
 func agentCgroupFlags() []Flag {
 	return []Flag{
 		{Name: "cgroups_hierarchy", Type: Path, Default: "/sys/fs/cgroup", Help: "Where cgroups are mounted."},
-		{Name: "cgroups_root", Default: "mesos", Help: "Name of the agent's root cgroup."},
+		{Name: "cgroups_root", Default: "mesos", Help: "Name of the agent's root cgroup. Unset, and another agent's already: mesos- and a number of this one's work_dir."},
 		{Name: "cgroups_destroy_timeout", Type: Duration, Default: "1mins", Help: "How long destroying a cgroup may take.", Check: positive},
 		{Name: "cgroups_enable_cfs", Type: Bool, Default: "false", Help: "Cap CPU time, not only share it."},
 		{Name: "cgroups_limit_swap", Type: Bool, Default: "false", Help: "Limit memory and swap together."},

@@ -157,7 +157,9 @@ func (c *Cluster) master(number int, join string, flags ...string) (*Node, error
 func (c *Cluster) agent(i int) (*Node, error) {
 	n, err := c.node(fmt.Sprintf("a%d", i+1), firstAgent+i, 5051, "agent", "--join="+c.founders())
 	if err == nil {
+		n.cgroups = testcluster.CgroupsRoot("clusterd-net")
 		n.Args = slices.Concat(n.Args, []string{
+			"--cgroups_root=" + n.cgroups,
 			"--runtime_dir=" + filepath.Join(c.Dir, "r"+strconv.Itoa(i+1)), "--resources=cpus:64;mem:65536;disk:10000;ports:[31000-32000]",
 			"--registration_backoff_factor=100ms", "--executor_reregistration_timeout=10secs",
 		}, c.opts.AgentFlags)
@@ -221,6 +223,11 @@ func (c *Cluster) Stop() {
 		n.Kill()
 	}
 	killBelow(c.Dir)
+	for _, a := range c.Agents {
+		if err := testcluster.RemoveCgroups(a.cgroups); err != nil {
+			fmt.Fprintf(os.Stderr, "remove the cgroups of %s: %v\n", a.name, err)
+		}
+	}
 	c.from.CloseIdleConnections()
 	c.Net.Close()
 }

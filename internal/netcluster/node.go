@@ -26,6 +26,9 @@ type Node struct {
 	// Args is its command line; a change takes effect at the next start.
 	Args []string
 
+	// cgroups is the root of an agent's cgroups.
+	cgroups string
+
 	log  string
 	from *http.Client // speaks from the test's own host
 	cmd  *exec.Cmd

@@ -130,6 +130,9 @@ type Process struct {
 
 	name string
 	args []string
+	// cgroups is the root of an agent's cgroups that nobody has named.
+	cgroups string
+
 	log  string
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -238,12 +241,20 @@ func New(opts Options) (*Cluster, error) {
 		if opts.EachAgent != nil {
 			a.args = append(a.args, opts.EachAgent(i)...)
 		}
-		if !slices.ContainsFunc(a.args, func(arg string) bool { return strings.HasPrefix(arg, "--hostname=") }) {
+		if !hasFlag(a.args, "--hostname") {
 			a.args = append(a.args, "--hostname=localhost")
+		}
+		if !hasFlag(a.args, "--cgroups_root") {
+			a.cgroups = CgroupsRoot("clusterd-test")
+			a.args = append(a.args, "--cgroups_root="+a.cgroups)
 		}
 		c.Agents = append(c.Agents, a)
 	}
 	return c, nil
+}
+
+func hasFlag(args []string, name string) bool {
+	return slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, name+"=") })
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
@@ -344,6 +355,14 @@ func (c *Cluster) Stop() {
 		m.Kill()
 	}
 	killBelow(c.dir)
+	for _, a := range c.Agents {
+		if a.cgroups == "" {
+			continue // they are the test's own affair
+		}
+		if err := RemoveCgroups(a.cgroups); err != nil {
+			fmt.Fprintf(os.Stderr, "remove the cgroups of %s: %v\n", a.name, err)
+		}
+	}
 }
 
 // DumpLogs writes the daemons' logs to w.
