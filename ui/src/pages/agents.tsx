@@ -1,7 +1,7 @@
 /** Agents: a table of all of them, or a map of how full they are. */
 import { useComputed, type ReadonlySignal } from '@preact/signals'
 import { useMemo } from 'preact/hooks'
-import { menuItems } from '~/actions/act'
+import { menuItems, offered } from '~/actions/act'
 import { agentActs } from '~/actions/agentActs'
 import { Empty, Id, StateBadge, Time } from '~/components/basic'
 import { Chip, Segments } from '~/components/Form'
@@ -18,24 +18,20 @@ import { groupings, type By } from './agents/heat'
 import '../style/pages/agents.css'
 
 const allColumns: Column<Agent>[] = [
-  { key: 'hostname', title: 'Host', value: (a) => a.hostname, width: 'minmax(9rem, 1.4fr)', render: (a) => <a href={href('agent', { agent_id: a.id })}>{a.hostname}</a> },
-  { key: 'id', title: 'Agent', value: (a) => a.id, width: '9.5rem', hide: 'medium', render: (a) => <Id id={a.id} most={14} href={href('agent', { agent_id: a.id })} /> },
-  { key: 'state', title: 'State', value: (a) => a.state, width: '7.5rem', render: (a) => <StateBadge state={a.state} /> },
-  { key: 'tasks', title: 'Tasks', value: (a) => tallyOfAgent(a.id).active, width: '5rem', align: 'end', hide: 'narrow', render: (a) => <span class="num">{count(tallyOfAgent(a.id).active)}</span> },
-  { key: 'cpus', title: 'CPUs', value: (a) => (a.total.cpus > 0 ? a.allocated.cpus / a.total.cpus : 0), width: 'minmax(7rem, 0.8fr)', hide: 'narrow', render: (a) => <ResourceBar name="cpus" used={a.allocated.cpus} total={a.total.cpus} /> },
-  { key: 'mem', title: 'Memory', value: (a) => (a.total.mem > 0 ? a.allocated.mem / a.total.mem : 0), width: 'minmax(10rem, 1fr)', hide: 'narrow', render: (a) => <ResourceBar name="mem" used={a.allocated.mem} total={a.total.mem} /> },
-  { key: 'disk', title: 'Disk', value: (a) => (a.total.disk > 0 ? a.allocated.disk / a.total.disk : 0), width: 'minmax(10rem, 1fr)', hide: 'medium', render: (a) => <ResourceBar name="disk" used={a.allocated.disk} total={a.total.disk} /> },
-  { key: 'gpus', title: 'GPUs', value: (a) => a.total.gpus, width: '6.5rem', hide: 'medium', render: (a) => (a.total.gpus > 0 ? <ResourceBar name="gpus" used={a.allocated.gpus} total={a.total.gpus} /> : <span class="muted">–</span>) },
-  { key: 'place', title: 'Zone', value: placeOf, width: '7rem', hide: 'medium', render: (a) => placeOf(a) || <span class="muted">–</span> },
-  { key: 'attributes', title: 'Attributes', value: (a) => attributes(a), width: 'minmax(6rem, 1fr)', hide: 'medium', render: (a) => <span class="ellipsis" title={attributes(a)}>{attributes(a)}</span> },
-  { key: 'registered', title: 'Registered', value: (a) => a.reregistered ?? a.registered, width: '6.5rem', hide: 'medium', render: (a) => <Time at={a.reregistered ?? a.registered} /> },
+  { key: 'hostname', title: 'Host', value: (a) => a.hostname, width: 'minmax(9rem, 1.4fr)', cell: 'text', render: (a) => <a href={href('agent', { agent_id: a.id })}>{a.hostname}</a> },
+  { key: 'id', title: 'Agent', value: (a) => a.id, width: '9.5rem', cell: 'fits', hide: 'medium', render: (a) => <Id id={a.id} most={14} href={href('agent', { agent_id: a.id })} /> },
+  { key: 'state', title: 'State', value: (a) => a.state, width: '7.5rem', cell: 'fits', render: (a) => <StateBadge state={a.state} /> },
+  { key: 'tasks', title: 'Tasks', value: (a) => tallyOfAgent(a.id).active, width: '5rem', cell: 'fits', align: 'end', hide: 'narrow', render: (a) => count(tallyOfAgent(a.id).active) },
+  { key: 'cpus', title: 'CPUs', value: (a) => (a.total.cpus > 0 ? a.allocated.cpus / a.total.cpus : 0), width: 'minmax(7rem, 0.8fr)', cell: 'text', hide: 'narrow', render: (a) => <ResourceBar name="cpus" used={a.allocated.cpus} total={a.total.cpus} /> },
+  { key: 'mem', title: 'Memory', value: (a) => (a.total.mem > 0 ? a.allocated.mem / a.total.mem : 0), width: 'minmax(10rem, 1fr)', cell: 'text', hide: 'narrow', render: (a) => <ResourceBar name="mem" used={a.allocated.mem} total={a.total.mem} /> },
+  { key: 'disk', title: 'Disk', value: (a) => (a.total.disk > 0 ? a.allocated.disk / a.total.disk : 0), width: 'minmax(10rem, 1fr)', cell: 'text', hide: 'medium', render: (a) => <ResourceBar name="disk" used={a.allocated.disk} total={a.total.disk} /> },
+  { key: 'gpus', title: 'GPUs', value: (a) => a.total.gpus, width: '6.5rem', cell: 'text', hide: 'medium', render: (a) => (a.total.gpus > 0 ? <ResourceBar name="gpus" used={a.allocated.gpus} total={a.total.gpus} /> : <span class="muted">–</span>) },
+  { key: 'place', title: 'Zone', value: placeOf, width: '7rem', cell: 'text', hide: 'medium', render: (a) => placeOf(a) || <span class="muted">–</span> },
+  { key: 'attributes', title: 'Attributes', value: (a) => attributes(a), width: 'minmax(6rem, 1fr)', cell: 'text', hide: 'medium', render: (a) => <span title={attributes(a)}>{attributes(a)}</span> },
+  { key: 'registered', title: 'Registered', value: (a) => a.reregistered ?? a.registered, width: '6.5rem', cell: 'fits', hide: 'medium', render: (a) => <Time at={a.reregistered ?? a.registered} /> },
   {
-    key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end',
-    render: (a) => (
-      <span class="no-open">
-        <Menu label={`Actions on ${a.hostname}`} items={menuItems(agentActs, a)} class="menu-row" />
-      </span>
-    ),
+    key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end', cell: 'fits',
+    render: (a) => agentActs.some((act) => offered(act, a)) && <Menu label={`Actions on ${a.hostname}`} items={() => menuItems(agentActs, a)} class="menu-row" />,
   },
 ]
 
