@@ -101,16 +101,18 @@ func (m *Mesos) isolatorsFor(id *mesos.ContainerID, standalone bool) []Isolator 
 // watch follows a container that runs, or has run.
 func (m *Mesos) watch(c *container) error {
 	watched, stop := context.WithCancel(m.base)
+	var watchers sync.WaitGroup
 	for _, isolator := range c.isolators {
 		limits, err := isolator.Watch(c.id)
 		if err != nil {
 			stop()
+			watchers.Wait()
 			return fmt.Errorf("watch isolator %s: %w", isolator.Name(), err)
 		}
 		if limits == nil {
 			continue
 		}
-		m.wg.Go(func() {
+		watchers.Go(func() {
 			select {
 			case limitation := <-limits:
 				m.limited(c, limitation)
@@ -119,6 +121,7 @@ func (m *Mesos) watch(c *container) error {
 		})
 	}
 	m.wg.Go(func() {
+		defer watchers.Wait()
 		defer stop()
 		status, err := m.launcher.Wait(m.base, c.id)
 		if err != nil {
@@ -129,6 +132,9 @@ func (m *Mesos) watch(c *container) error {
 		}
 		m.endNested(m.base, c)
 		m.postMortem(c)
+		// A limitation that was delivered may be on its way yet.
+		stop()
+		watchers.Wait()
 		m.cleanup(m.base, c.id, c.isolators)
 		c.mu.Lock()
 		c.termination = terminationOf(status, c.destroyed, c.limitations)
