@@ -23,8 +23,9 @@ func Confirm(e Env, c *cliv2.Context, text string) error {
 		return Hint(Usagef("%s: needs --yes where nobody can be asked", text), "--yes does it without asking")
 	}
 	fmt.Fprintf(e.Err, "%s? [y/N] ", plainText(text))
-	answer, err := bufio.NewReader(e.In).ReadString('\n')
+	answer, err := bufio.NewReader(Input(c.Context, e.In)).ReadString('\n')
 	if err != nil && answer == "" {
+		fmt.Fprintln(e.Err)
 		return err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {

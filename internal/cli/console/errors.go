@@ -182,6 +182,7 @@ func explain(err error, masters []string) error {
 }
 
 func explainStatus(err error, status *client.StatusError) error {
+	status.Body = message([]byte(status.Body)) // for people
 	switch {
 	case status.Code == http.StatusUnauthorized:
 		return Hint(err, "--credential FILE or --token says who you are, or --principal with --secret; a context can keep it: clusterd context set --help")

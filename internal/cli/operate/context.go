@@ -217,7 +217,7 @@ func setContext(x *call, conf *console.Config) error {
 		c.Secret = ""
 	}
 	if x.Bool("secret_stdin") {
-		b, err := io.ReadAll(io.LimitReader(x.In, 64<<10))
+		b, err := io.ReadAll(io.LimitReader(console.Input(x.ctx(), x.In), 64<<10))
 		if err != nil {
 			return err
 		}

@@ -170,7 +170,7 @@ func putSchedule(x *call, s *maintenance.Schedule) error {
 }
 
 func replaceSchedule(x *call) error {
-	in := x.In
+	in := console.Input(x.ctx(), x.In)
 	if x.args[0] != "-" {
 		f, err := os.Open(x.args[0])
 		if err != nil {

@@ -267,7 +267,7 @@ func (x *copying) upload(ctx context.Context, from string) error {
 	var err error
 	if from == "-" {
 		// An archive says the size of a file before its bytes.
-		if file, err = spool(x.In); err != nil {
+		if file, err = spool(console.Input(ctx, x.In)); err != nil {
 			return err
 		}
 		defer file.Close()

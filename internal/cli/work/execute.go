@@ -159,7 +159,7 @@ func runExecute(c *cliv2.Context, e console.Env) error {
 			return console.Usagef("--kill_after: %w", err)
 		}
 	}
-	if x.unit, err = executeUnit(c, e.In); err != nil {
+	if x.unit, err = executeUnit(c, console.Input(c.Context, e.In)); err != nil {
 		return err
 	}
 	cl, err := console.Connect(c)

@@ -109,7 +109,7 @@ func runRun(c *cliv2.Context, e console.Env) error {
 	if o.detach {
 		o.failover = never
 	}
-	j, err := jobOf(c, e.In)
+	j, err := jobOf(c, console.Input(c.Context, e.In))
 	if err != nil {
 		return err
 	}
