@@ -24,6 +24,9 @@ const (
 	Deactivated Reason = "DEACTIVATED"
 	// NotWhitelisted says that the agent is not in the whitelist.
 	NotWhitelisted Reason = "WHITELIST"
+	// AgentTooSmall says that even all that the agent has is less than the least that the
+	// framework wants in an offer, or that is offered at all.
+	AgentTooSmall Reason = "AGENT_TOO_SMALL"
 	// NoResources says that all of the agent is in use or offered.
 	NoResources Reason = "NO_RESOURCES"
 	// ReservedForOthers says that what is left is reserved for other roles.
@@ -57,7 +60,7 @@ const (
 func (r Reason) rank() int { return slices.Index(reasons[:], r) }
 
 var reasons = [...]Reason{
-	FrameworkInactive, NoRoles, Suppressed, Deactivated, NotWhitelisted, NoResources, ReservedForOthers, LacksCapability,
+	FrameworkInactive, NoRoles, Suppressed, Deactivated, NotWhitelisted, AgentTooSmall, NoResources, ReservedForOthers, LacksCapability,
 	Recovering, QuotaLimit, GuaranteesOfOthers, BelowMinAllocatable, Filtered, NoGPU, OtherRegion, ConstraintsUnmet, Eligible,
 }
 
@@ -70,6 +73,9 @@ type AgentExplanation struct {
 	// Until is when the filters end that hold it back, if they do so at a time: those for no
 	// time end with the next run for all agents.
 	Until time.Time
+	// Unfit says that the framework has stated what it needs (REQUEST), and that none of it
+	// would find room on the agent if all of that were free.
+	Unfit bool
 }
 
 // RoleExplanation says how a role of a framework stands.
@@ -97,6 +103,15 @@ type Explanation struct {
 	Active bool
 	Roles  []RoleExplanation
 	Agents []AgentExplanation
+	// Needs are what the framework has said that it needs (REQUEST): any of them will do.
+	Needs []Need
+}
+
+// Need is something that a framework has said that it needs.
+type Need struct {
+	// AgentID is where, anywhere if it is empty.
+	AgentID   string
+	Resources resources.Resources
 }
 
 // Explain implements [Allocator]. It decides as [visit.offer] does, one agent after the
@@ -112,10 +127,15 @@ func (h *hierarchical) Explain(frameworkID string, agentIDs []string) (Explanati
 			e.Roles = append(e.Roles, h.explainRole(l))
 		}
 	}
+	for i := range f.needs {
+		e.Needs = append(e.Needs, Need{f.needs[i].agent, f.needs[i].res})
+	}
 	v := visit{h: h, round: shares, t: &task{}}
 	for _, id := range agentIDs {
 		if a := h.agents[id]; a != nil {
-			e.Agents = append(e.Agents, v.explain(f, a))
+			one := v.explain(f, a)
+			one.Unfit = f.defers(a, a.info.Total)
+			e.Agents = append(e.Agents, one)
 		}
 	}
 	return e, true
@@ -224,6 +244,9 @@ func (v *visit) reason(l *leaf) (Reason, time.Time) {
 		}
 	}
 	if !v.enoughAlone(l, r) {
+		if !v.enoughAlone(l, strip(&l.fw.info, v.a.info.Total.AllocatableTo(l.role.path))) {
+			return no(AgentTooSmall)
+		}
 		return no(BelowMinAllocatable)
 	}
 	if qs := &v.h.quotas; qs.active() && !qs.stale {

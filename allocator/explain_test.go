@@ -79,12 +79,36 @@ func explainWorld(kind worldKind, draw func(string, int) int, fail func(string, 
 		}
 		got := e.Agents[0]
 		seen[got.Reason]++
+		for _, o := range w.empty(h, framework, agent) {
+			if got.Reason == AgentTooSmall && o.Role == got.Role {
+				w.failf("%s is too small for %s in role %s, and when nothing is in use it is offered %v", agent, framework, got.Role, o)
+			}
+			if got.Unfit && !h.frameworks[framework].defers(h.agents[agent], o.Resources) {
+				w.failf("%s is unfit for %s, and when nothing is in use it is offered %v, which is one of %v", agent, framework, o, e.Needs)
+			}
+		}
 		offers := h.alone(framework, agent)
 		if (len(offers) > 0) != (got.Reason == Eligible) {
 			w.failf("%s on %s is %s in role %s, and alone it is offered %v", framework, agent, got.Reason, got.Role, offers)
 		}
 	}
 	return seen
+}
+
+// empty is a run for a framework on an agent as they are, of a cluster with nothing else in it.
+func (w *world) empty(h *hierarchical, framework, id string) []Offer {
+	fresh := newHierarchical(w.opts)
+	info := h.frameworks[framework].info
+	info.Active, info.Suppressed = true, nil
+	fresh.AddFramework(framework, info, nil)
+	for _, l := range h.frameworks[framework].leaves {
+		if l.suppressed {
+			fresh.SuppressOffers(framework, []string{l.role.path})
+		}
+	}
+	fresh.AddAgent(id, h.agents[id].info, nil)
+	fresh.recount()
+	return fresh.alone(framework, id)
 }
 
 // alone is a run for one framework on one agent.
@@ -177,7 +201,15 @@ func TestExplainReasons(t *testing.T) {
 		}), want: LacksCapability},
 		{name: "old agent", f: eng, a: with(func(a *Agent) { a.MultiRole = false }), want: LacksCapability},
 		{name: "agent without hierarchical roles", f: framework(func(f *Framework) { f.Roles = []string{"eng/x"} }), a: with(func(a *Agent) { a.HierarchicalRole = false }), want: LacksCapability},
-		{name: "too little", f: eng, a: with(func(a *Agent) { a.Total = resources.MustParse("cpus:0.001;mem:1") }), want: BelowMinAllocatable},
+		{name: "too small", f: eng, a: with(func(a *Agent) { a.Total = resources.MustParse("cpus:0.001;mem:1") }), want: AgentTooSmall},
+		{name: "too small for it", f: framework(func(f *Framework) {
+			f.MinAllocatable = map[string][]resources.Quantities{"eng": {resources.NewQuantities(map[string]float64{"cpus": 5})}}
+		}), a: plain, want: AgentTooSmall},
+		{name: "too little left", f: eng, a: plain, then: func(h *hierarchical) {
+			h.RemoveAgent("a")
+			h.AddFramework("g", Framework{Roles: []string{"eng"}, Active: true}, nil)
+			h.AddAgent("a", plain, map[string]resources.Resources{"g": resources.MustParse("cpus:3.999;mem:4090").Allocate("eng")})
+		}, want: BelowMinAllocatable},
 		{name: "filter", f: eng, a: plain, then: declined(time.Hour), want: Filtered},
 		{name: "filter for no time", f: eng, a: plain, then: declined(0), want: Filtered},
 		{name: "gpu", f: eng, a: with(func(a *Agent) { a.Total = resources.MustParse("cpus:4;mem:4096;gpus:1") }), opts: func(o *Options) { o.FilterGPUResources = true }, want: NoGPU},
@@ -225,6 +257,41 @@ func TestExplainFilterEnds(t *testing.T) {
 		}
 		if got := e.Agents[0].Until; !got.Equal(want) {
 			t.Errorf("a filter for %s ends at %s, want %s", d, got, want)
+		}
+	}
+}
+
+func TestExplainNeeds(t *testing.T) {
+	a := Agent{Total: resources.MustParse("cpus:4;mem:4096"), Active: true, MultiRole: true}
+	ask := func(agent string, amounts ...string) func(*hierarchical) {
+		return func(h *hierarchical) {
+			var all []*mesos.Request
+			for _, text := range amounts {
+				r := &mesos.Request{Resources: resources.MustParse(text).Proto()}
+				if agent != "" {
+					r.AgentId = &mesos.AgentID{Value: &agent}
+				}
+				all = append(all, r)
+			}
+			h.RequestResources("f", all)
+		}
+	}
+	for _, row := range []struct {
+		name  string
+		then  func(*hierarchical)
+		needs int
+		unfit bool
+	}{
+		{name: "nothing asked for"},
+		{name: "as much as there is", then: ask("", "cpus:4"), needs: 1},
+		{name: "in use is no matter", then: func(h *hierarchical) { h.Allocate(epoch); ask("", "cpus:4")(h) }, needs: 1},
+		{name: "more than there is", then: ask("", "cpus:5"), needs: 1, unfit: true},
+		{name: "one of two", then: ask("", "cpus:5", "mem:10"), needs: 2},
+		{name: "of another agent", then: ask("b", "cpus:1"), needs: 1, unfit: true},
+	} {
+		e := explained(t, DefaultOptions(), Framework{Roles: []string{"eng"}}, a, row.then)
+		if len(e.Needs) != row.needs || e.Agents[0].Unfit != row.unfit {
+			t.Errorf("%s: got %v, unfit %t, want %d and %t", row.name, e.Needs, e.Agents[0].Unfit, row.needs, row.unfit)
 		}
 	}
 }

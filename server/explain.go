@@ -70,6 +70,7 @@ func (t *term) explain(framework, agent string) (*core.Explanation, error) {
 		}
 		if whole != nil {
 			e.Agents = append(whole.Agents, e.Agents...)
+			e.Larger += whole.Larger
 		}
 		whole, after = e, e.Next
 		if after == "" {

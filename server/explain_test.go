@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/api/mesos/v1/scheduler"
 	"clusterd/internal/authz"
@@ -34,6 +35,18 @@ type explanation struct {
 			Examples []string
 			Until    float64
 		}
+	}
+	Declined *struct {
+		Offers  int
+		Since   float64
+		Largest map[string]float64
+		Agent   string `json:"largest_agent_id"`
+		Whole   bool   `json:"whole_agent"`
+		Larger  int    `json:"larger_agents"`
+	}
+	Requested []struct {
+		Resources map[string]float64
+		Text      string `json:"resources_text"`
 	}
 	Hint string
 }
@@ -108,6 +121,54 @@ func TestExplain(t *testing.T) {
 		if got := get(t, s, path); got.status != status {
 			t.Errorf("%s: got %d %s, want %d", path, got.status, got.body, status)
 		}
+	}
+}
+
+// TestExplainSizes: who declines whole agents, or asks for more than any agent has, hears of it.
+func TestExplainSizes(t *testing.T) {
+	s := startMaster(t)
+	a := startAgent(t, s, agentInfo())
+	f := subscribe(t, s, goldenInfo())
+	query := "framework_id=" + f.id.GetValue()
+	if e := getExplanation(t, s, query); e.Declined != nil || e.Requested == nil || len(e.Requested) > 0 {
+		t.Errorf("before anything was declined: %+v", e)
+	}
+	offer := f.next(scheduler.Event_OFFERS).GetOffers().GetOffers()[0]
+	f.accepted(&scheduler.Call{Type: scheduler.Call_DECLINE.Enum(), Decline: &scheduler.Call_Decline{
+		OfferIds: []*mesos.OfferID{offer.Id}, Filters: &mesos.Filters{RefuseSeconds: new(3600.0)},
+	}})
+	f.accepted(&scheduler.Call{Type: scheduler.Call_REQUEST.Enum(), Request: &scheduler.Call_Request{Requests: []*mesos.Request{
+		{Resources: resources.MustParse("cpus:16;mem:512").Proto()},
+	}}})
+	var e *explanation
+	eventually(t, "both are explained", func() bool {
+		e = getExplanation(t, s, query)
+		return e.Declined != nil && len(e.Requested) == 1
+	})
+	d := e.Declined
+	if d.Offers != 1 || !d.Whole || d.Larger != 0 || d.Since == 0 || d.Agent != a.id.GetValue() || d.Largest["cpus"] != 4 || d.Largest["mem"] != 2048 || e.Requested[0].Resources["cpus"] != 16 || e.Requested[0].Text != "cpus:16; mem:512" {
+		t.Errorf("got %+v, requested %v", d, e.Requested)
+	}
+	for _, part := range []string{
+		"It has asked for cpus:16; mem:512 (REQUEST), which no agent has",
+		"It has launched nothing and declined 1 offer in ", "the largest was cpus:4; disk:10000; mem:2048 of localhost, all that this agent has, and no agent has more.",
+		"a task of it is larger than any agent",
+	} {
+		if !strings.Contains(e.Hint, part) {
+			t.Errorf("the hint %q does not say %q", e.Hint, part)
+		}
+	}
+	// A larger agent joins: no longer is it said that there is none.
+	info := agentInfo()
+	info.Hostname, info.Port = new("large"), new(int32(10001))
+	info.Resources = resources.MustParse("cpus:32;mem:65536").Proto()
+	startAgent(t, s, info)
+	eventually(t, "the larger agent is explained", func() bool {
+		e = getExplanation(t, s, query)
+		return e.Agents.Total == 2 && e.Declined != nil && e.Declined.Larger == 1
+	})
+	if strings.Contains(e.Hint, "no agent") || !strings.Contains(e.Hint, "1 agent would have more") {
+		t.Errorf("with a larger agent the hint is %q", e.Hint)
 	}
 }
 

@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"slices"
 
 	"clusterd/allocator/resources"
 	clusterdv1 "clusterd/api/clusterd/v1"
@@ -51,10 +52,17 @@ func (c *Core) accept(fw *framework, call *scheduler.Call_Accept) {
 	operations := c.prepare(fw, ag, role, call.Operations)
 
 	a := &acceptance{c: c, fw: fw, ag: ag}
+	uses := slices.ContainsFunc(operations, used)
 	for _, o := range offers {
+		if !uses { // that is how frameworks of Mesos's first interface decline
+			c.noteRefusal(o)
+		}
 		a.offered = a.offered.Add(o.Resources)
 		c.removeOffer(o)
 		c.countFramework(fw, "offers/accepted")
+	}
+	if uses {
+		fw.refused = Refused{}
 	}
 	a.remaining = a.offered
 	a.shared = a.offered.Shared()
@@ -95,6 +103,12 @@ func (c *Core) acceptInvalid(fw *framework, call *scheduler.Call_Accept, err err
 				"Task launched with invalid offers: "+err.Error())
 		}
 	}
+}
+
+// used says whether an operation makes use of an offer.
+func used(op *mesos.Offer_Operation) bool {
+	tasks, launch := launched(op)
+	return !launch || len(tasks) > 0
 }
 
 // launched lists the tasks of a launch, and says whether op is one.

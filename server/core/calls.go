@@ -143,6 +143,7 @@ func (c *Core) revive(fw *framework, roles []string) {
 	} else {
 		fw.suppressed = without(fw.suppressed, roles)
 	}
+	fw.refused = Refused{} // it has something new to run
 	c.alloc.ReviveOffers(fw.id, roleSet(roles))
 	c.touchFramework(fw)
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"clusterd/allocator"
+	"clusterd/allocator/resources"
 )
 
 // Reasons that the allocator does not know of, see [allocator.Reason].
@@ -48,6 +49,47 @@ type Explanation struct {
 	// Offers is how many it holds, the oldest since OldestOffer.
 	Offers      int
 	OldestOffer time.Time
+	// Refused is what it has declined.
+	Refused Refused
+	// Larger is how many of the agents looked at have, in all, more of something than the
+	// largest of the offers that were declined.
+	Larger int
+}
+
+// Refused is what a framework has declined, or left unused, since it subscribed, launched a
+// task or revived offers the last time. The master does not know what a framework would run;
+// who declines whole agents, one after the other, may have tasks that are larger than any.
+type Refused struct {
+	// Offers is how many there were, the first at Since.
+	Offers int
+	Since  time.Time
+	// Largest is the largest of them: the one with the most cpus, mem, disk, gpus, in this
+	// order. Whole says that it was all that its agent has.
+	Largest resources.Quantities
+	AgentID string
+	Whole   bool
+}
+
+// noteRefusal notes that an offer was declined.
+func (c *Core) noteRefusal(o *offer) {
+	r := &o.fw.refused
+	if r.Offers++; r.Offers == 1 {
+		r.Since = c.now
+	} else if !larger(o.Resources, r.Largest) {
+		return
+	}
+	r.Largest, r.AgentID = o.Resources.Quantities(), o.AgentID
+	r.Whole = o.ag != nil && o.Resources.ContainsQuantities(o.ag.total.Quantities())
+}
+
+// larger compares an offer with the largest.
+func larger(r resources.Resources, than resources.Quantities) bool {
+	for _, name := range [...]string{"cpus", "mem", "disk", "gpus"} {
+		if a, b := r.Scalar(name), than.Get(name); a != b {
+			return a > b
+		}
+	}
+	return false
 }
 
 func (Explain) input()    {}
@@ -75,7 +117,7 @@ func (c *Core) explain(in Explain) {
 		c.emit(Explained{Request: in.Request})
 		return
 	}
-	out := &Explanation{Explanation: e, Next: next, Connected: fw.connected(), Offers: fw.offers.Len()}
+	out := &Explanation{Explanation: e, Next: next, Connected: fw.connected(), Offers: fw.offers.Len(), Refused: fw.refused}
 	own := map[string]bool{}
 	fw.offers.Scan(func(_ uint64, o *offer) bool {
 		if out.OldestOffer.IsZero() {
@@ -86,7 +128,11 @@ func (c *Core) explain(in Explain) {
 	})
 	for i := range out.Agents {
 		a := &out.Agents[i]
-		a.Reason = c.betterReason(c.agent(a.AgentID), a.Reason, own[a.AgentID])
+		ag := c.agent(a.AgentID)
+		a.Reason = c.betterReason(ag, a.Reason, own[a.AgentID])
+		if ag != nil && out.Refused.Offers > 0 && !out.Refused.Largest.Contains(ag.total.Quantities()) {
+			out.Larger++
+		}
 	}
 	c.emit(Explained{Request: in.Request, Explanation: out})
 }

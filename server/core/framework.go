@@ -35,6 +35,7 @@ type framework struct {
 	deadlineGen                  uint64
 	deadlineSaved                bool // the registry has a deadline
 
+	refused          Refused
 	news             news
 	cells            map[string]*cell
 	tasks            btree.Map[string, *Task] // the records of cells
@@ -269,6 +270,7 @@ func (c *Core) resubscribe(in Subscribe, fw *framework, info *mesos.FrameworkInf
 		fw.active = true
 		c.alloc.ActivateFramework(fw.id)
 	}
+	fw.refused = Refused{}
 	c.connect(fw, in)
 	c.tellAgents(fw)
 	c.log(Info, "framework_resubscribed", "framework_id", fw.id, "framework", info.GetName())

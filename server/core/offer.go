@@ -277,6 +277,7 @@ func (c *Core) decline(fw *framework, call *scheduler.Call_Decline) {
 			continue
 		}
 		c.countFramework(fw, "offers/declined")
+		c.noteRefusal(o)
 		c.discard(o, filter)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"clusterd/allocator"
+	"clusterd/allocator/resources"
 	"clusterd/internal/authz"
 	"clusterd/server/core"
 )
@@ -81,7 +83,35 @@ func Explanation(v *core.View, f *core.Framework, e *core.Explanation, viewer *a
 	}
 	in.buf = append(in.buf, ']')
 	o.buf = in.close()
-	o.str("hint", explainHint(e, reasons, v.Taken))
+	o.key("declined")
+	if r := e.Refused; r.Offers == 0 {
+		o.buf = append(o.buf, "null"...)
+	} else {
+		in := open(o.buf)
+		in.integer("offers", int64(r.Offers))
+		in.known("since", Seconds(r.Since))
+		in.namedAmounts("largest", r.Largest)
+		in.str("largest_agent_id", r.AgentID)
+		in.boolean("whole_agent", r.Whole)
+		in.integer("larger_agents", int64(e.Larger))
+		o.buf = in.close()
+	}
+	o.key("requested")
+	o.buf = append(o.buf, '[')
+	for i, n := range e.Needs {
+		if i > 0 {
+			o.buf = append(o.buf, ',')
+		}
+		one := open(o.buf)
+		if n.AgentID != "" {
+			one.str("agent_id", n.AgentID)
+		}
+		one.amounts("resources", n.Resources)
+		one.str("resources_text", n.Resources.String())
+		o.buf = one.close()
+	}
+	o.buf = append(o.buf, ']')
+	o.str("hint", strings.Join(append([]string{explainHint(e, reasons, v.Taken)}, sizeHints(v, e)...), " "))
 	return Body{o.close()}
 }
 
@@ -114,6 +144,54 @@ func appendRoleExplanation(dst []byte, r allocator.RoleExplanation, who sight) [
 	}
 	o.strings("limited_by", slices.DeleteFunc(slices.Clone(r.LimitedBy), func(role string) bool { return !who.quota(role) }))
 	return o.close()
+}
+
+// namedAmounts writes amounts by name.
+func (o *object) namedAmounts(name string, q resources.Quantities) {
+	o.key(name)
+	in := open(o.buf)
+	for i := range q.Len() {
+		in.name(q.At(i).Name)
+		in.buf = appendDouble(in.buf, resources.FromMilli(q.At(i).Milli))
+	}
+	o.buf = in.close()
+}
+
+// sizeHints say what can be known of how large the framework's tasks are: what it has asked
+// for, and what it has declined although there is no more.
+func sizeHints(v *core.View, e *core.Explanation) (hints []string) {
+	wants := slices.ContainsFunc(e.Roles, func(r allocator.RoleExplanation) bool { return !r.Suppressed })
+	if !e.Active || !e.Connected || !wants || len(e.Agents) == 0 {
+		return nil
+	}
+	fit := slices.ContainsFunc(e.Agents, func(a allocator.AgentExplanation) bool { return !a.Unfit })
+	if len(e.Needs) > 0 && !fit {
+		asked := e.Needs[0].Resources.String()
+		if n := len(e.Needs) - 1; n > 0 {
+			asked += fmt.Sprintf(", or %d more", n)
+		}
+		hints = append(hints, fmt.Sprintf("It has asked for %s (REQUEST), which no agent has, or not the agent that it named, even if all of it were free: others come first everywhere.", asked))
+	}
+	r := e.Refused
+	if r.Offers == 0 {
+		return hints
+	}
+	host := r.AgentID
+	if a, ok := v.Agents.Get(r.AgentID); ok {
+		host = a.Info.GetHostname()
+	}
+	text := fmt.Sprintf("It has launched nothing and declined %s in %s; the largest was %s of %s", some(r.Offers, "offer"),
+		max(time.Second, v.Taken.Sub(r.Since).Round(time.Second)), r.Largest, host)
+	if r.Whole {
+		text += ", all that this agent has"
+	}
+	switch {
+	case e.Larger > 0:
+		text += fmt.Sprintf("; %s would have more if all of it were free. If it has work, a task of it needs more than was offered, or something else.", some(e.Larger, "agent"))
+	default:
+		text += ", and no agent has more. If it has work, a task of it is larger than any agent, or needs something that none has."
+	}
+	return append(hints, text)
 }
 
 // countReasons counts reasons, the most frequent first.
@@ -184,6 +262,8 @@ func explainHint(e *core.Explanation, reasons []*reasonCount, now time.Time) str
 		return on("Its own offer constraints exclude %s.")
 	case allocator.BelowMinAllocatable:
 		return on("Too little is free on %s to be worth an offer (--min_allocatable_resources).")
+	case allocator.AgentTooSmall:
+		return on("It wants more in an offer than all that %s have, or they have less than is ever offered (min_allocatable_resources).")
 	case allocator.NoGPU:
 		return on("%s with GPUs are kept for frameworks with the capability GPU_RESOURCES.")
 	case allocator.OtherRegion:

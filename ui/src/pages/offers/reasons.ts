@@ -56,6 +56,7 @@ const words: Record<string, Words> = {
   QUOTA_LIMIT: { title: 'At the limit of the quota', text: 'Its roles have as much as their quota allows. Raise the limit, or end some of their tasks.' },
   GUARANTEES_OF_OTHERS: { title: 'Kept for guarantees of others', text: 'What is free is kept for roles whose guaranteed quota is not met yet.' },
   BELOW_MIN_ALLOCATABLE: { title: 'Too little free', text: 'What is free is less than the least that is ever offered (--min_allocatable_resources).' },
+  AGENT_TOO_SMALL: { title: 'Agent too small', text: 'Even all that these agents have is less than the least that it wants in an offer, or that is ever offered.' },
   FILTERED: { title: 'Declined by the framework', text: 'It declined what is free there and asked not to be offered it again for a while. That ends by itself, or when it revives offers.' },
   GPU: { title: 'Has GPUs', text: 'These agents are kept for frameworks that say they use GPUs (GPU_RESOURCES).' },
   REGION: { title: 'Another region', text: 'The agent is in another region, and the framework does not say that it can use that (REGION_AWARE).' },
