@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Paths at which any master forwards to the leader, and to an agent over the agent's own
@@ -37,6 +38,7 @@ type doorState struct {
 	// mu guards the fields below.
 	mu      sync.Mutex
 	current int          // the master that answered last
+	sure    bool         // current has answered, and no answer has failed to come since
 	plain   map[int]bool // masters by whether they do not forward
 }
 
@@ -45,9 +47,7 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.URL.Host != d.masters[0].Host {
 		return d.base.RoundTrip(r) // where a master that does not forward has led to
 	}
-	d.shared.mu.Lock()
-	first := d.shared.current
-	d.shared.mu.Unlock()
+	first := d.first(r.Context())
 	var failed []error
 	for i := range d.masters {
 		at := (first + i) % len(d.masters)
@@ -63,16 +63,59 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 			discard(res)
 			continue
 		case err == nil:
-			d.shared.mu.Lock()
-			d.shared.current = at
-			d.shared.mu.Unlock()
+			d.answered(at, true)
 			return res, nil
 		case !unsent(err) || r.Context().Err() != nil:
+			d.answered(at, false)
 			return nil, err
 		}
 		failed = append(failed, err)
 	}
 	return nil, errors.Join(failed...)
+}
+
+// probeTimeout is how long a master may take to say its version, where there are others.
+const probeTimeout = 3 * time.Second
+
+// first is the master to begin with. One that hangs takes connections and answers nothing:
+// what was sent to it could not be sent to another. So each is asked for something small first.
+func (d *door) first(ctx context.Context) int {
+	d.shared.mu.Lock()
+	first, sure := d.shared.current, d.shared.sure
+	d.shared.mu.Unlock()
+	if sure || len(d.masters) == 1 {
+		return first
+	}
+	for i := range d.masters {
+		at := (first + i) % len(d.masters)
+		if d.answers(ctx, at) {
+			d.answered(at, true)
+			return at
+		}
+	}
+	return first
+}
+
+func (d *door) answers(ctx context.Context, at int) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, d.masters[at].JoinPath("version").String(), nil)
+	if err != nil {
+		return false
+	}
+	res, err := d.base.RoundTrip(r)
+	if err != nil {
+		return false
+	}
+	discard(res)
+	return true
+}
+
+// answered notes the master that has answered, or that an answer of it did not come.
+func (d *door) answered(at int, sure bool) {
+	d.shared.mu.Lock()
+	defer d.shared.mu.Unlock()
+	d.shared.current, d.shared.sure = at, sure
 }
 
 // rewound is the request for another attempt.
