@@ -3,11 +3,14 @@ package browser
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
+	"clusterd/internal/registryapi"
 	"clusterd/internal/testcluster"
 )
 
@@ -20,7 +23,7 @@ func TestActs(t *testing.T) {
 	b := open(t, "http://"+follower(t, c).Addr, "#/")
 	act := func(name string, f func(t *testing.T)) {
 		t.Run(name, func(t *testing.T) {
-			b.t = t
+			b.in(t)
 			b.do(chromedp.Navigate("about:blank")) // whatever the last one left open
 			f(t)
 			b.quiet()
@@ -33,10 +36,14 @@ func TestActs(t *testing.T) {
 	act("reserve", func(t *testing.T) { reserve(t, b, c) })
 	act("deactivate", func(*testing.T) { deactivate(b, agentNamed(t, c, "node2")) })
 	act("drain", func(t *testing.T) { drain(t, b, c) })
+	act("cancel a drain", func(t *testing.T) { cancelDrain(t, b, c) })
+	act("from the palette", func(t *testing.T) { fromPalette(t, b, c) })
 	act("tear down", func(t *testing.T) { teardown(t, b, c) })
 	act("maintenance", func(t *testing.T) { maintenance(t, b, c) })
 	act("mark gone", func(t *testing.T) { gone(t, b, c) })
 	act("transfer", func(t *testing.T) { transfer(t, b, c) })
+	act("hand over", func(t *testing.T) { handOver(t, b, c) })
+	act("remove a master, add it", func(t *testing.T) { members(t, b, c) })
 }
 
 // says waits until what the leader answers to a path contains the text, blanks left out.
@@ -97,6 +104,15 @@ func kill(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.press("Kill 1 task")
 	b.sees("is asked to end", "killed")
 	says(t, c, "/state", `"state":"TASK_KILLED"`)
+
+	// One that would take its time is given none.
+	w = work(t, c, "stubborn", "trap '' TERM; while :; do sleep 1; done", "--grace=1h")
+	b.goTo("#/tasks/" + w.framework + "/" + w.task)
+	b.press("Kill")
+	b.fill("Give it another grace period", "")
+	b.fill("Seconds", "0")
+	b.press("Kill 1 task")
+	b.sees("is asked to end", "killed")
 }
 
 func quota(t *testing.T, b *tab, c *testcluster.Cluster) {
@@ -108,14 +124,12 @@ func quota(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.press("Set the quota")
 	b.sees("prod has a new quota", "prod")
 	says(t, c, "/quota", `"role":"prod"`)
-	b.press("Acts on prod")
-	b.press("Edit the quota…")
+	b.choose("Acts on prod", "Edit the quota…")
 	b.fill("Memory (MB): limit", "1024")
 	b.press("Set the quota")
 	b.seesNot("Quota of prod")
 	says(t, c, "/roles", `"mem":1024.0`)
-	b.press("Acts on prod")
-	b.press("Remove the quota…")
+	b.choose("Acts on prod", "Remove the quota…")
 	b.sees("Remove the quota of prod", "guaranteed 1 CPU")
 	b.press("Remove the quota")
 	b.sees("prod has no quota any more")
@@ -125,8 +139,7 @@ func quota(t *testing.T, b *tab, c *testcluster.Cluster) {
 func weight(t *testing.T, b *tab, c *testcluster.Cluster) {
 	work(t, c, "weighty", "sleep 1000", "--role=batch")
 	b.goTo("#/roles")
-	b.press("Acts on batch")
-	b.press("Change the weight…")
+	b.choose("Acts on batch", "Change the weight…")
 	b.fill("Weight", "3.5")
 	b.press("Set the weight")
 	b.sees("batch has the weight 3.5")
@@ -142,22 +155,19 @@ func reserve(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.fill("Disk (MB)", "512")
 	b.press("Reserve")
 	b.sees("are reserved for prod", "dynamic")
-	b.press("Actions on 512 MiB disk of prod")
-	b.press("Create volume…")
+	b.choose("Actions on 512 MiB disk of prod", "Create volume…")
 	b.fill("Id", "pgdata")
 	b.fill("Size (MB)", "256")
 	b.press("Create the volume")
 	b.sees("The volume pgdata was created")
 	says(t, c, "/slaves", `"id":"pgdata"`)
-	b.press("Actions on volume pgdata")
-	b.press("Destroy…")
+	b.choose("Actions on volume pgdata", "Destroy…")
 	b.sees("All data in it is deleted")
 	b.fill("Type", "pgdata")
 	b.press("Destroy the volume and its data")
 	b.sees("No persistent volumes")
 	for _, what := range []string{"512 MiB disk", "1 cpus"} {
-		b.press("Actions on " + what + " of prod")
-		b.press("Unreserve…")
+		b.choose("Actions on "+what+" of prod", "Unreserve…")
 		b.press("Unreserve")
 		b.wait("the dialog is closed", "document.querySelector('dialog[open]') === null")
 	}
@@ -166,13 +176,11 @@ func reserve(t *testing.T, b *tab, c *testcluster.Cluster) {
 
 func deactivate(b *tab, agent string) {
 	b.goTo("#/agents/" + agent)
-	b.press("Actions")
-	b.press("Deactivate…")
+	b.choose("Actions", "Deactivate…")
 	b.sees("offers of this agent are taken back")
 	b.press("Deactivate")
 	b.sees("Deactivated. Its tasks go on")
-	b.press("Actions")
-	b.press("Reactivate…")
+	b.choose("Actions", "Reactivate…")
 	b.press("Reactivate")
 	b.sees("is active again")
 	b.seesNot("Deactivated. Its tasks go on")
@@ -181,8 +189,7 @@ func deactivate(b *tab, agent string) {
 func drain(t *testing.T, b *tab, c *testcluster.Cluster) {
 	w := work(t, c, "drained", "sleep 1000")
 	b.goTo("#/agents/" + w.agent)
-	b.press("Actions")
-	b.press("Drain…")
+	b.choose("Actions", "Drain…")
 	b.sees("1 task of 1 framework runs there")
 	b.fill("Limit the grace period", "")
 	b.fill("At most", "1")
@@ -190,10 +197,65 @@ func drain(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.press("Drain, kill 1 task")
 	b.sees("Drained. No task runs here any more")
 	says(t, c, "/slaves", `"state":"DRAINED"`)
-	b.press("Actions")
-	b.press("Reactivate…")
+	b.choose("Actions", "Reactivate…")
 	b.press("Reactivate")
 	b.seesNot("Drained. No task")
+}
+
+// cancelDrain takes back the drain of an agent whose task does not end when it is asked to.
+func cancelDrain(t *testing.T, b *tab, c *testcluster.Cluster) {
+	w := work(t, c, "slow", "trap '' TERM; while :; do sleep 1; done", "--grace=1h")
+	b.goTo("#/agents/" + w.agent)
+	b.choose("Actions", "Drain…")
+	b.press("Drain, kill 1 task")
+	b.sees("is draining")
+	says(t, c, "/slaves", `"state":"DRAINING"`)
+	b.choose("Actions", "Cancel draining…")
+	b.sees("1 task of it still runs", "those that were asked to end already will end all the same")
+	b.press("Cancel draining")
+	b.sees("drains no longer")
+	if err := testcluster.Poll(func() error {
+		leader, err := c.Leader()
+		if err != nil {
+			return err
+		}
+		body, err := testcluster.Get("http://" + leader.Addr + "/slaves")
+		if err == nil && (strings.Contains(body, "drain_info") || strings.Count(strings.ReplaceAll(body, " ", ""), `"deactivated":false`) != len(c.Agents)) {
+			return fmt.Errorf("an agent drains or is deactivated: %s", body)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("the agent can be drained again", `Boolean(`+control("Actions")+`) && document.querySelector('dialog[open]') === null`)
+	b.choose("Actions", "Drain…")
+	b.press("Cancel")
+	b.goTo("#/tasks/" + w.framework + "/" + w.task)
+	b.press("Kill")
+	b.sees("It was asked to end already", "0 kills it at once")
+	b.press("Kill 1 task")
+	b.sees("killed")
+}
+
+// fromPalette deactivates and reactivates an agent without going to its page.
+func fromPalette(t *testing.T, b *tab, c *testcluster.Cluster) {
+	id := agentNamed(t, c, "node1")
+	b.goTo("#/agents")
+	b.sees("node1")
+	do := func(act, button string) {
+		b.keys("k", chromedp.ModifierCtrl)
+		b.fill("Go to a page", act)
+		b.wait("the act is offered first", `document.querySelector('[role=option][aria-selected=true]')?.innerText.toLowerCase().includes(`+quote(act)+`)`)
+		b.keys(kb.Enter)
+		b.press(button)
+		b.wait("the dialog is closed", `document.querySelector('dialog[open]') === null`)
+	}
+	do("deactivate node1", "Deactivate")
+	b.sees("node1 is deactivated")
+	says(t, c, "/slaves?slave_id="+id, `"deactivated":true`)
+	do("reactivate node1", "Reactivate")
+	b.sees("node1 is active again")
+	says(t, c, "/slaves?slave_id="+id, `"deactivated":false`)
 }
 
 func teardown(t *testing.T, b *tab, c *testcluster.Cluster) {
@@ -225,6 +287,13 @@ func maintenance(t *testing.T, b *tab, c *testcluster.Cluster) {
 	says(t, c, "/maintenance/schedule", `"hostname":"node2"`)
 	says(t, c, "/maintenance/schedule", `"hostname":"node3"`)
 	b.sees("2 windows")
+	// A window is changed, and becomes no second one.
+	b.press("Edit")
+	b.fill("Lasts", "4h")
+	b.press("Change")
+	b.wait("the dialog is closed", `document.querySelector('dialog[open]') === null`)
+	says(t, c, "/maintenance/schedule", `"nanoseconds":14400000000000`)
+	b.sees("2 windows")
 	for _, left := range []string{"1 window", "No maintenance is scheduled"} {
 		b.press("Cancel")
 		b.press("Cancel the maintenance")
@@ -251,8 +320,7 @@ func maintenance(t *testing.T, b *tab, c *testcluster.Cluster) {
 func gone(t *testing.T, b *tab, c *testcluster.Cluster) {
 	id := agentNamed(t, c, "node3")
 	b.goTo("#/agents/" + id)
-	b.press("Actions")
-	b.press("Mark gone…")
+	b.choose("Actions", "Mark gone…")
 	b.sees("This cannot be undone")
 	b.fill("Type", "node3")
 	b.press("Mark gone for ever")
@@ -260,28 +328,144 @@ func gone(t *testing.T, b *tab, c *testcluster.Cluster) {
 	says(t, c, "/api/clusterd/v1/registry", `"gone_agents":1`)
 }
 
+// leads waits until a master leads that is as asked for.
+func leads(t *testing.T, c *testcluster.Cluster, what string, is func(*testcluster.Process) bool) *testcluster.Process {
+	t.Helper()
+	var leader *testcluster.Process
+	if err := testcluster.Poll(func() (err error) {
+		if leader, err = c.Leader(); err == nil && !is(leader) {
+			return fmt.Errorf("%s leads, which is not %s", leader.Addr, what)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return leader
+}
+
+// live says in JavaScript that the page is connected.
+const live = `document.querySelector('.light')?.classList.contains('light-live')`
+
 func transfer(t *testing.T, b *tab, c *testcluster.Cluster) {
 	before, err := c.Leader()
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.goTo("#/registry")
-	b.allow("net::ERR", "status of 502", "status of 503")
-	menu := `[...document.querySelectorAll('main tbody tr')].find((r) => !r.innerText.includes('leader') && r.querySelector('.menu-button'))?.querySelector('.menu-button')`
-	b.wait("there is a master that may lead", menu)
-	b.clickOn(menu)
-	b.press("Let it lead…")
+	b.allow(trouble...)
+	b.chooseFrom(`[...document.querySelectorAll('main tbody tr')].find((r) => !r.innerText.includes('leader') && r.querySelector('.menu-button'))?.querySelector('.menu-button')`, "Let it lead…")
 	b.sees("stops leading")
 	b.press("Hand over")
 	b.sees("takes over")
+	leads(t, c, "another", func(m *testcluster.Process) bool { return m != before })
+	b.wait("the page is live again", live)
+}
+
+// handOver hands the leadership to whoever has come furthest.
+func handOver(t *testing.T, b *tab, c *testcluster.Cluster) {
+	before, err := c.Leader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.goTo("#/registry")
+	b.chooseFrom(`[...document.querySelectorAll('main tbody tr')].find((r) => r.innerText.includes('leader') && r.querySelector('.menu-button'))?.querySelector('.menu-button')`, "Hand over the leadership…")
+	b.sees("the master that has come furthest")
+	b.press("Hand over")
+	b.sees("takes over")
+	leads(t, c, "another", func(m *testcluster.Process) bool { return m != before })
+	b.wait("the page is live again", live)
+}
+
+// registryOf is what the leader says of the masters, by the port at which they answer.
+func registryOf(t *testing.T, c *testcluster.Cluster) (of map[string]registryapi.Member) {
+	t.Helper()
 	if err := testcluster.Poll(func() error {
-		after, err := c.Leader()
-		if err == nil && after == before {
-			return fmt.Errorf("%s still leads", before.Addr)
+		leader, err := c.Leader()
+		if err != nil {
+			return err
 		}
-		return err
+		body, err := testcluster.Get("http://" + leader.Addr + registryapi.Path)
+		if err != nil {
+			return err
+		}
+		var st registryapi.Status
+		if err := json.Unmarshal([]byte(body), &st); err != nil {
+			return err
+		}
+		of = make(map[string]registryapi.Member)
+		for _, m := range st.Members {
+			of[m.HTTP[strings.LastIndex(m.HTTP, ":")+1:]] = m
+		}
+		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	b.wait("the page is live again", `document.querySelector('.light').classList.contains('light-live')`)
+	return of
+}
+
+// members removes a master that has died, and adds it before it comes back.
+func members(t *testing.T, b *tab, c *testcluster.Cluster) {
+	leader, err := c.Leader()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(c.Masters, func(m *testcluster.Process) bool { return m != leader && "http://"+m.Addr != b.base })
+	if i < 0 {
+		t.Fatal("there is no third master")
+	}
+	victim := c.Masters[i]
+	port := victim.Addr[strings.LastIndex(victim.Addr, ":")+1:]
+	var m registryapi.Member
+	if err := testcluster.Poll(func() error {
+		if m = registryOf(t, c)[port]; m.ID == "" || !m.Voter {
+			return fmt.Errorf("no voter answers at port %s", port)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.goTo("#/registry")
+
+	// Who runs would come back by itself: the dialog says so, and the leader refuses.
+	b.choose("Acts on "+m.ID, "Remove…")
+	b.sees("2 voting masters", "It would be taken in again, so stop it first")
+	b.allow("status of 409")
+	b.press("Remove " + m.ID)
+	b.sees("is alive and would join again")
+	b.press("Cancel")
+
+	victim.Kill()
+	row := `[...document.querySelectorAll('main tbody tr')].find((r) => r.innerHTML.includes(` + quote(m.ID) + `))`
+	b.wait("the page says that it is dead", `/dead|does not answer/.test(`+row+`?.innerText)`)
+	if err := testcluster.Poll(func() error { // gossip takes longer to give it up
+		if registryOf(t, c)[port].Alive {
+			return fmt.Errorf("%s is still said to be alive", m.ID)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.choose("Acts on "+m.ID, "Remove…")
+	b.press("Remove " + m.ID)
+	b.sees("is no longer a member")
+	b.wait("it has left the members", `![...document.querySelectorAll('[aria-label=Members] tbody tr')].some((r) => r.innerHTML.includes(`+quote(m.ID)+`))`)
+	if got := registryOf(t, c); len(got) != 2 {
+		t.Errorf("%d members remain, want 2: %v", len(got), got)
+	}
+
+	b.press("Add a master")
+	b.fill("Id", m.ID)
+	b.fill("Address of its Raft port", m.Address)
+	b.press("Add the master")
+	b.sees("does not answer at its Raft address")
+	b.fill("Add it even if it does not answer", "")
+	b.press("Add the master")
+	b.sees("is a member. It votes once it has caught up")
+	if err := victim.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.wait("it votes again", row+`?.innerText.includes('voter')`)
+	if got := registryOf(t, c)[port]; got.ID != m.ID || !got.Voter {
+		t.Errorf("the master is %+v, want a voter with the id %s", got, m.ID)
+	}
 }

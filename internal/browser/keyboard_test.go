@@ -83,7 +83,7 @@ func (b *tab) tabTo(find string) {
 		}
 		b.keys(kb.Tab)
 	}
-	b.t.Fatalf("Tab does not lead to %s", find)
+	b.fatalf("Tab does not lead to %s", find)
 }
 
 // tabThrough presses Tab until it comes round: each element that gets the focus shows it.

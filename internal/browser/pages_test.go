@@ -47,7 +47,7 @@ func TestPages(t *testing.T) {
 	b := open(t, "http://"+follower(t, c).Addr, "#/")
 	for _, p := range places(w) {
 		t.Run(p.path, func(t *testing.T) {
-			b.t = t
+			b.in(t)
 			b.do(chromedp.Navigate("about:blank"))
 			b.goTo(p.path)
 			b.sees(p.texts...)

@@ -73,8 +73,7 @@ func TestScreenshots(t *testing.T) {
 		take("terminal")
 		b.press("Disconnect")
 		b.follow(place{path: "#/agents/" + w.agent})
-		b.press("Actions")
-		b.press("Drain…")
+		b.choose("Actions", "Drain…")
 		take("drain")
 	}
 }
@@ -98,14 +97,12 @@ func busy(t *testing.T, c *testcluster.Cluster) ids {
 // scene gives roles quotas and weights, reserves something, and schedules maintenance.
 func scene(b *tab, agent string) {
 	for role, cpus := range map[string]string{"web": "4", "data": "6"} {
-		b.press("Acts on " + role)
-		b.press("Set a quota…")
+		b.choose("Acts on "+role, "Set a quota…")
 		b.fill("CPUs: limit", cpus)
 		b.press("Set the quota")
 		b.wait("the dialog is closed", `document.querySelector('dialog[open]') === null`)
 	}
-	b.press("Acts on web")
-	b.press("Change the weight…")
+	b.choose("Acts on web", "Change the weight…")
 	b.fill("Weight", "3")
 	b.press("Set the weight")
 	b.wait("the dialog is closed", `document.querySelector('dialog[open]') === null`)
@@ -114,8 +111,7 @@ func scene(b *tab, agent string) {
 	b.fill("Role", "data")
 	b.fill("Disk (MB)", "4096")
 	b.press("Reserve")
-	b.press("Actions on 4 GiB disk of data")
-	b.press("Create volume…")
+	b.choose("Actions on 4 GiB disk of data", "Create volume…")
 	b.fill("Id", "pg-data")
 	b.fill("Size (MB)", "2048")
 	b.press("Create the volume")

@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,6 +32,8 @@ type tab struct {
 	faults  []string
 	forgive []string // parts of faults that the test brings about itself
 	hosts   []string // further addresses that the page may ask
+	console []string // the last lines that pages wrote, of any kind
+	shown   bool     // evidence of a failure was given
 }
 
 // open opens a tab with a browser context of its own (cookies, storage) at a path such as
@@ -61,7 +64,7 @@ func blank(t testing.TB, base string, size ...int64) *tab {
 		b.t = t
 		b.quiet()
 		if t.Failed() {
-			b.shoot()
+			b.evidence()
 		}
 	})
 	call(b, network.Enable, network.EnableParams{})
@@ -80,16 +83,19 @@ func (b *tab) event(ev any) {
 		if e := ev.ExceptionDetails.Exception; e != nil {
 			text += " " + e.Description
 		}
+		b.noted("exception: " + text)
 		b.fault("exception: " + text)
 	case *runtime.EventConsoleAPICalled:
+		text := "console:"
+		for _, a := range ev.Args {
+			text += " " + string(a.Value) + a.Description
+		}
+		b.noted(string(ev.Type) + " " + text)
 		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeAssert {
-			text := "console:"
-			for _, a := range ev.Args {
-				text += " " + string(a.Value) + a.Description
-			}
 			b.fault(text)
 		}
 	case *log.EventEntryAdded:
+		b.noted(string(ev.Entry.Level) + " log: " + ev.Entry.Text + " " + ev.Entry.URL)
 		// Failed requests, and breaches of the content security policy, are here.
 		if ev.Entry.Level == log.EntryLevelError || ev.Entry.Source == log.EntrySourceSecurity {
 			b.fault("log: " + ev.Entry.Text + " " + ev.Entry.URL)
@@ -99,7 +105,8 @@ func (b *tab) event(ev any) {
 			b.fault("request to another address: " + ev.Request.URL)
 		}
 	case *network.EventWebSocketCreated:
-		if !b.mayAsk(strings.Replace(ev.URL, "ws://", "http://", 1)) {
+		// ws: is http:, and wss: https:.
+		if !b.mayAsk(strings.Replace(ev.URL, "ws", "http", 1)) {
 			b.fault("connection to another address: " + ev.URL)
 		}
 	}
@@ -128,6 +135,15 @@ func (b *tab) fault(text string) {
 	b.faults = append(b.faults, text)
 }
 
+// noted keeps the last lines that pages wrote, those too that are no faults.
+func (b *tab) noted(line string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const most = 40
+	b.console = append(b.console, line)
+	b.console = b.console[max(0, len(b.console)-most):]
+}
+
 // seen returns the faults so far, and forgets them.
 func (b *tab) seen() []string {
 	b.mu.Lock()
@@ -152,12 +168,26 @@ func (b *tab) allow(texts ...string) {
 	b.forgive = append(b.forgive, texts...)
 }
 
+// in has a test within the test go on with the tab.
+func (b *tab) in(t testing.TB) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.t, b.shown = t, false
+}
+
 // do performs actions, or fails the test.
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	if err := chromedp.Do(b.ctx, actions...); err != nil {
-		b.t.Fatal(err)
+		b.fatalf("%v", err)
 	}
+}
+
+// fatalf fails the test, with what can be seen at that moment.
+func (b *tab) fatalf(format string, args ...any) {
+	b.t.Helper()
+	b.evidence()
+	b.t.Fatalf(format, args...)
 }
 
 // call sends the browser a command of its protocol.
@@ -165,7 +195,7 @@ func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) R {
 	b.t.Helper()
 	res, err := chromedp.Call(b.ctx, cmd, params)
 	if err != nil {
-		b.t.Fatalf("%s: %v", cmd.Method, err)
+		b.fatalf("%s: %v", cmd.Method, err)
 	}
 	return res
 }
@@ -185,7 +215,7 @@ func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
 	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
-		b.t.Fatalf("evaluate %s: %v", expression, err)
+		b.fatalf("evaluate %s: %v", expression, err)
 	}
 	return v
 }
@@ -201,11 +231,11 @@ func (b *tab) wait(what, expression string) {
 			return
 		}
 		if b.ctx.Err() != nil {
-			b.t.Fatalf("wait until %s: %v", what, err)
+			b.fatalf("wait until %s: %v", what, err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	b.t.Fatalf("waited in vain until %s; the page says:\n%s", what, b.text())
+	b.fatalf("waited in vain until %s", what)
 }
 
 // sees waits until the page shows all the texts, in capitals or not.
@@ -222,15 +252,6 @@ func (b *tab) seesNot(texts ...string) {
 	for _, text := range texts {
 		b.wait("it no longer shows "+text, "!document.body.innerText.toLowerCase().includes("+quote(strings.ToLower(text))+")")
 	}
-}
-
-// text is all text of the page.
-func (b *tab) text() string {
-	s, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.href + '\\n' + document.body.innerText"))
-	if err != nil {
-		return err.Error()
-	}
-	return s
 }
 
 // inFront is, in JavaScript, what can be reached: the open dialog, or the page.
@@ -250,38 +271,113 @@ func (b *tab) press(name string) {
 }
 
 // clickOn clicks an element, which a JavaScript expression finds, with the mouse: as soon as
-// it is there, stands still, and nothing covers it.
+// it is there, stands still, and nothing covers it. A page may draw it anew, or move it, between
+// the look and the click: what the click has met is seen in the page, and it is done again if
+// that was something else.
 func (b *tab) clickOn(find string) {
 	b.t.Helper()
-	b.wait("there is something to press: "+find, `(() => {
-		const e = `+find+`
-		const r = e?.getBoundingClientRect()
-		const was = window.pressed ?? []
-		window.pressed = r && [r.x + r.width / 2, r.y + r.height / 2]
-		if (!e) return false
-		if (r.top < 0 || r.left < 0 || r.bottom > innerHeight || r.right > innerWidth) e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'})
-		const there = document.elementFromPoint(window.pressed[0], window.pressed[1])
-		return was[0] === window.pressed[0] && was[1] === window.pressed[1] && there !== null && (e.contains(there) || there.closest('label') === e)
-	})()`)
-	at := eval[[]float64](b, `(() => { const p = window.pressed; delete window.pressed; return p })()`)
-	b.do(chromedp.MouseClickXY(at[0], at[1]))
+	b.wait("there is something to press: "+find, `Boolean(`+find+`)`)
+	for deadline := time.Now().Add(testcluster.Patience); time.Now().Before(deadline); {
+		if b.tryClick(find) {
+			return
+		}
+	}
+	b.fatalf("clicked in vain on %s", find)
 }
 
-// fill types into the field with the label.
+// tryClick does what clickOn does if it can be done now.
+func (b *tab) tryClick(find string) bool {
+	b.t.Helper()
+	look := `(() => {
+		const e = ` + find + `
+		const r = e?.getBoundingClientRect()
+		const was = window.pressed?.at ?? []
+		const at = r && [r.x + r.width / 2, r.y + r.height / 2]
+		window.pressed = at && {at, hit: false}
+		if (!e) return false
+		if (r.top < 0 || r.left < 0 || r.bottom > innerHeight || r.right > innerWidth) e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'})
+		const there = document.elementFromPoint(at[0], at[1])
+		if (was[0] !== at[0] || was[1] !== at[1] || there === null || !(e.contains(there) || there.closest('label') === e)) return false
+		const mine = window.pressed
+		addEventListener('click', (ev) => { mine.hit ||= ev.composedPath().includes(e) }, {capture: true, once: true})
+		return true
+	})()`
+	still := false
+	for range 3 { // it stands still if it is found twice in a row at the same place
+		// A page that is just being left has no answer.
+		if ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool](look)); err == nil && ok {
+			still = true
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if !still {
+		return false
+	}
+	at := eval[[]float64](b, `window.pressed?.at ?? []`)
+	if len(at) != 2 {
+		return false
+	}
+	b.do(chromedp.MouseClickXY(at[0], at[1]))
+	// A click that has left the page has met what it should.
+	return eval[bool](b, `(() => { const p = window.pressed; delete window.pressed; return p === undefined || p.hit })()`)
+}
+
+// choose opens the menu and clicks what it offers. A menu closes by itself when the page
+// scrolls: it is opened again then.
+func (b *tab) choose(menu, item string) {
+	b.t.Helper()
+	b.chooseFrom(control(menu), item)
+}
+
+// chooseFrom does so with the menu that a JavaScript expression finds.
+func (b *tab) chooseFrom(menu, item string) {
+	b.t.Helper()
+	for deadline := time.Now().Add(testcluster.Patience); time.Now().Before(deadline); {
+		if !eval[bool](b, `Boolean(`+control(item)+`)`) {
+			b.clickOn(menu)
+		}
+		if b.tryClick(control(item)) {
+			return
+		}
+	}
+	b.fatalf("the menu does not offer %q", item)
+}
+
+// field is a JavaScript expression for the form field with the label that can be reached.
+func field(label string) string {
+	return `[...` + inFront + `.querySelectorAll('label, input[aria-label]')].map((l) => [l, l.control === undefined ? l : l.control]).find(([l, c]) =>
+		c && c.checkVisibility() && c.matches('input, select, textarea') && (l === c ? l.getAttribute('aria-label') : l.innerText).trim().toLowerCase().startsWith(` + quote(strings.ToLower(label)) + `))?.[1]`
+}
+
+// fill types into the field with the label, or ticks it. It looks whether that is what stands
+// there then, and does it again if not: a dialog that has just opened may take the focus away.
 func (b *tab) fill(label, text string) {
 	b.t.Helper()
-	find := `[...` + inFront + `.querySelectorAll('label, input[aria-label]')].map((l) => [l, l.control === undefined ? l : l.control]).find(([l, c]) =>
-		c && c.checkVisibility() && c.matches('input, select, textarea') && (l === c ? l.getAttribute('aria-label') : l.innerText).trim().toLowerCase().startsWith(` + quote(strings.ToLower(label)) + `))?.[1]`
+	find := field(label)
 	b.wait("there is a field "+label, find)
-	kind := eval[string](b, `(() => { const e = `+find+`; e.focus(); if (e.select) e.select(); return e.tagName + ' ' + e.type })()`)
-	switch {
-	case strings.HasPrefix(kind, "SELECT"), strings.HasSuffix(kind, "datetime-local"):
-		eval[bool](b, `(() => { const e = document.activeElement; e.value = `+quote(text)+`; e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); return true })()`)
-	case strings.HasSuffix(kind, "checkbox"):
-		b.clickOn("document.activeElement")
-	default:
+	kind := eval[string](b, `(`+find+`).tagName + ' ' + (`+find+`).type`)
+	done := `(` + find + `)?.value === ` + quote(text)
+	enter := func() {
+		b.wait("the field "+label+" has the focus", `(() => { const e = `+find+`; if (!e) return false; e.focus(); if (e.select) e.select(); return document.activeElement === e })()`)
 		b.keys(text)
 	}
+	switch {
+	case strings.HasPrefix(kind, "SELECT"), strings.HasSuffix(kind, "datetime-local"):
+		enter = func() {
+			b.wait("the field "+label+" takes it", `(() => { const e = `+find+`; if (!e) return false; e.value = `+quote(text)+`; e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); return true })()`)
+		}
+	case strings.HasSuffix(kind, "checkbox"):
+		done = fmt.Sprintf("(%s)?.checked === %t", find, !eval[bool](b, "("+find+").checked"))
+		enter = func() { b.clickOn(find) }
+	}
+	for deadline := time.Now().Add(testcluster.Patience); time.Now().Before(deadline); {
+		enter()
+		if eval[bool](b, "Boolean("+done+")") {
+			return
+		}
+	}
+	b.fatalf("%q cannot be put into the field %s", text, label)
 }
 
 // keys types, as a keyboard does: a key whose event a page takes for itself types nothing.
@@ -312,16 +408,51 @@ func (b *tab) keys(keys string, modifiers ...chromedp.Modifier) {
 	}
 }
 
-// shoot keeps a picture of a page whose test failed.
-func (b *tab) shoot() {
-	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
-	defer cancel()
-	res, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{})
-	if err != nil {
+// evidence logs, once, what a page whose test fails looks like: a picture of it, which stays
+// when the test is over, its text, and what it wrote to the console.
+func (b *tab) evidence() {
+	b.t.Helper()
+	b.mu.Lock()
+	again, console := b.shown, strings.Join(b.console, "\n")
+	b.shown = true
+	b.mu.Unlock()
+	if again {
 		return
 	}
-	file := filepath.Join(b.t.ArtifactDir(), "page.png")
-	if os.WriteFile(file, res.Data, 0o600) == nil {
-		b.t.Logf("the page as it was: %s", file)
+	// The tab's own time may be over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.ctx), 20*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + '\n' + document.body.innerText`))
+	if err != nil {
+		text = err.Error()
 	}
+	picture := "none"
+	if res, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{}); err != nil {
+		picture += ": " + err.Error()
+	} else if file, err := keep(b.t.Name(), res.Data); err != nil {
+		picture += ": " + err.Error()
+	} else {
+		picture = file
+	}
+	const most = 6000
+	b.t.Logf("the page as it was, picture %s:\n%s\nits console:\n%s", picture, text[:min(len(text), most)], console)
+}
+
+// keep writes a picture to $CLUSTERD_PICTURES, or beside the temporary files.
+func keep(test string, picture []byte) (string, error) {
+	dir := os.Getenv("CLUSTERD_PICTURES")
+	if dir == "" {
+		dir = filepath.Join(os.TempDir(), "clusterd-browser-failures")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // pictures of tests are no secrets
+		return "", err
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, test)
+	file := filepath.Join(dir, name+".png")
+	return file, os.WriteFile(file, picture, 0o600)
 }
