@@ -38,7 +38,7 @@ const agentActs: Act<Agent>[] = [
 ]
 
 const taskActs: Act<Task>[] = [
-  { verb: 'Kill', icon: 'stop', action: 'KILL_TASK', when: (t) => t.active && t.state !== 'TASK_KILLING', open: async (t) => (await import('./killTask')).openKill(t) },
+  { verb: 'Kill', icon: 'stop', action: 'KILL_TASK', when: (t) => t.active, open: async (t) => (await import('./killTask')).openKill(t) },
 ]
 
 interface Plain {

@@ -1,6 +1,7 @@
 /** Killing a task. Mesos leaves this to frameworks; operators need it at three in the morning. */
 import { useSignal } from '@preact/signals'
 import { own, post } from '~/api/client'
+import { Note } from '~/components/basic'
 import { ConfirmDialog, openDialog } from '~/components/Dialog'
 import { CheckField, NumberField } from '~/components/Form'
 import { toast } from '~/components/Toast'
@@ -10,7 +11,7 @@ import { agents, frameworks } from '~/state/store'
 
 /** mayKill says whether a task can be killed, and the reader may do so. */
 export function mayKill(t: Task): boolean {
-  return can('KILL_TASK') && t.active && t.state !== 'TASK_KILLING'
+  return can('KILL_TASK') && t.active
 }
 
 /** openKill asks how, and kills. */
@@ -19,8 +20,10 @@ export function openKill(t: Task): void {
 }
 
 function KillDialog({ task, onClose }: { task: Task; onClose: () => void }) {
-  const own_ = useSignal(false)
-  const grace = useSignal(5)
+  // Who kills what is being killed wants it to end sooner; a later kill never gives it more time.
+  const again = task.state === 'TASK_KILLING'
+  const own_ = useSignal(again)
+  const grace = useSignal(again ? 0 : 5)
   const bad = own_.value && !(grace.value >= 0)
   const host = agents.peek(task.agent)?.hostname ?? task.agent
   const framework = frameworks.peek(task.framework)?.name ?? task.framework
@@ -34,6 +37,7 @@ function KillDialog({ task, onClose }: { task: Task; onClose: () => void }) {
   }
   return (
     <ConfirmDialog title={`Kill ${task.name || task.id}`} confirm="Kill 1 task" danger disabled={bad} run={run} onClose={onClose}>
+      {again && <Note>It was asked to end already, and has its grace period to do so. That can be shortened.</Note>}
       <p>
         The task <code>{task.id}</code> on <strong>{host}</strong> is asked to end, and killed when its grace period is over. Tasks of the same group end with it if their executor says so.
       </p>

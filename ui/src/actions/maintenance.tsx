@@ -1,6 +1,7 @@
 /** Maintenance: schedule, change and cancel windows, take machines down and bring them up. */
-import { useSignal } from '@preact/signals'
+import { signal, useSignal } from '@preact/signals'
 import { call, get } from '~/api/client'
+import { clusterTime } from '~/clock'
 import { Note } from '~/components/basic'
 import { ConfirmDialog, confirmAct, openDialog } from '~/components/Dialog'
 import { TextField } from '~/components/Form'
@@ -25,7 +26,14 @@ async function update(old: Window | undefined, fresh: Window | undefined): Promi
   const twice = clash(next)
   if (twice !== undefined) throw new Error(`${machineName(twice)} is in another window already.`)
   await call('UPDATE_MAINTENANCE_SCHEDULE', { schedule: scheduleOf(next) })
+  written.value = { windows: windowsOf(scheduleOf(next)), at: clusterTime() }
 }
+
+/**
+ * written is the schedule that we wrote last. Pages show it until they hear from the master, so
+ * that who acts at once on a window that they have just changed does not act on the old one.
+ */
+export const written = signal<{ windows: readonly Window[]; at: number } | undefined>(undefined)
 
 /** tasksOn counts the tasks that hold resources on machines, and the agents there. */
 export function tasksOn(machines: readonly MachineID[]): { tasks: number; agents: number } {

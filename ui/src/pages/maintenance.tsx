@@ -1,6 +1,6 @@
 /** Maintenance: which machines will be away when, on an axis of time, and what is made of them now. */
 import { useLive } from '~/api/live'
-import { openCancelWindow, openDown, openSchedule, openUp } from '~/actions/maintenance'
+import { openCancelWindow, openDown, openSchedule, openUp, written } from '~/actions/maintenance'
 import { now } from '~/clock'
 import { Button, Empty, ErrorNote, Note, Panel, Skeleton, StateBadge, Time, type Tone } from '~/components/basic'
 import { Menu } from '~/components/Menu'
@@ -21,7 +21,9 @@ export default function Maintenance() {
   const schedule = useLive<WireSchedule>('/maintenance/schedule', { interval: 2000 })
   const status = useLive<WireStatus>('/maintenance/status', { interval: 2000 })
   const loaded = schedule.value.data !== undefined
-  const windows = windowsOf(schedule.value.data)
+  const ours = written.value
+  // Not for long: what others have written back to what it was is not sent again.
+  const windows = ours !== undefined && ours.at > schedule.value.at && now.value - ours.at < 10 ? ours.windows : windowsOf(schedule.value.data)
   const modes = modesOf(status.value.data)
   const answers = new Map<string, Statuses>((status.value.data?.draining_machines ?? []).map((d) => [machineKey(d.id), d.statuses ?? []]))
   return (
