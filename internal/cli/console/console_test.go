@@ -86,6 +86,9 @@ func TestWaysToTheLeader(t *testing.T) {
 	serve := func(name string, handler func(path string) (int, string)) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
+			if r.URL.Path == "/version" {
+				return // whether it answers is asked where there are several
+			}
 			seen = append(seen, fmt.Sprintf("%s %s %s", name, r.URL.Path, body))
 			code, text := handler(r.URL.Path)
 			w.WriteHeader(code)
