@@ -173,7 +173,11 @@ func GPUs(o Options) (int, error) {
 }
 
 func (b *builder) makeCapabilities() (isolation.Isolator, error) {
-	c, err := security.NewCapabilities(b.Security)
+	o := b.Security
+	if b.wanted["filesystem/linux"] {
+		o.Cgroups = b.hierarchy()
+	}
+	c, err := security.NewCapabilities(o)
 	if err != nil {
 		return nil, err
 	}

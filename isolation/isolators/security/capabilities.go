@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/sys/capability"
+	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
@@ -25,6 +26,8 @@ type Capabilities struct {
 	effective, bounding *mesos.CapabilityInfo
 	// all are those that this kernel knows.
 	all uint64
+	// cgroups is Options.Cgroups.
+	cgroups string
 }
 
 // NewCapabilities makes the isolator; the default effective capabilities must lie
@@ -37,7 +40,7 @@ func NewCapabilities(o Options) (*Capabilities, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Capabilities{effective: o.Effective, bounding: o.Bounding, all: all}
+	c := &Capabilities{effective: o.Effective, bounding: o.Bounding, all: all, cgroups: o.Cgroups}
 	// What holds for a container that asks for nothing is the check of the flags.
 	if _, err := c.sets(nil); err != nil {
 		return nil, err
@@ -62,7 +65,14 @@ func (c *Capabilities) Prepare(_ context.Context, config *isolation.ContainerCon
 	if err != nil || sets == nil {
 		return nil, err
 	}
-	return &isolation.Preparation{Capabilities: sets}, nil
+	p := &isolation.Preparation{Capabilities: sets}
+	// The files of cgroups are root's: who is root and sees the machine's could raise the own
+	// limits. Who has CAP_SYS_ADMIN could mount them anew in any case. (With an image only the
+	// own ones are seen, and nobody may write there.)
+	if (sets.Bounding|sets.Permitted)&(1<<unix.CAP_SYS_ADMIN) == 0 && c.cgroups != "" && config.RootFS == "" && config.Class != isolation.ClassDebug {
+		p.ReadonlyPaths = []string{c.cgroups}
+	}
+	return p, nil
 }
 
 // sets computes the sets of a container: nil when nobody restricts them. A framework's

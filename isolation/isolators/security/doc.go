@@ -17,6 +17,10 @@ type Options struct {
 	// nothing; Bounding (--bounding_capabilities) is the most that one may get. Nil:
 	// the flag was not given.
 	Effective, Bounding *mesos.CapabilityInfo
+	// Cgroups is where a container with a mount namespace of its own sees the machine's
+	// cgroups: who lacks CAP_SYS_ADMIN gets them read-only. Empty: there are no such
+	// namespaces. It is not a flag of its own.
+	Cgroups string
 	// SeccompDir (--seccomp_config_dir) holds profiles; SeccompProfile
 	// (--seccomp_profile_name) is the one of containers that name none.
 	SeccompDir, SeccompProfile string
