@@ -109,6 +109,12 @@ export function exact(time: number): string {
   )
 }
 
+/** iso is a time (in seconds) for machines; undefined for what is no time: programs of others say when something was. */
+export function iso(time: number): string | undefined {
+  const d = new Date(time * 1000)
+  return Number.isNaN(d.getTime()) ? undefined : d.toISOString()
+}
+
 /** stamp is a time (in seconds) in the reader's zone, to the second. */
 export function stamp(time: number): string {
   const d = new Date(time * 1000)
@@ -119,6 +125,7 @@ export function stamp(time: number): string {
 /** clock is the time of day of a time (in seconds). */
 export function clock(time: number): string {
   const d = new Date(time * 1000)
+  if (Number.isNaN(d.getTime())) return '–'
   return two(d.getHours()) + ':' + two(d.getMinutes()) + ':' + two(d.getSeconds())
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
-import { ago, amount, bytes, count, duration, exact, megabytes, percent, plural, short, stateName } from '../src/format'
+import { ago, amount, bytes, clock, count, duration, exact, iso, megabytes, percent, plural, short, stamp, stateName } from '../src/format'
 
 test('sizes', () => {
   assert.equal(bytes(0), '0 B')
@@ -43,6 +43,14 @@ test('times', () => {
   assert.equal(ago(7200, 0), 'in 2h')
   assert.match(exact(1795417793.991), /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.991 [+-]\d\d:\d\d$/)
   assert.equal(exact(NaN), '–')
+  // Executors say when something was, and may say anything.
+  for (const t of [NaN, Infinity, 1e300, -1e300]) {
+    assert.equal(iso(t), undefined)
+    assert.equal(exact(t), '–')
+    assert.equal(stamp(t), '–')
+    assert.equal(clock(t), '–')
+  }
+  assert.equal(iso(0.5), '1970-01-01T00:00:00.500Z')
 })
 
 test('states', () => {

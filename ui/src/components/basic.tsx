@@ -17,7 +17,7 @@ export function Time({ at, exact = false }: { at: number | undefined | null; exa
   if (at === undefined || at === null || at === 0) return <span class="muted">–</span>
   const text = exact || exactTimes.value ? format.stamp(at) : format.ago(at, now.value)
   return (
-    <time class="time" dateTime={new Date(at * 1000).toISOString()} title={format.exact(at)} onClick={() => (exactTimes.value = !exactTimes.value)}>
+    <time class="time" dateTime={format.iso(at)} title={format.exact(at)} onClick={() => (exactTimes.value = !exactTimes.value)}>
       {text}
     </time>
   )

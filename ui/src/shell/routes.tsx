@@ -1,7 +1,7 @@
 /** Which module draws which route. Pages are loaded when they are opened, and once the first page is drawn, ahead. */
 import { signal } from '@preact/signals'
-import type { ComponentType } from 'preact'
-import { useEffect } from 'preact/hooks'
+import type { ComponentChildren, ComponentType } from 'preact'
+import { useEffect, useErrorBoundary } from 'preact/hooks'
 import { Button, Empty, ErrorNote, Page, Skeleton } from '../components'
 import { Login } from '../pages/login'
 import { href, useRoute, type RouteName } from '../router'
@@ -106,5 +106,25 @@ export function Outlet() {
     )
   }
   // The page of another object starts anew; another query does not.
-  return <C key={name + route.path} />
+  return (
+    <Guard key={name + route.path}>
+      <C />
+    </Guard>
+  )
+}
+
+/** Guard keeps a page that cannot be drawn from taking everything else with it. */
+function Guard({ children }: { children: ComponentChildren }) {
+  const [error, again] = useErrorBoundary((err) => console.error(err))
+  if (error === undefined) return <>{children}</>
+  return (
+    <Page title="This page cannot be shown">
+      <ErrorNote error={error} title="It has a fault, or the cluster says something that it does not understand." />
+      <p>
+        <Button icon="refresh" kind="primary" onClick={again}>
+          Try again
+        </Button>
+      </p>
+    </Page>
+  )
 }

@@ -2,7 +2,7 @@
 import type { TaskStatus } from '~/api/types'
 import { StateBadge, toneOf } from '~/components/basic'
 import { second } from '~/clock'
-import { clock, duration, exact, stamp } from '~/format'
+import { clock, duration, exact, iso, stamp } from '~/format'
 
 /** Step is one status, with how long the task stayed in it. */
 export interface Step {
@@ -63,7 +63,7 @@ export function Timeline({ statuses, active }: { statuses: readonly TaskStatus[]
           <div class="timeline-head">
             <StateBadge state={s.state} />
             {s.timestamp !== undefined && (
-              <time class="timeline-time num" dateTime={new Date(s.timestamp * 1000).toISOString()} title={exact(s.timestamp)}>
+              <time class="timeline-time num" dateTime={iso(s.timestamp)} title={exact(s.timestamp)}>
                 {(newDay ? stamp : clock)(s.timestamp)}
                 <span class="faint">{millis(s.timestamp)}</span>
               </time>
