@@ -36,7 +36,7 @@ export function ResourceBar({ name, used, total, compact = false, label }: { nam
   const text = quantity(name, used) + ' / ' + quantity(name, total)
   return (
     <span class={cx('resource', compact && 'resource-compact')} title={`${label ?? name}: ${text} (${total > 0 ? percent(share) : 'none'})`}>
-      <span class={'gauge gauge-' + tone} style={{ '--share': Math.min(1, share) * 100 + '%' }} aria-hidden="true" />
+      <span class={'gauge gauge-' + tone} style={{ backgroundSize: Math.min(1, share) * 100 + '% 100%' }} aria-hidden="true" />
       <span class="resource-text num">{compact ? (total > 0 ? percent(share) : '–') : text}</span>
     </span>
   )
