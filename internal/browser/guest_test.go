@@ -85,7 +85,7 @@ func guestActs(w ids) []act {
 		call("UNRESERVE_RESOURCES", agent+`,"resources":[{"name":"disk","scalar":{"value":64},`+reserved+`}]`),
 		call("CREATE_VOLUMES", agent+`,"volumes":[{"name":"disk","scalar":{"value":64},`+reserved+`,"disk":{"persistence":{"id":"evil","principal":"guest"},"volume":{"container_path":"data","mode":"RW"}}}]`),
 		call("DESTROY_VOLUMES", agent+`,"volumes":[`+volumeOf("ops")+`]`),
-		call("UPDATE_MAINTENANCE_SCHEDULE", `"schedule":{"windows":[]}`),
+		call("UPDATE_MAINTENANCE_SCHEDULE", `"schedule":{"windows":[{"machine_ids":[{"hostname":"spare","ip":"127.0.0.1"}],"unavailability":{"start":{"nanoseconds":1}}}]}`),
 		call("START_MAINTENANCE", machine("localhost")),
 		call("STOP_MAINTENANCE", machine("spare")),
 	}

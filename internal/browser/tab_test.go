@@ -175,10 +175,18 @@ func (b *tab) in(t testing.TB) {
 	b.t, b.shown = t, false
 }
 
+// bounded is for one thing that the browser is asked to do: a page that hangs, or asks before
+// it is left, must not take all of the tests' time.
+func (b *tab) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(b.ctx, 2*testcluster.Patience)
+}
+
 // do performs actions, or fails the test.
 func (b *tab) do(actions ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	if err := chromedp.Do(b.ctx, actions...); err != nil {
+	ctx, cancel := b.bounded()
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
 		b.fatalf("%v", err)
 	}
 }
@@ -193,7 +201,9 @@ func (b *tab) fatalf(format string, args ...any) {
 // call sends the browser a command of its protocol.
 func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) R {
 	b.t.Helper()
-	res, err := chromedp.Call(b.ctx, cmd, params)
+	ctx, cancel := b.bounded()
+	defer cancel()
+	res, err := chromedp.Call(ctx, cmd, params)
 	if err != nil {
 		b.fatalf("%s: %v", cmd.Method, err)
 	}
@@ -213,7 +223,9 @@ func (b *tab) goTo(path string) {
 // eval returns what a JavaScript expression gives; promises are awaited.
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	ctx, cancel := b.bounded()
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.fatalf("evaluate %s: %v", expression, err)
 	}
@@ -224,13 +236,15 @@ func eval[T any](b *tab, expression string) T {
 func (b *tab) wait(what, expression string) {
 	b.t.Helper()
 	deadline := time.Now().Add(testcluster.Patience)
+	ctx, cancel := b.bounded()
+	defer cancel()
 	for time.Now().Before(deadline) {
 		// A page that is just being left has no answer.
-		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
 		if err == nil && ok {
 			return
 		}
-		if b.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			b.fatalf("wait until %s: %v", what, err)
 		}
 		time.Sleep(100 * time.Millisecond)
