@@ -70,8 +70,8 @@ func TestKillTaskIsAsked(t *testing.T) {
 	g := newGuardedMaster(t)
 	frameworks := map[string]string{}
 	sum, _ := getSummary(t, g.s, basicHeader("carol"))
-	for _, row := range sum.Tasks.Rows {
-		frameworks[row[0].(string)] = sum.Frameworks[int(row[2].(float64))].ID
+	for i := range sum.Tasks.Rows {
+		frameworks[sum.of("task_id", i).(string)] = sum.Frameworks[int(sum.of("framework", i).(float64))].ID
 	}
 	acls, err := authz.Parse([]byte(`{"permissive":false,"teardown_frameworks":[{"principals":{"values":["carol"]},"framework_principals":{"values":["P-open"]}}]}`))
 	if err != nil {

@@ -20,10 +20,6 @@ type ClusterOptions struct {
 	Bare bool
 }
 
-// taskColumns are what a row of tasks holds.
-const taskColumns = `["task_id","name","framework","agent","executor_id","state","role",` +
-	`"cpus","mem","disk","gpus","healthy","started","updated","active","container_id"]`
-
 // taskStates are the names of states by their numbers.
 var taskStates = func() (names []string) {
 	for i := range len(mesos.TaskState_name) {
@@ -42,7 +38,7 @@ func (c *stateCounts) count(s mesos.TaskState) {
 }
 
 // Cluster writes the summary of the whole cluster that pages begin with: light objects for
-// agents and frameworks, and a row for each task, of which there are the most. The events
+// agents and frameworks, and columns for tasks, of which there are the most. The events
 // after its token make up for its age.
 func Cluster(v *core.View, m *Master, o ClusterOptions, viewer *authz.Viewer) Body {
 	c := newClusterSummary(v, o, sight{viewer})
@@ -74,9 +70,9 @@ func Cluster(v *core.View, m *Master, o ClusterOptions, viewer *authz.Viewer) Bo
 	list(&p, c.agents, c.appendAgent)
 	p.text(`],"frameworks":[`)
 	list(&p, c.frameworks, c.appendFramework)
-	p.text(`],"tasks":{"columns":` + taskColumns + `,"rows":[`)
-	list(&p, c.tasks, c.appendTask)
-	p.text("]}}")
+	p.text(`],"tasks":`)
+	c.tasks.write(&p)
+	p.text("}")
 	return p.write()
 }
 
@@ -104,23 +100,17 @@ type summaryFramework struct {
 	tasks     stateCounts
 }
 
-// summaryTask is a task with the places of its framework and agent.
-type summaryTask struct {
-	*core.Task
-	framework, agent int
-}
-
 // clusterSummary is what a summary is written of.
 type clusterSummary struct {
 	who        sight
 	agents     []*summaryAgent
 	byID       map[string]int
 	frameworks []*summaryFramework
-	tasks      []summaryTask
+	tasks      *taskTable
 }
 
 func newClusterSummary(v *core.View, o ClusterOptions, who sight) *clusterSummary {
-	c := &clusterSummary{who: who, byID: make(map[string]int, v.Agents.Len())}
+	c := &clusterSummary{who: who, byID: make(map[string]int, v.Agents.Len()), tasks: newTaskTable(mostTasks(v, o))}
 	for a := range v.Agents.Values() {
 		c.addAgent(&summaryAgent{Agent: a, id: a.ID, state: AgentState(a)})
 	}
@@ -161,6 +151,17 @@ func newClusterSummary(v *core.View, o ClusterOptions, who sight) *clusterSummar
 	return c
 }
 
+// mostTasks is how many tasks there may be to show.
+func mostTasks(v *core.View, o ClusterOptions) (n int) {
+	for f := range v.Frameworks.Values() {
+		n += f.Tasks.Len() + f.UnreachableTasks.Len()
+		if !o.Bare {
+			n += len(f.CompletedTasks)
+		}
+	}
+	return n
+}
+
 func (c *clusterSummary) addAgent(a *summaryAgent) int {
 	at := len(c.agents)
 	c.byID[a.id] = at
@@ -183,7 +184,7 @@ func (c *clusterSummary) addTask(v *core.View, f *summaryFramework, t *core.Task
 	}
 	c.agents[at].tasks.count(t.State)
 	f.tasks.count(t.State)
-	c.tasks = append(c.tasks, summaryTask{t, len(c.frameworks) - 1, at})
+	c.tasks.add(t, len(c.frameworks)-1, at)
 }
 
 // AgentState is the state of a registered agent in one word.
@@ -302,51 +303,6 @@ func (c *clusterSummary) appendFramework(dst []byte, f *summaryFramework) []byte
 	return o.close()
 }
 
-func (c *clusterSummary) appendTask(dst []byte, t summaryTask) []byte {
-	dst = appendString(append(dst, '['), t.ID)
-	dst = appendString(append(dst, ','), t.Name)
-	dst = strconv.AppendInt(append(dst, ','), int64(t.framework), 10)
-	dst = strconv.AppendInt(append(dst, ','), int64(t.agent), 10)
-	dst = appendString(append(dst, ','), t.ExecutorID)
-	dst = strconv.AppendInt(append(dst, ','), int64(t.State), 10)
-	dst = appendString(append(dst, ','), t.Role())
-	sums := scalars(t.Resources)
-	for _, name := range [...]int{atCPUs, atMem, atDisk, atGPUs} {
-		dst = appendAmount(append(dst, ','), sums[name])
-	}
-	last := t.Latest()
-	switch {
-	case last == nil || !last.HasHealth:
-		dst = append(dst, ",null"...)
-	default:
-		dst = strconv.AppendBool(append(dst, ','), last.Healthy)
-	}
-	dst = appendMillis(append(dst, ','), started(t.Task))
-	updated, container, parent := 0.0, "", ""
-	if last != nil {
-		updated, container, parent = last.Timestamp, last.ContainerID, last.ParentContainerID
-	}
-	dst = appendMillis(append(dst, ','), updated)
-	dst = strconv.AppendBool(append(dst, ','), !t.Terminal() && t.State != mesos.TaskState_TASK_UNREACHABLE)
-	if parent != "" {
-		container = parent + "." + container
-	}
-	return append(appendString(append(dst, ','), container), ']')
-}
-
-// started is when a task began to run, or else when it was first heard of; 0: never.
-func started(t *core.Task) float64 {
-	for i := range t.Statuses {
-		if t.Statuses[i].State == mesos.TaskState_TASK_RUNNING {
-			return t.Statuses[i].Timestamp
-		}
-	}
-	if len(t.Statuses) > 0 {
-		return t.Statuses[0].Timestamp
-	}
-	return 0
-}
-
 // Places of the scalars in what [scalars] returns, as in always.
 const (
 	atDisk = iota
@@ -392,10 +348,10 @@ func appendAmount(dst []byte, milli int64) []byte {
 
 // appendMillis writes seconds to the millisecond; null for what is not known.
 func appendMillis(dst []byte, seconds float64) []byte {
-	if seconds > 0 && seconds < 1<<40 {
-		return appendAmount(dst, int64(seconds*1000+0.5))
+	if at := millis(seconds); at.ok {
+		return appendAmount(dst, at.millis)
 	}
-	return append(dst, "null"...) // what is no number at all, too
+	return append(dst, "null"...)
 }
 
 // known writes seconds that are known.

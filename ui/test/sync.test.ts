@@ -21,7 +21,7 @@ function answer(path: string): Response {
     states: [],
     agents: [],
     frameworks: [],
-    tasks: { columns: ['task_id', 'framework', 'agent', 'state'], rows: [] },
+    tasks: { rows: 0, since: 0, columns: {} },
   })
 }
 

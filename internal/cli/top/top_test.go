@@ -23,12 +23,10 @@ const small = `{"token":"m:7","cluster":"prod","leader":{"hostname":"m1","port":
 "states":["TASK_RUNNING","TASK_FAILED","TASK_STAGING"],
 "agents":[{"id":"S0","hostname":"alpha","state":"ACTIVE","total":{"cpus":4,"mem":1000}},{"id":"S1","hostname":"beta","state":"DRAINING","total":{"cpus":2,"mem":500}}],
 "frameworks":[{"id":"F0","name":"marathon","user":"root","roles":["web"],"active":true,"connected":true},{"id":"F1","name":"spark","user":"bob","roles":["batch"],"active":true,"connected":false}],
-"tasks":{"columns":["task_id","name","framework","agent","executor_id","state","role","cpus","mem","disk","gpus","healthy","started","updated","active","container_id","newer"],
-"rows":[
-["web.1","web",0,0,"",0,"web",1,100,0,0,true,1700000000,1700000010,true,"c1",1],
-["web.2","web",0,1,"",0,"web",0.5,100,0,0,false,1700000000,1700000020,true,"c2",1],
-["old.1","old",1,0,"",1,"batch",2,200,0,0,null,1700000000,1700000005,false,"c3",1],
-["new.1","new",1,0,"",2,"batch",1,50,0,0,null,0,1700000030,true,"",1]]}}`
+"tasks":{"rows":4,"since":1700000000,"columns":{"task_id":["web.1","web.2","old.1","new.1"],"name":["web",0,"old","new"],
+"framework":[0,0,1,1],"agent":[0,1,0,0],"executor_id":"","state":[0,0,1,2],"role":["web",0,"batch",1],
+"cpus":[1,0.5,2,1],"mem":[100,100,200,50],"disk":0,"gpus":0,"healthy":[true,false,null,null],
+"started":[0,0,0,null],"updated":[10000,20000,5000,30000],"newer":1}}}`
 
 func worldOf(t *testing.T, text string) *world {
 	t.Helper()

@@ -1,7 +1,6 @@
 package top
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -121,10 +120,7 @@ type summary struct {
 		Completed  bool     `json:"completed"`
 		Registered float64  `json:"registered"`
 	} `json:"frameworks"`
-	Tasks struct {
-		Columns []string            `json:"columns"`
-		Rows    [][]json.RawMessage `json:"rows"`
-	} `json:"tasks"`
+	Tasks taskTable `json:"tasks"`
 }
 
 func seconds(s float64) time.Time {
@@ -149,8 +145,8 @@ func newWorld(s *summary) (*world, error) {
 	for _, f := range s.Frameworks {
 		w.frameworks[f.ID] = &framework{id: f.ID, name: f.Name, user: f.User, roles: f.Roles, state: stateOf(f.Active, f.Connected, f.Completed), since: seconds(f.Registered)}
 	}
-	for _, row := range s.Tasks.Rows {
-		t, err := s.task(row)
+	for i := range s.Tasks.Rows {
+		t, err := s.task(i)
 		if err != nil {
 			return nil, err
 		}
@@ -169,32 +165,6 @@ func stateOf(active, connected, completed bool) string {
 		return "inactive"
 	}
 	return "active"
-}
-
-// task reads a row by the names of its columns.
-func (s *summary) task(row []json.RawMessage) (*task, error) {
-	var t task
-	var at, of, state int
-	var healthy *bool
-	var started, updated float64
-	into := map[string]any{
-		"task_id": &t.id, "name": &t.name, "framework": &of, "agent": &at, "executor_id": &t.executor, "state": &state, "role": &t.role,
-		"cpus": &t.uses.cpus, "mem": &t.uses.mem, "disk": &t.uses.disk, "gpus": &t.uses.gpus,
-		"healthy": &healthy, "started": &started, "updated": &updated, "active": &t.live,
-	}
-	for i, column := range s.Tasks.Columns {
-		if v, ok := into[column]; ok && i < len(row) {
-			if err := json.Unmarshal(row[i], v); err != nil {
-				return nil, fmt.Errorf("summary: column %s of a task: %w", column, err)
-			}
-		}
-	}
-	if of >= len(s.Frameworks) || at >= len(s.Agents) || state >= len(s.States) || min(of, at, state) < 0 {
-		return nil, fmt.Errorf("summary: task %s names what is not there", t.id)
-	}
-	t.framework, t.agent, t.state = s.Frameworks[of].ID, s.Agents[at].ID, short(s.States[state])
-	t.health, t.started, t.updated = health(healthy), seconds(started), seconds(updated)
-	return &t, nil
 }
 
 func short(state string) string { return strings.ToLower(strings.TrimPrefix(state, "TASK_")) }

@@ -1,7 +1,6 @@
 /** What the UI knows of agents, frameworks and tasks: light objects, made from the summary or from events. */
 import type {
   Attribute,
-  ContainerID,
   DomainInfo,
   OperatorAgent,
   OperatorFramework,
@@ -84,8 +83,6 @@ export interface Task extends Resources {
   updated: number | undefined
   /** It is not at its end, and not unreachable. */
   active: boolean
-  /** Its container, as PARENT.CHILD if it is nested. */
-  container: string
 }
 
 export const zero: Resources = Object.freeze({ cpus: 0, mem: 0, disk: 0, gpus: 0 })
@@ -247,14 +244,7 @@ export function taskOf(t: WireTask): Task {
     started: t.statuses?.find((s) => s.state === 'TASK_RUNNING')?.timestamp ?? t.statuses?.[0]?.timestamp,
     updated: last?.timestamp,
     active: isActive(t.state),
-    container: containerText(last?.container_status?.container_id),
   }
-}
-
-/** containerText is a container's id with those of its parents: PARENT.CHILD. */
-export function containerText(c: ContainerID | undefined): string {
-  if (c === undefined) return ''
-  return c.parent === undefined ? c.value : containerText(c.parent) + '.' + c.value
 }
 
 /** taskKey is a task's key: ids of tasks are unique within a framework only. */

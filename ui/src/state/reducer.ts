@@ -7,12 +7,10 @@ import type { OperatorEvent, Resources, Task as WireTask, TaskState } from '../a
 import { Collection } from './collection'
 import {
   agentOf,
-  containerText,
   frameworkOf,
   isActive,
   isTerminal,
   plus,
-
   taskKey,
   taskOf,
   zero,
@@ -247,7 +245,6 @@ export class Reducer {
       active: isActive(state),
       healthy: u.status.healthy ?? before.healthy,
       updated: u.status.timestamp ?? now,
-      container: containerText(u.status.container_status?.container_id) || before.container,
     }
     if (state === 'TASK_RUNNING' && before.state !== 'TASK_RUNNING' && before.state !== 'TASK_UNREACHABLE') t.started = u.status.timestamp ?? now
     this.put(t, true)

@@ -1,4 +1,4 @@
-/** Reads `summary`: the whole cluster at once, tasks by columns so that 100,000 of them are small. */
+/** Reads `summary`: the whole cluster at once, tasks by columns so that 100,000 of them are small (docs/http-api.md). */
 import type { Resources, TaskState } from '../api/types'
 import { isActive, zero, type Agent, type Framework, type Task } from './model'
 import type { Leader } from './reducer'
@@ -16,7 +16,38 @@ export interface Summary {
   states: TaskState[]
   agents: SummaryAgent[]
   frameworks: SummaryFramework[]
-  tasks: { columns: string[]; rows: unknown[][] }
+  tasks: TaskTable
+}
+
+/** A value for each task, or the one of all. */
+export type Column<T> = readonly T[] | T
+
+/** A text, or the number of one that stands before: the n-th that is written out. */
+export type CodedText = string | number
+
+export interface TaskTable {
+  rows: number
+  /** Seconds that started counts from. */
+  since: number
+  columns: {
+    task_id?: Column<string>
+    /** null: it is the task's id. */
+    name?: Column<CodedText | null>
+    framework?: Column<number>
+    agent?: Column<number>
+    executor_id?: Column<CodedText>
+    state?: Column<number>
+    role?: Column<CodedText>
+    cpus?: Column<number>
+    mem?: Column<number>
+    disk?: Column<number>
+    gpus?: Column<number>
+    healthy?: Column<boolean | null>
+    /** Milliseconds. */
+    started?: Column<number | null>
+    /** Milliseconds after started, or after since. */
+    updated?: Column<number | null>
+  }
 }
 
 export interface SummaryAgent {
@@ -80,7 +111,7 @@ export function readSummary(s: Summary): { leader: Leader; agents: Agent[]; fram
     },
     agents: s.agents.filter((a) => a.state !== 'REMOVED' && a.state !== 'GONE').map(agent),
     frameworks: s.frameworks.map(framework),
-    tasks: rows(s),
+    tasks: tasks(s),
   }
 }
 
@@ -143,60 +174,68 @@ function framework(f: SummaryFramework): Framework {
   }
 }
 
-function rows(s: Summary): Task[] {
-  const at = new Map(s.tasks.columns.map((c, i) => [c, i]))
-  const col = (name: string) => at.get(name) ?? -1
-  const c = {
-    id: col('task_id'),
-    name: col('name'),
-    framework: col('framework'),
-    agent: col('agent'),
-    executor: col('executor_id'),
-    state: col('state'),
-    role: col('role'),
-    cpus: col('cpus'),
-    mem: col('mem'),
-    disk: col('disk'),
-    gpus: col('gpus'),
-    healthy: col('healthy'),
-    started: col('started'),
-    updated: col('updated'),
-    active: col('active'),
-    container: col('container_id'),
+function tasks(s: Summary): Task[] {
+  const c = s.tasks.columns
+  const id = values(c.task_id, '')
+  const name = values(written(c.name), null)
+  const framework = values(c.framework, -1)
+  const agent = values(c.agent, -1)
+  const executor = values(written(c.executor_id), '')
+  const state = values(c.state, -1)
+  const role = values(written(c.role), '')
+  const cpus = values(c.cpus, 0)
+  const mem = values(c.mem, 0)
+  const disk = values(c.disk, 0)
+  const gpus = values(c.gpus, 0)
+  const healthy = values(c.healthy, null)
+  const started = values(c.started, null)
+  const updated = values(c.updated, null)
+  const list: Task[] = []
+  for (let i = 0; i < s.tasks.rows; i++) {
+    const is = s.states[state(i)] ?? 'TASK_UNKNOWN'
+    const began = started(i)
+    const from = s.tasks.since + (began ?? 0) / 1000
+    const last = updated(i)
+    list.push({
+      id: id(i),
+      name: name(i) ?? id(i),
+      framework: s.frameworks[framework(i)]?.id ?? '',
+      agent: s.agents[agent(i)]?.id ?? '',
+      executor: executor(i) ?? '',
+      state: is,
+      role: role(i) || '*',
+      cpus: cpus(i),
+      mem: mem(i),
+      disk: disk(i),
+      gpus: gpus(i),
+      healthy: healthy(i) ?? undefined,
+      started: began === null ? undefined : from,
+      updated: last === null ? undefined : from + last / 1000,
+      active: isActive(is),
+    })
   }
-  return s.tasks.rows.map((r) => {
-    const state = s.states[r[c.state] as number] ?? 'TASK_UNKNOWN'
-    return {
-      id: text(r[c.id]),
-      name: text(r[c.name]),
-      framework: named(r[c.framework], s.frameworks),
-      agent: named(r[c.agent], s.agents),
-      executor: text(r[c.executor]),
-      state,
-      role: text(r[c.role]) || '*',
-      cpus: number(r[c.cpus]) ?? 0,
-      mem: number(r[c.mem]) ?? 0,
-      disk: number(r[c.disk]) ?? 0,
-      gpus: number(r[c.gpus]) ?? 0,
-      healthy: typeof r[c.healthy] === 'boolean' ? (r[c.healthy] as boolean) : undefined,
-      started: number(r[c.started]) || undefined,
-      updated: number(r[c.updated]) || undefined,
-      active: isActive(state),
-      container: text(r[c.container]),
-    }
+  return list
+}
+
+/** values reads a column; what is missing is as the other. */
+function values<T extends string | number | boolean | null>(c: Column<T> | undefined, other: T): (i: number) => T {
+  if (c === undefined) return () => other
+  if (isList(c)) return (i) => c[i] ?? other
+  return () => c
+}
+
+function isList<T>(c: Column<T>): c is readonly T[] {
+  return Array.isArray(c)
+}
+
+/** written has the texts themselves for the numbers that stand for them. */
+function written(c: Column<CodedText | null> | undefined): Column<string | null> | undefined {
+  if (c === undefined || c === null || typeof c === 'string') return c
+  if (!isList(c)) return ''
+  const texts: string[] = []
+  return c.map((v) => {
+    if (typeof v === 'number') return texts[v] ?? ''
+    if (v !== null) texts.push(v)
+    return v
   })
-}
-
-function text(v: unknown): string {
-  return typeof v === 'string' ? v : ''
-}
-
-function number(v: unknown): number | undefined {
-  return typeof v === 'number' ? v : undefined
-}
-
-/** named is the id behind an index; an agent that is not there any more comes as its id. */
-function named(v: unknown, list: readonly { id: string }[]): string {
-  if (typeof v === 'string') return v
-  return typeof v === 'number' ? (list[v]?.id ?? '') : ''
 }
