@@ -17,7 +17,7 @@ EMBEDDED    := isolation/embedded
 
 export CGO_ENABLED = 0
 
-.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test bench-ui chromium man install screenshots vm vm-files docker-engine cni-plugins
+.PHONY: all build run test race fuzz sim lint fmt generate conformance bench bench-allocator bench-ha bench-api bench-agent soak-ha clean embedded ui ui-test bench-ui chromium man install screenshots vm vm-files docker-engine cni-plugins shells
 
 all: build
 
@@ -33,7 +33,7 @@ ui: ## build the web UI that the binary embeds, if npm is there
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
-test: embedded ui ui-test conformance vm-files docker-engine cni-plugins chromium ## pass all tests; installs what they need
+test: embedded ui ui-test conformance vm-files docker-engine cni-plugins chromium shells ## pass all tests; installs what they need
 	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
 	CLUSTERD_VM_REQUIRED=$(CI) $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
 
@@ -48,6 +48,9 @@ ui-test: ui ## test the logic of the web UI
 
 chromium: ## install the browser that tests drive
 	@scripts/chromium.sh
+
+shells: ## install the shells whose completion is tested
+	@scripts/shells.sh
 
 cni-plugins: ## install the CNI plugins that tests run
 	@scripts/cni.sh
@@ -113,6 +116,9 @@ install: man ## install the binary, manual pages and completion below PREFIX
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 	install -m 644 bin/man/* $(DESTDIR)$(PREFIX)/share/man/man1/
 	bin/clusterd completion bash >$(DESTDIR)$(PREFIX)/share/bash-completion/completions/clusterd
+	install -d $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/clusterd completion zsh >$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_clusterd
+	bin/clusterd completion fish >$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/clusterd.fish
 
 screenshots: build chromium ## make the pictures of the web UI in docs/images
 	CLUSTERD=$(CURDIR)/bin/clusterd $(GO) test ./internal/browser -run TestScreenshots -count=1 -screenshots=$(CURDIR)/docs/images -v

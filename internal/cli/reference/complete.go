@@ -379,8 +379,30 @@ func printCandidates(w io.Writer, shell string, candidates []Candidate) error {
 // the shell offers files.
 var completions = map[string]string{
 	"bash": `_clusterd() {
-  local IFS=$'\n'
-  COMPREPLY=($("${COMP_WORDS[0]}" __complete bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  # bash has split words at ":" and "=": they are put together again, and what is before the
+  # last piece stays as it is.
+  local rest=$COMP_LINE piece cut line i
+  local -a words=()
+  for ((i = 0; i <= COMP_CWORD; i++)); do
+    piece=${COMP_WORDS[i]}
+    if ((i > 0)) && [[ $rest != [[:space:]]* ]]; then
+      words[${#words[@]}-1]+=$piece
+    else
+      words+=("$piece")
+    fi
+    rest=${rest#"${rest%%[![:space:]]*}"}
+    rest=${rest#"$piece"}
+  done
+  cut=${words[${#words[@]}-1]}
+  [[ $piece == [:=] ]] || cut=${cut%"$piece"}
+  COMPREPLY=()
+  while IFS= read -r line; do
+    printf -v line %q "$line"
+    COMPREPLY+=("${line#"$cut"}")
+  done < <("${words[0]}" __complete bash "${words[@]:1}" 2>/dev/null)
+  if [[ ${#COMPREPLY[@]} == 1 && ${COMPREPLY[0]} == *= ]]; then
+    compopt -o nospace 2>/dev/null
+  fi
 }
 complete -o default -F _clusterd clusterd
 `,
