@@ -183,6 +183,9 @@ func fileError(name string, err error) error {
 	if _, ok := errors.AsType[*httpapi.Error](err); ok {
 		return err
 	}
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		err = p.Err // its path is one of ours, and says nothing to who asks
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		return httpapi.NotFound("There is no '%s'", name)
