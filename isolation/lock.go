@@ -27,7 +27,7 @@ func lockDir(dir string) (*os.File, error) {
 	}
 	f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("%w: %s: give each agent on a machine a --runtime_dir of its own", ErrRuntimeDirInUse, dir)
+		return nil, fmt.Errorf("%w: %s: give each agent on a machine a --runtime_dir of its own, and a --docker_store_dir", ErrRuntimeDirInUse, dir)
 	}
 	return nil, fmt.Errorf("lock runtime directory %s: %w", dir, err)
 }

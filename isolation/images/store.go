@@ -159,7 +159,7 @@ func (s *Store) takeLock(ctx context.Context) error {
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
 			_ = s.lock.Close()
-			return fmt.Errorf("%w: %s", ErrStoreInUse, s.o.StoreDir)
+			return fmt.Errorf("%w: %s: give each agent on a machine a --docker_store_dir of its own", ErrStoreInUse, s.o.StoreDir)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
