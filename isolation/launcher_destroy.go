@@ -52,7 +52,7 @@ func (l *launcher) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 	}
 	patience := time.NewTimer(wait)
 	defer patience.Stop()
-	signalPidfd(c, unix.SIGTERM)
+	signalPidfd(c, c.order)
 	for {
 		select {
 		case <-c.ended:

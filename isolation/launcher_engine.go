@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
@@ -22,11 +24,12 @@ import (
 )
 
 const (
-	// supervisorFile holds the supervisor's process id, the tick it started at,
-	// the boot it belongs to and, when it is the container's command as well,
-	// which program of ours it is. The agent writes it before anything of the
-	// container runs.
+	// supervisorFile holds the supervisor's process id, the tick it started at, the boot
+	// it belongs to, which program of ours it is when it is the container's command as
+	// well (noBuiltin else), and the signal that ends it. The agent writes it before
+	// anything of the container runs.
 	supervisorFile = "supervisor"
+	noBuiltin      = "-"
 	// launchInfoFile says for humans what was started.
 	launchInfoFile = "launch_info"
 	// supervisorLog gets what a supervisor has to complain about.
@@ -46,6 +49,7 @@ type launcher struct {
 	lock     *os.File // of dir, held until Close
 	bootID   string
 	null     *os.File
+	handover *handover
 	// namespaces says that containers may have namespaces of their own.
 	namespaces bool
 	// tree keeps the containers' cgroups; nil: they have none.
@@ -57,9 +61,11 @@ type launcher struct {
 	wg     sync.WaitGroup
 
 	mu sync.Mutex
-	// containers and closed are guarded by mu.
+	// containers, children and closed are guarded by mu.
 	containers map[string]*launched
-	closed     bool
+	// children are those of them that are nested in one, by its key.
+	children map[string][]*launched
+	closed   bool
 }
 
 // launched is one container's processes.
@@ -73,6 +79,8 @@ type launched struct {
 	// builtin is the program of ours that is its own supervisor, if it is one, and program
 	// one that has a supervisor all the same.
 	builtin, program Builtin
+	// order is the signal that ends it.
+	order syscall.Signal
 	// namespaces are those (CLONE_NEW*) of its own, enters those of its parent's.
 	namespaces, enters uintptr
 	// forced says that the agent has killed the supervisor with all the rest.
@@ -101,6 +109,10 @@ func newLauncher(name, runtimeDir string, programs *Programs, log zerolog.Logger
 		return nil, err
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	places, err := newHandover(null)
 	if err == nil {
 		err = keepFiles()
 	}
@@ -109,8 +121,8 @@ func newLauncher(name, runtimeDir string, programs *Programs, log zerolog.Logger
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &launcher{
-		base: ctx, cancel: cancel, name: name, dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null,
-		containers: make(map[string]*launched),
+		base: ctx, cancel: cancel, name: name, dir: runtimeDir, lock: lock, programs: programs, log: log, bootID: bootID(), null: null, handover: places,
+		containers: make(map[string]*launched), children: make(map[string][]*launched),
 	}, nil
 }
 
@@ -205,7 +217,7 @@ func (l *launcher) recover(id *mesos.ContainerID) error {
 	}
 	pid, alive := l.readSupervisor(c)
 	c.pid = readInt(filepath.Join(c.dir, supervisor.PIDFile))
-	l.containers[Key(id)] = c
+	l.addLocked(c)
 	if l.tree != nil {
 		l.tree.Adopt(id, cgroups.Core)
 	}
@@ -264,8 +276,14 @@ func (l *launcher) readSupervisor(c *launched) (pid int, alive bool) {
 	if len(f) < 3 || f[2] != l.bootID {
 		return 0, false
 	}
-	if len(f) > 3 {
+	c.order = syscall.SIGTERM
+	if len(f) > 3 && f[3] != noBuiltin {
 		c.builtin = Builtin(f[3])
+	}
+	if len(f) > 4 {
+		if n, err := strconv.Atoi(f[4]); err == nil {
+			c.order = syscall.Signal(n)
+		}
 	}
 	pid, err = strconv.Atoi(f[0])
 	start, err2 := strconv.ParseUint(f[1], 10, 64)
@@ -409,7 +427,7 @@ func (l *launcher) Remove(id *mesos.ContainerID) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range gone {
-		delete(l.containers, Key(c.id))
+		l.forgetLocked(c)
 	}
 	return nil
 }
@@ -418,13 +436,34 @@ func (l *launcher) Remove(id *mesos.ContainerID) error {
 func (l *launcher) nested(id *mesos.ContainerID) []*launched {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var nested []*launched
-	for key, c := range l.containers {
-		if strings.HasPrefix(key, Key(id)+".") {
-			nested = append(nested, c)
-		}
+	return l.nestedLocked(Key(id), nil)
+}
+
+func (l *launcher) nestedLocked(key string, nested []*launched) []*launched {
+	for _, c := range l.children[key] {
+		nested = l.nestedLocked(Key(c.id), append(nested, c))
 	}
 	return nested
+}
+
+// addLocked makes a container known.
+func (l *launcher) addLocked(c *launched) {
+	l.containers[Key(c.id)] = c
+	if parent := c.id.GetParent(); parent != nil {
+		l.children[Key(parent)] = append(l.children[Key(parent)], c)
+	}
+}
+
+// forgetLocked is the end of that.
+func (l *launcher) forgetLocked(c *launched) {
+	if delete(l.containers, Key(c.id)); c.id.GetParent() == nil {
+		return
+	}
+	parent := Key(c.id.GetParent())
+	left := slices.DeleteFunc(l.children[parent], func(n *launched) bool { return n == c })
+	if l.children[parent] = left; len(left) == 0 {
+		delete(l.children, parent)
+	}
 }
 
 // Cleanup implements Launcher.
@@ -451,6 +490,7 @@ func (l *launcher) Close() error {
 	}
 	l.mu.Unlock()
 	l.wg.Wait()
+	l.handover.close()
 	return errors.Join(l.null.Close(), l.lock.Close())
 }
 

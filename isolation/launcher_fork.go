@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,9 @@ func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo
 	if info.Supervised || info.EnterFlags != 0 {
 		c.builtin, c.program = BuiltinNone, info.Builtin
 	}
+	if c.order = syscall.SIGTERM; c.builtin == BuiltinNone {
+		c.order = supervisor.Terminate
+	}
 	start, err := l.supervisorOf(c)
 	if err != nil {
 		return 0, err
@@ -48,12 +52,12 @@ func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo
 			return 0, fmt.Errorf("parent %s: %w", Key(id.GetParent()), ErrUnknownContainer)
 		}
 	}
-	l.containers[Key(id)] = c
+	l.addLocked(c)
 	l.mu.Unlock()
 	defer close(c.forked)
 	if err := l.fork(c, start, info.Cgroup); err != nil {
 		l.mu.Lock()
-		delete(l.containers, Key(id))
+		l.forgetLocked(c)
 		l.mu.Unlock()
 		close(c.ended)
 		return 0, err
@@ -218,28 +222,30 @@ func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup stri
 // would need a descriptor for a pipe, and choose one that may be the program's.)
 func (l *launcher) execute(c *launched, start start, files []*os.File, cgroup int) (pid int, err error) {
 	var script rawfork.Script
+	fds, release, err := l.handover.place(&script, files, start.program.file)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
 	script.Do("start a session", unix.SYS_SETSID)
 	script.Do("change directory", unix.SYS_CHDIR, script.String("/"))
-	for i, f := range files {
-		fd := f.Fd()
-		if fd < uintptr(len(files)) { // another will take its place
-			high, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, len(files))
+	for i, fd := range fds {
+		if fd < len(files) { // another will take its place
+			high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, len(files))
 			if err != nil {
 				return 0, err
 			}
 			defer unix.Close(high)
-			fd = uintptr(high)
+			fd = high
 		}
-		script.Do("hand over files", unix.SYS_DUP3, fd, uintptr(i), 0)
+		script.Do("hand over files", unix.SYS_DUP3, uintptr(fd), uintptr(i), 0)
 	}
-	if n := openFiles(); n != 0 {
-		var own unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err == nil {
-			limit := &unix.Rlimit{Cur: min(n, own.Max), Max: own.Max}
-			script.Try(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, rawfork.Pointer(&script, limit), 0)
-		}
-	}
+	limitFiles(&script, c.builtin == BuiltinNone && start.program.embedded, len(files))
 	script.Signals()
+	if c.builtin == BuiltinNone {
+		blocked := supervisorSignals
+		script.Do("block signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, rawfork.Pointer(&script, &blocked), 0, signalSetSize)
+	}
 	script.ExecFile(int(start.program.file.Fd()), append(slices.Clone(start.program.argv), Key(c.id)), start.env)
 	defer runtime.KeepAlive(files)
 	// The cgroup namespace is made when the process is in its cgroups.
@@ -252,7 +258,11 @@ func (l *launcher) forked(c *launched) error {
 	if !ok {
 		return fmt.Errorf("start supervisor: read its start time: %w", os.ErrNotExist)
 	}
-	line := fmt.Sprintf("%d %d %s %s\n", c.supervisor, p.Start, l.bootID, c.builtin)
+	name := string(c.builtin)
+	if c.builtin == BuiltinNone {
+		name = noBuiltin
+	}
+	line := fmt.Sprintf("%d %d %s %s %d\n", c.supervisor, p.Start, l.bootID, name, int(c.order))
 	if err := os.WriteFile(filepath.Join(c.dir, supervisorFile), []byte(line), 0o644); err != nil {
 		return fmt.Errorf("write down the supervisor: %w", err)
 	}

@@ -33,9 +33,11 @@ type Mesos struct {
 	wg     sync.WaitGroup
 
 	mu sync.Mutex
-	// containers and closed are guarded by mu.
+	// containers, nested and closed are guarded by mu.
 	containers map[string]*container
-	closed     bool
+	// nested are those of them that are nested in one, by its key.
+	nested map[string][]*container
+	closed bool
 }
 
 var _ Containerizer = (*Mesos)(nil)
@@ -74,7 +76,7 @@ func NewMesos(launcher Launcher, isolators []Isolator, log zerolog.Logger) *Meso
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Mesos{
 		launcher: launcher, isolators: isolators, log: log,
-		base: ctx, cancel: cancel, containers: make(map[string]*container),
+		base: ctx, cancel: cancel, containers: make(map[string]*container), nested: make(map[string][]*container),
 	}
 }
 
@@ -177,13 +179,28 @@ func (m *Mesos) children(c *container) []*container {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c.dying = true
-	var children []*container
-	for _, other := range m.containers {
-		if parent := other.id.GetParent(); parent != nil && Key(parent) == Key(c.id) {
-			children = append(children, other)
-		}
+	return slices.Clone(m.nested[Key(c.id)])
+}
+
+// addLocked makes a container known.
+func (m *Mesos) addLocked(c *container) {
+	m.containers[Key(c.id)] = c
+	if parent := c.id.GetParent(); parent != nil {
+		m.nested[Key(parent)] = append(m.nested[Key(parent)], c)
 	}
-	return children
+}
+
+// forgetLocked is the end of that.
+func (m *Mesos) forgetLocked(c *container) {
+	delete(m.containers, Key(c.id))
+	if c.id.GetParent() == nil {
+		return
+	}
+	parent := Key(c.id.GetParent())
+	left := slices.DeleteFunc(m.nested[parent], func(n *container) bool { return n == c })
+	if m.nested[parent] = left; len(left) == 0 {
+		delete(m.nested, parent)
+	}
 }
 
 // postMortem asks which limit has ended a container: its processes may be gone before
@@ -391,7 +408,7 @@ func (m *Mesos) Remove(ctx context.Context, id *mesos.ContainerID) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.containers, Key(id))
+	m.forgetLocked(c)
 	return nil
 }
 

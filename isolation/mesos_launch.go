@@ -105,7 +105,7 @@ func (m *Mesos) register(config *ContainerConfig, abort context.CancelFunc) (c, 
 		}
 	}
 	c = m.newContainer(config, root.FrameworkID == nil, abort)
-	m.containers[Key(id)] = c
+	m.addLocked(c)
 	return c, parent, nil
 }
 
@@ -236,7 +236,7 @@ func (m *Mesos) undo(c *container, cause error, destroyed bool) {
 		}
 	}
 	m.mu.Lock()
-	delete(m.containers, Key(c.id))
+	m.forgetLocked(c)
 	m.mu.Unlock()
 	c.termination = Termination{Destroyed: destroyed, Message: cause.Error()}
 	close(c.ended)

@@ -54,7 +54,7 @@ func (m *Mesos) Recover(ctx context.Context, known []ContainerConfig) ([]*mesos.
 	}
 	m.mu.Lock()
 	for _, c := range append(r.lost, r.kept...) {
-		m.containers[Key(c.id)] = c
+		m.addLocked(c)
 	}
 	m.mu.Unlock()
 	for _, c := range r.lost {

@@ -76,6 +76,8 @@ type Tree struct {
 	places         []*place
 	used           map[string]*place
 	containers     map[string]*entry
+	// nested are the keys of those of containers that are nested in one, by its key.
+	nested map[string][]string
 	// claimed is what Claim holds until Lock takes it over.
 	claimed *rootLock
 	// fleeting says that the root goes with the agent.
@@ -117,7 +119,7 @@ func open(s system, hierarchy, root string) (*Tree, error) {
 	}
 	t := &Tree{
 		system: s, hierarchy: hierarchy, root: root, destroyTimeout: DefaultDestroyTimeout,
-		mounts: mounts, used: make(map[string]*place), containers: make(map[string]*entry),
+		mounts: mounts, used: make(map[string]*place), containers: make(map[string]*entry), nested: make(map[string][]string),
 	}
 	// What an agent with other isolators left has to be found too.
 	for _, m := range mounts {

@@ -40,6 +40,9 @@ func (t *Tree) entry(id *mesos.ContainerID) *entry {
 			}
 		}
 		t.containers[key(id)] = e
+		if parent := id.GetParent(); parent != nil {
+			t.nested[key(parent)] = append(t.nested[key(parent)], key(id))
+		}
 	}
 	return e
 }

@@ -96,17 +96,23 @@ func (t *Tree) Destroy(ctx context.Context, id *mesos.ContainerID) error {
 func (t *Tree) forget(id *mesos.ContainerID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	k := key(id)
-	e := t.containers[k]
-	delete(t.containers, k)
-	if e == nil || len(t.containers) == 0 {
+	t.forgetLocked(key(id))
+	if id.GetParent() == nil {
 		return
 	}
-	for n := range t.containers {
-		if strings.HasPrefix(n, k+".") {
-			delete(t.containers, n)
-		}
+	parent := key(id.GetParent())
+	left := slices.DeleteFunc(t.nested[parent], func(k string) bool { return k == key(id) })
+	if t.nested[parent] = left; len(left) == 0 {
+		delete(t.nested, parent)
 	}
+}
+
+func (t *Tree) forgetLocked(k string) {
+	delete(t.containers, k)
+	for _, n := range t.nested[k] {
+		t.forgetLocked(n)
+	}
+	delete(t.nested, k)
 }
 
 // Release says that a subsystem's isolator is done with a container. The cgroup goes when

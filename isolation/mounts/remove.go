@@ -11,14 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveAll deletes a directory and all in it, and nothing that is mounted there: it
-// unmounts first, and steps into no mount that came meanwhile. A persistent volume
-// that an agent which crashed left in a sandbox keeps its data (MESOS-8830). The path
-// must have no symbolic link in it that others can change.
+// RemoveAll deletes a directory and all in it, and nothing that is mounted there: it steps
+// into no mount, and unmounts what it comes upon. A persistent volume that an agent which
+// crashed left in a sandbox keeps its data (MESOS-8830). The path must have no symbolic
+// link in it that others can change.
 func RemoveAll(dir string) error {
-	if err := UnmountBelow(dir); err != nil {
-		return err
-	}
 	parent, err := openDir(filepath.Dir(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -27,11 +24,20 @@ func RemoveAll(dir string) error {
 		return err
 	}
 	defer parent.Close()
+	// The mount table is long where there are many containers, and mostly has nothing to
+	// say about this one: it is read only when something is mounted here.
 	err = removeAt(int(parent.Fd()), filepath.Base(dir), dir)
-	if errors.Is(err, unix.ENOSYS) { // no openat2 before Linux 5.6
+	old := errors.Is(err, unix.ENOSYS) // no openat2 before Linux 5.6
+	if !old && !errors.Is(err, unix.EXDEV) && !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	if err := UnmountBelow(dir); err != nil {
+		return err
+	}
+	if old {
 		return os.RemoveAll(dir)
 	}
-	return err
+	return removeAt(int(parent.Fd()), filepath.Base(dir), dir)
 }
 
 // RemoveBeneath deletes what is at a path below a directory, and all in it, when others

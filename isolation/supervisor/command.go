@@ -139,6 +139,7 @@ func (s *supervisor) forkScript(w *world) *rawfork.Script {
 	script.Do("die with the supervisor", syscall.SYS_PRCTL, prSetPdeathsig, uintptr(syscall.SIGKILL))
 	script.Want("die with the supervisor", uintptr(parent), syscall.SYS_GETPPID)
 	script.Signals()
+	commandSignals(script)
 	s.lastRights(script)
 	return script
 }

@@ -488,7 +488,7 @@ func TestDoorOfDestroyed(t *testing.T) {
 		fi, err := os.Stat(d.sandbox + "/stdout")
 		return err == nil && fi.Size() > 2<<20
 	})
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.cmd.Process.Signal(Terminate); err != nil {
 		t.Fatal(err)
 	}
 	d.wait(t, int(syscall.SIGKILL))

@@ -47,8 +47,8 @@ func Inline() bool { return os.Getenv(inlineVariable) == strconv.Itoa(ControlFD)
 // the order to kill the container at once, and return Killed.
 func RunInline(name string, run func(env []string) (status int)) int {
 	setName(name)
-	s, ok := begin()
-	if !ok {
+	s := &supervisor{}
+	if !s.begin() {
 		return exitNotStarted
 	}
 	s.pid = os.Getpid()

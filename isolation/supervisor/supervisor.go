@@ -6,7 +6,7 @@
 // It outlives the agent (a session of its own, no pipe between them once the
 // command runs), is the subreaper of everything in the container, and leaves
 // the command's exit status in the container's runtime directory. When the
-// command has ended, or on SIGTERM, it kills whatever is left of the container
+// command has ended, or on Terminate, it kills whatever is left of the container
 // and ends only when nothing is: as long as the supervisor lives the container
 // does, and the other way round (the command dies with its supervisor by
 // PR_SET_PDEATHSIG).
@@ -32,9 +32,9 @@ package supervisor
 import (
 	"errors"
 	"os"
-	"os/signal"
 	"runtime"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -57,60 +57,56 @@ func Main([]string) int {
 	}
 	// The command gets a signal when the *thread* that forked it ends.
 	runtime.LockOSThread()
+	prepareSignals()
 	setName("supervisor")
-	s, ok := begin()
-	if !ok {
+	s := &supervisor{}
+	go s.takeSignals()
+	if !s.begin() {
 		return exitNotStarted
 	}
-	// One goroutine does everything, woken by these. SIGHUP is taken only so
-	// that neither we nor (through an inherited "ignore") the command are
-	// touched by a terminal that goes away.
-	children := make(chan os.Signal, 1)
-	terminate := make(chan os.Signal, 1)
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(children, syscall.SIGCHLD)
-	signal.Notify(terminate, syscall.SIGTERM, syscall.SIGINT)
-	signal.Notify(hangup, syscall.SIGHUP)
-
 	if what, err := s.start(); err != nil {
 		replyError(what, err)
 		return exitNotStarted
 	}
 	s.writePID()
 	s.replyStarted()
-	s.watch(children, terminate)
+	s.watch()
 	s.streams.drain()
 	return exitOK
 }
 
 // begin is told what to run and readies the status file.
-func begin() (s *supervisor, ok bool) {
+func (s *supervisor) begin() (ok bool) {
 	closeOnExec()
 	if os.Geteuid() == 0 {
 		hide()
 	}
 	body, ok := readSpec()
 	if !ok {
-		return nil, false
+		return false
 	}
 	spec, err := DecodeSpec(body)
 	if err != nil {
 		reply("E0:" + err.Error())
-		return nil, false
+		return false
 	}
 	if err := becomeSubreaper(); err != nil {
 		replyError("become subreaper", err)
-		return nil, false
+		return false
 	}
-	status, err := os.OpenFile(spec.RuntimeDir+"/"+statusTemp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC|syscall.O_CLOEXEC, 0o644)
+	// Not by package os, whose files come with a poller.
+	status, err := syscall.Open(spec.RuntimeDir+"/"+statusTemp, syscall.O_CREAT|syscall.O_WRONLY|syscall.O_TRUNC|syscall.O_CLOEXEC, 0o644)
 	if err == nil {
-		_, err = status.WriteString("                ")
+		err = writeAll(status, "                ")
 	}
 	if err != nil {
 		replyError("make the status file", err)
-		return nil, false
+		return false
 	}
-	return &supervisor{spec: spec, status: status}, true
+	s.mu.Lock()
+	s.spec, s.status = spec, status
+	s.mu.Unlock()
+	return true
 }
 
 // readSpec reads a length and so many bytes. It says no when the agent went
@@ -272,8 +268,14 @@ func LookPath(name string, env []string) (string, error) {
 type supervisor struct {
 	spec   *Spec
 	pid    int
-	status *os.File
-	ended  bool
+	status int
+	// mu keeps what kills from what reaps: a process id that was reaped may be another's.
+	// It guards what follows, and spec until begin has returned.
+	mu      sync.Mutex
+	ended   bool
+	killing bool
+	// running says that the command was started.
+	running bool
 	// streams are what the command reads and writes.
 	streams *streams
 	// unprivileged says that the runtime directory is not ours to change.
@@ -316,7 +318,12 @@ func (s *supervisor) writePID() {
 	if s.first || s.away() {
 		return // the agent does it
 	}
-	_ = os.WriteFile(s.spec.RuntimeDir+"/"+PIDFile, []byte(strconv.Itoa(s.pid)+"\n"), 0o644)
+	fd, err := syscall.Open(s.spec.RuntimeDir+"/"+PIDFile, syscall.O_CREAT|syscall.O_WRONLY|syscall.O_TRUNC|syscall.O_CLOEXEC, 0o644)
+	if err != nil {
+		return
+	}
+	_ = writeAll(fd, strconv.Itoa(s.pid)+"\n")
+	syscall.Close(fd)
 }
 
 // watch returns when nothing of the container is left.
@@ -325,29 +332,26 @@ func (s *supervisor) writePID() {
 // children until there are none kills everything. A process can come to us
 // only by the death of one of our descendants, and of all deaths the last one
 // in any line is a child of ours, for which there is a SIGCHLD.
-func (s *supervisor) watch(children, terminate <-chan os.Signal) {
-	killing := false
+func (s *supervisor) watch() {
+	reminded := false
 	for {
-		if left := s.reap(); !left {
-			return
-		}
-		if s.ended || killing {
-			killing = true
+		s.mu.Lock()
+		s.running = true
+		left := s.reap()
+		if left && (s.ended || s.killing) {
+			s.killing = true
 			s.kill()
-			if s.ended && s.blind {
-				return // the agent kills the rest
-			}
 		}
-		var again <-chan time.Time
-		if killing {
-			again = time.After(time.Second)
+		ended, killing := s.ended, s.killing
+		s.mu.Unlock()
+		switch {
+		case !left, ended && s.blind: // the agent kills the rest
+			return
+		case killing && !reminded:
+			reminded = true
+			remind()
 		}
-		select {
-		case <-children:
-		case <-terminate:
-			killing = true
-		case <-again:
-		}
+		awaitChild()
 	}
 }
 
@@ -381,7 +385,7 @@ func (s *supervisor) writeStatus(ws syscall.WaitStatus) {
 	}
 	dir := s.spec.RuntimeDir + "/"
 	for first := true; ; first = false {
-		_, err := s.status.WriteAt([]byte(text), 0)
+		_, err := syscall.Pwrite(s.status, []byte(text), 0)
 		if err == nil && !s.away() {
 			err = os.Rename(dir+statusTemp, dir+StatusFile)
 		}
@@ -414,8 +418,8 @@ func (s *supervisor) kill() {
 	}
 }
 
-// killChildren kills every child. No process id can be reused meanwhile: only
-// this goroutine reaps.
+// killChildren kills every child. No process id can be reused meanwhile: who reaps
+// waits.
 func killChildren() {
 	table, err := proctree.ReadTable()
 	if err != nil {
