@@ -2,17 +2,15 @@
  * The lines of a log that are on the screen, of the thousands that are loaded. Their heights are
  * guessed and then measured, so that wrapped lines scroll as well as others.
  */
-import { batch, useSignal } from '@preact/signals'
-import { useEffect, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
+import { useSignal } from '@preact/signals'
+import { useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { dark } from '../prefs'
-import type { Changed, LogController } from './controller'
-import { Heights } from './heights'
+import type { LogController } from './controller'
+import { Place } from './place'
 import { segments, type Mark } from './segments'
 import type { Match } from './search'
 import type { Line } from './window'
 
-/** Lines that are drawn beyond the edges of the screen. */
-const OVERSCAN = 20
 /** Nearer to an edge than this, in pixels, more is loaded. */
 const NEAR = 600
 
@@ -32,135 +30,102 @@ export function LogLines({ log, wrap, matches, current, onPick, label }: LogLine
   const body = useRef<HTMLDivElement>(null)
   const probe = useRef<HTMLSpanElement>(null)
   const size = useRef({ line: 18, char: 7.2, cols: 100 })
-  const heights = useMemo(() => new Heights(() => 18), [])
-  const top = useSignal(0)
-  const height = useSignal(600)
+  const wrapped = useRef(wrap)
+  wrapped.current = wrap
+  const guess = useMemo(
+    () => (i: number) => {
+      const line = log.win.lines[i]
+      if (!wrapped.current || line === undefined) return size.current.line
+      return size.current.line * Math.max(1, Math.ceil(line.text.length / size.current.cols))
+    },
+    [log],
+  )
+  const place = useMemo(() => new Place(guess), [log])
   const redraw = useSignal(0)
-  const version = log.version.value
+  void log.version.value
   void redraw.value
   const lines = log.win.lines
-  const pinned = log.following.value && log.atEnd
+  if (log.following.value && log.atEnd) place.toEnd()
+  const { first, last } = place.window()
 
-  const guess = (i: number): number => {
-    const line = log.win.lines[i]
-    if (!wrap || line === undefined) return size.current.line
-    return size.current.line * Math.max(1, Math.ceil(line.text.length / size.current.cols))
-  }
+  /**
+   * told is where the browser says it is since we told it where to be: what differs is the reader's
+   * doing. Without a top it is to be told anew.
+   */
+  const told = useRef<{ dom: number; top: number | undefined }>({ dom: 0, top: undefined })
 
-  // Changes of the window move what is on the screen; what one reads stays where it is.
-  const jump = useRef<number | 'end' | undefined>('end')
-  const moved = useRef(0)
-  useEffect(() => {
+  useLayoutEffect(() => {
     const before = log.onChange
-    log.onChange = (c: Changed) => {
-      if (c.kind === 'reset') {
-        heights.reset(log.win.lines.length, guess)
-        jump.current = c.top
-        moved.current = 0
-        return
+    log.onChange = (c) => {
+      if (c.kind === 'lines') place.changed(c, log.win.lines.length)
+      else {
+        place.reset(log.win.lines.length, guess, c.top === 'end' ? 'end' : c.top === 0 ? 0 : log.win.indexAt(c.top))
+        told.current.top = undefined
       }
-      let delta = 0
-      if (c.droppedTop > 0) delta -= heights.top(c.droppedTop)
-      heights.shift(c.prepended - c.droppedTop, log.win.lines.length)
-      if (c.prepended > 0) delta += heights.top(c.prepended)
-      moved.current += delta
     }
     return () => void (log.onChange = before)
-  })
+  }, [log])
 
-  const measure = (): void => {
+  // How much room there is depends on the window alone: scrollbars are there always or take no room.
+  useLayoutEffect(() => {
     const el = scroller.current
     const p = probe.current
     if (el === null || p === null) return
-    const box = p.getBoundingClientRect()
-    const line = box.height || 18
-    const char = box.width / 100 || 7.2
-    const gutter = 16
-    const cols = Math.max(10, Math.floor((el.clientWidth - gutter - 20) / char))
-    if (line !== size.current.line || cols !== size.current.cols || char !== size.current.char) {
+    const measure = (): void => {
+      const box = p.getBoundingClientRect()
+      const line = box.height || 18
+      const char = box.width / 100 || 7.2
+      const cols = Math.max(10, Math.floor((el.clientWidth - 16 - 20) / char))
+      const height = el.clientHeight
+      const same = line === size.current.line && cols === size.current.cols && char === size.current.char
+      if (same && height === place.height) return
+      place.height = height
       size.current = { line, char, cols }
-      keepPlace(() => heights.reset(log.win.lines.length, guess))
+      if (!same) place.reflow(log.win.lines.length, guess)
+      redraw.value++
     }
-    if (height.peek() !== el.clientHeight) height.value = el.clientHeight
-  }
-
-  /** keepPlace changes heights without moving the line at the top. */
-  const keepPlace = (change: () => void): void => {
-    const el = scroller.current
-    const i = heights.at(top.peek())
-    const into = top.peek() - heights.top(i)
-    change()
-    if (el !== null && !(log.following.peek() && log.atEnd)) {
-      el.scrollTop = heights.top(i) + into
-      top.value = el.scrollTop
-    }
-    redraw.value++
-  }
-
-  useLayoutEffect(() => {
-    measure()
-    const el = scroller.current
-    if (el === null) return
     const watch = new ResizeObserver(measure)
     watch.observe(el)
-    return () => watch.disconnect()
-  }, [])
-  useLayoutEffect(() => {
     measure()
-    keepPlace(() => heights.reset(log.win.lines.length, guess))
-  }, [wrap])
+    place.reflow(log.win.lines.length, guess)
+    redraw.value++
+    return () => watch.disconnect()
+  }, [wrap, place])
 
-  const first = Math.max(0, heights.at(top.value) - OVERSCAN)
-  const last = Math.min(lines.length, heights.at(top.value + height.value) + OVERSCAN + 1)
-
-  // After drawing: correct heights, then put the scroller where it belongs. That draws again; what
-  // does not settle in some turns goes on in the next frame, or the page would stand still.
-  const turns = useRef(0)
+  // After drawing: take the heights of what was drawn, tell the scroller where it belongs, and draw again
+  // if other lines are to be seen then. That ends, because a line's height is news only once, and
+  // nothing else that the browser says has a part in it (see Place).
   useLayoutEffect(() => {
     const el = scroller.current
     const b = body.current
     if (el === null || b === null) return
-    if (turns.current++ === 0) requestAnimationFrame(() => (turns.current = 0))
-    if (turns.current > 10) return
-    let above = 0
-    if (wrap) {
-      const line = heights.at(top.peek())
-      let n = first
-      for (const child of b.children) {
-        const was = heights.height(n)
-        const is = child.getBoundingClientRect().height
-        if (heights.measure(n, is) && n < line) above += is - was
-        n++
-      }
-    }
-    let want: number | undefined
-    if (jump.current !== undefined && lines.length > 0) {
-      want = jump.current === 'end' ? heights.total() : heights.top(log.win.indexAt(jump.current))
-      if (jump.current !== 'end' && jump.current > 0) want = Math.max(0, want - height.peek() / 3)
-      jump.current = undefined
-    } else if (pinned) want = heights.total()
-    else if (moved.current !== 0 || above !== 0) want = el.scrollTop + moved.current + above
-    moved.current = 0
-    const total = heights.total() + 'px'
+    if (wrap) place.measured(first, Array.from(b.children, (child) => child.getBoundingClientRect().height))
+    const pinned = log.following.peek() && log.atEnd
+    if (pinned) place.toEnd()
+    const total = place.heights.total() + 'px'
     const room = el.firstElementChild as HTMLElement
     if (room.style.height !== total) room.style.height = total
-    b.style.transform = `translateY(${heights.top(first)}px)`
-    if (want !== undefined && Math.abs(want - el.scrollTop) > 0.5) {
-      el.scrollTop = want
-      if (Math.abs(top.peek() - el.scrollTop) > 0.5) top.value = el.scrollTop
-    }
+    b.style.transform = `translateY(${place.heights.top(first)}px)`
+    const was = told.current.top
+    if (pinned) el.scrollTop = place.heights.total()
+    else if (was === undefined) el.scrollTop = place.top
+    else if (Math.abs(place.top - was) >= 0.5) el.scrollTop += place.top - was // the reader may be scrolling right now
+    told.current = { dom: el.scrollTop, top: place.top }
+    const now = place.window()
+    if (now.first !== first || now.last !== last) redraw.value++
     nearEdge()
-  }, [version, redraw.value, top.value, height.value, wrap, first, last])
+  })
 
   // The match that is looked at is brought onto the screen.
   useLayoutEffect(() => {
     const m = matches[current]
     const el = scroller.current
     if (m === undefined || el === null) return
-    const y = heights.top(m.line)
-    if (y < el.scrollTop + 20 || y > el.scrollTop + el.clientHeight - 40) {
-      el.scrollTop = Math.max(0, y - el.clientHeight / 3)
-      top.value = el.scrollTop
+    const y = place.heights.top(m.line)
+    if (y < place.top + 20 || y > place.top + place.height - 40) {
+      place.scrolled(y - place.height / 3)
+      told.current.top = undefined
+      redraw.value++
     }
     if (!wrap) {
       const x = m.from * size.current.char
@@ -169,25 +134,25 @@ export function LogLines({ log, wrap, matches, current, onPick, label }: LogLine
   }, [current, matches])
 
   const nearEdge = (): void => {
-    const el = scroller.current
-    if (el === null || !log.opened.peek()) return
-    if (el.scrollTop < NEAR && log.win.start > 0 && !log.following.peek()) void log.older()
-    else if (el.scrollTop + el.clientHeight > heights.total() - NEAR && !log.atEnd) void log.newer()
+    if (!log.opened.peek()) return
+    if (place.top < NEAR && log.win.start > 0 && !log.following.peek()) void log.older()
+    else if (place.top + place.height > place.heights.total() - NEAR && !log.atEnd) void log.newer()
   }
 
   const onScroll = (): void => {
     const el = scroller.current
     if (el === null) return
-    batch(() => {
-      // Who scrolls up wants to read; who comes back to the end wants to follow.
-      const up = el.scrollTop < top.peek() - 1
-      const atBottom = el.scrollTop + el.clientHeight >= heights.total() - 4
-      if (up && !atBottom && log.following.peek()) log.following.value = false
-      // While a jump is under way, what is on the screen is not where one wants to be.
-      else if (!up && atBottom && log.atEnd && !log.following.peek() && log.loading.peek() !== 'jump') log.following.value = true
-      top.value = el.scrollTop
-    })
-    nearEdge()
+    const at = el.scrollTop
+    const by = at - told.current.dom
+    if (Math.abs(by) < 0.5) return // that was us
+    // Who scrolls up wants to read; who comes back to the end wants to follow.
+    const atBottom = place.atBottom(at)
+    if (by < -1 && !atBottom && log.following.peek()) log.following.value = false
+    // While a jump is under way, what is on the screen is not where one wants to be.
+    else if (by > 0 && atBottom && log.atEnd && !log.following.peek() && log.loading.peek() !== 'jump') log.following.value = true
+    place.scrolled(at)
+    told.current = { dom: at, top: place.top }
+    redraw.value++
   }
 
   const marks = new Map<number, Mark[]>()

@@ -142,7 +142,8 @@ export class LogController {
         return undefined
       }
       this.size.value = p.size
-      return this.win.append(p.bytes)
+      // Nothing where there should be something: who tells of it would be asked for it again at once.
+      return p.bytes.length === 0 ? undefined : this.win.append(p.bytes)
     })
   }
 

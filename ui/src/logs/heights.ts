@@ -39,12 +39,20 @@ export class Heights {
     this.resize(count)
   }
 
-  /** measure notes how high a line is, and says whether that is news. */
+  get lines(): number {
+    return this.count
+  }
+
+  /**
+   * measure notes how high a line is, and says whether that is news. The first time counts: whoever
+   * draws, measures and draws again what that makes visible comes to an end, whatever is measured.
+   */
   measure(line: number, height: number): boolean {
-    if (line >= this.count || Math.abs(this.height(line) - height) < 0.5) return false
+    if (line >= this.count || this.measured[line] !== undefined) return false
+    const news = this.guess(line) !== height
     this.measured[line] = height
-    this.good = Math.min(this.good, line)
-    return true
+    if (news) this.good = Math.min(this.good, line)
+    return news
   }
 
   height(line: number): number {
