@@ -106,9 +106,12 @@ func (cl *Cluster) Hostnames(ctx context.Context) (map[string]string, error) {
 	return hosts, nil
 }
 
-// FindTask finds the task that a person means: by its id, by its name, or by the
-// beginning of its id; FRAMEWORK/TASK if several frameworks have it. Of those that fit
-// equally well the ones that live are meant.
+// TasksHelp explains references to tasks, for commands that take several.
+const TasksHelp = "TASK is an id, a name, or the beginning of an id; FRAMEWORK/TASK is one of that framework. With * at\n" +
+	"its end it is all tasks whose id or name begins so, and 'FRAMEWORK/*' all of a framework. Those that\n" +
+	"have ended are meant only where none lives."
+
+// FindTask finds the task that a person means by a reference: see [Choose].
 func (cl *Cluster) FindTask(ctx context.Context, ref string) (Task, error) {
 	tasks, err := cl.Tasks(ctx)
 	if err != nil {
@@ -117,26 +120,99 @@ func (cl *Cluster) FindTask(ctx context.Context, ref string) (Task, error) {
 	return Choose(tasks, ref)
 }
 
-// Choose is [Cluster.FindTask] among tasks that are known already.
+// Choose finds the task of a reference. That is an id, a name, or the beginning of an id, tried
+// in this order; behind FRAMEWORK/ (its name, its id or the beginning of that) if several
+// frameworks have it. Of those that fit equally well the ones that live are meant. It must be
+// one.
 func Choose(tasks []Task, ref string) (Task, error) {
+	found, err := fitting(tasks, ref)
+	switch {
+	case err != nil:
+		return Task{}, err
+	case len(found) > 1:
+		return Task{}, ambiguous("tasks", ref, found, func(t Task) string {
+			return t.Framework + "/" + t.GetTaskId().GetValue()
+		})
+	}
+	return found[0], nil
+}
+
+// Everything is at the end of a reference to all tasks whose id or name begins with what is
+// before it; FRAMEWORK/* are all of a framework.
+const Everything = "*"
+
+// ChooseAll finds the tasks of references of commands that take several: one task each, as
+// [Choose] finds it, or with a * at the end all that fit. A task that two references mean
+// counts once.
+func ChooseAll(tasks []Task, refs []string) ([]Task, error) {
+	type key struct{ framework, task string }
+	var out []Task
+	seen := map[key]bool{}
+	for _, ref := range refs {
+		var found []Task
+		var err error
+		if strings.HasSuffix(ref, Everything) {
+			found, err = fitting(tasks, ref)
+		} else {
+			found = make([]Task, 1)
+			if found[0], err = Choose(tasks, ref); err != nil && Code(err) == ExitUsage && ref != "" {
+				err = Hint(err, "write more of the id, or '%s%s' for all of them", ref, Everything)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range found {
+			k := key{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}
+			if !seen[k] {
+				seen[k] = true
+				out = append(out, t)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ChooseFramework is the id of the framework of all tasks that a reference fits.
+func ChooseFramework(tasks []Task, ref string) (string, error) {
+	found, err := fitting(tasks, ref)
+	if err != nil {
+		return "", err
+	}
+	for _, t := range found[1:] {
+		if t.GetFrameworkId().GetValue() != found[0].GetFrameworkId().GetValue() {
+			return "", ambiguous("tasks of several frameworks", ref, found, func(t Task) string {
+				return t.Framework + "/" + t.GetTaskId().GetValue()
+			})
+		}
+	}
+	return found[0].GetFrameworkId().GetValue(), nil
+}
+
+// fitting are the tasks that a reference fits equally well, one at least.
+func fitting(tasks []Task, ref string) ([]Task, error) {
 	want, inFramework := ref, ""
 	if f, id, ok := strings.Cut(ref, "/"); ok {
 		inFramework, want = f, id
 	}
-	if want == "" {
-		return Task{}, nothing("task", ref)
+	begin, many := strings.CutSuffix(want, Everything)
+	if want == "" || many && begin == "" && inFramework == "" {
+		return nil, nothing("task", ref)
 	}
-	of := func(t Task) bool {
-		return inFramework == "" || t.Framework == inFramework || strings.HasPrefix(t.GetFrameworkId().GetValue(), inFramework)
-	}
-	for _, fits := range []func(t Task) bool{
+	tests := []func(t Task) bool{
 		func(t Task) bool { return t.GetTaskId().GetValue() == want },
 		func(t Task) bool { return t.GetName() == want },
 		func(t Task) bool { return strings.HasPrefix(t.GetTaskId().GetValue(), want) },
-	} {
+	}
+	if many {
+		tests = append(tests[:2], func(t Task) bool {
+			return strings.HasPrefix(t.GetTaskId().GetValue(), begin) || strings.HasPrefix(t.GetName(), begin)
+		})
+	}
+	for _, fits := range tests {
 		var found, living []Task
 		for _, t := range tasks {
-			if !of(t) || !fits(t) {
+			if inFramework != "" && t.Framework != inFramework && !strings.HasPrefix(t.GetFrameworkId().GetValue(), inFramework) || !fits(t) {
 				continue
 			}
 			found = append(found, t)
@@ -144,24 +220,22 @@ func Choose(tasks []Task, ref string) (Task, error) {
 				living = append(living, t)
 			}
 		}
-		if len(living) > 0 {
-			found = living
-		}
 		switch {
-		case len(found) == 1:
-			return found[0], nil
-		case len(found) > 1:
-			return Task{}, ambiguous("tasks", ref, found, func(t Task) string {
-				return t.Framework + "/" + t.GetTaskId().GetValue()
-			})
+		case len(living) > 0:
+			return living, nil
+		case len(found) > 0:
+			return found, nil
 		}
 	}
 	var ids []string
-	for _, t := range tasks {
+	for _, t := range tasks[:min(len(tasks), maxCompared)] {
 		ids = append(ids, t.GetTaskId().GetValue(), t.GetName())
 	}
-	return Task{}, missing("task", ref, ids, "clusterd task list --all shows those that are known")
+	return nil, missing("task", ref, ids, "clusterd task list --all shows those that are known")
 }
+
+// maxCompared bounds how many tasks a wrong reference is compared with.
+const maxCompared = 10_000
 
 // ambiguous says which of several may be meant.
 func ambiguous[T any](what, ref string, found []T, name func(T) string) error {
@@ -180,6 +254,9 @@ func ambiguous[T any](what, ref string, found []T, name func(T) string) error {
 // nothing refuses what every id begins with: it is a variable of a script that is not set, and
 // what lives alone must not be killed for it.
 func nothing(what, ref string) error {
+	if strings.HasSuffix(ref, Everything) {
+		return Hint(Usagef("%q would be every %s there is", ref, what), "is a variable not set?")
+	}
 	return Hint(Usagef("%q is no %s: it is empty", ref, what), "is a variable not set?")
 }
 

@@ -134,7 +134,9 @@ func listContainers(x *call) error {
 				cpus = console.Number(stats.GetCpusLimit())
 			}
 			mem, limit = console.Bytes(cmp.Or(stats.GetMemTotalBytes(), stats.GetMemRssBytes())), memLimit(stats)
-			processes = fmt.Sprint(stats.GetProcesses())
+			if stats.Processes != nil { // else nobody counts them: no cgroups, or --no-cgroups_cpu_enable_pids_and_tids_count
+				processes = fmt.Sprint(stats.GetProcesses())
+			}
 		}
 		if p := c.GetContainerStatus().GetExecutorPid(); p > 0 {
 			pid = fmt.Sprint(p)

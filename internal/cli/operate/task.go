@@ -29,12 +29,12 @@ func taskCommand(e console.Env) *cliv2.Command {
 		},
 		&cliv2.Command{
 			Name: "watch", Usage: "show how tasks change as they do", ArgsUsage: "[TASK...]",
-			Description: "Without tasks, all of them. Ends when all tasks that were named have ended, or at ^C.",
+			Description: console.TasksHelp + "\nWithout tasks, all of them. Ends when all tasks that were named have ended, or at ^C.",
 			Flags:       console.Flags(watchFlags()...), Action: connected(e, 0, -1, watchTasks),
 		},
 		&cliv2.Command{
 			Name: "kill", Usage: "kill tasks", ArgsUsage: "[TASK...]",
-			Description: "Kills the tasks that are named, or those that fit all of --filter. Their schedulers are told, and\n" +
+			Description: console.TasksHelp + "\n" + "Kills the tasks that are named, or those that fit all of --filter. Their schedulers are told, and\n" +
 				"may start others in their place: clusterd framework teardown ends those, too.",
 			Flags: console.Flags(
 				console.YesFlag(),
@@ -206,11 +206,11 @@ func watchTasks(x *call) error {
 		return err
 	}
 	wanted := map[taskKey]bool{} // whether it lives
-	for _, ref := range x.args {
-		t, err := console.Choose(tasks, ref)
-		if err != nil {
-			return err
-		}
+	named, err := console.ChooseAll(tasks, x.args)
+	if err != nil {
+		return err
+	}
+	for _, t := range named {
 		wanted[taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}] = true
 	}
 	names := newNames()
@@ -348,15 +348,8 @@ func killPolicy(x *call) (map[string]any, error) {
 
 // chosenTasks are those that are named, or those that fit and live.
 func chosenTasks(x *call, known []console.Task, filters []string) (tasks []console.Task, err error) {
-	for _, ref := range x.args {
-		t, err := console.Choose(known, ref)
-		if err != nil {
-			return nil, err
-		}
-		tasks = append(tasks, t)
-	}
 	if len(filters) == 0 {
-		return tasks, nil
+		return console.ChooseAll(known, x.args)
 	}
 	table := taskTable(known, false)
 	fit, err := table.Fitting(filters)

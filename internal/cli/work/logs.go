@@ -23,7 +23,7 @@ func logsCommand(e console.Env) *cliv2.Command {
 		Name:      "logs",
 		Usage:     "show what tasks have written to their stdout and stderr",
 		ArgsUsage: "[TASK...]",
-		Description: "TASK is an id, the beginning of one, or a name. The lines of several tasks have their\n" +
+		Description: console.TasksHelp + "\nThe lines of several tasks have their\n" +
 			"names before them. Tasks that have ended are shown as long as their sandboxes are kept.",
 		Flags: console.Flags(
 			&cliv2.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on as the tasks write, until they end or ^C"},
@@ -63,6 +63,7 @@ type logs struct {
 	lines   *lines
 	filters []func(console.Task) bool
 	follow  bool
+	several bool // tasks at the beginning
 
 	wg sync.WaitGroup
 	mu sync.Mutex // mu guards what follows.
@@ -179,6 +180,7 @@ func (l *logs) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.several = len(tasks) > 1
 	for _, t := range tasks {
 		l.start(ctx, w, t)
 	}
@@ -209,17 +211,7 @@ func (l *logs) choose(ctx context.Context) ([]console.Task, error) {
 		return nil, err
 	}
 	if len(l.filters) == 0 {
-		var out []console.Task
-		for _, ref := range l.c.Args().Slice() {
-			t, err := console.Choose(all, ref)
-			if err != nil {
-				return nil, err
-			}
-			if !slices.ContainsFunc(out, func(o console.Task) bool { return keyOf(o.Task) == keyOf(t.Task) }) {
-				out = append(out, t)
-			}
-		}
-		return out, nil
+		return console.ChooseAll(all, l.c.Args().Slice())
 	}
 	out := slices.DeleteFunc(all, func(t console.Task) bool { return !l.meant(t) || t.Ended && !l.c.Bool("all") })
 	slices.SortStableFunc(out, func(a, b console.Task) int {
@@ -354,7 +346,7 @@ func (l *logs) start(ctx context.Context, w *watcher, t console.Task) {
 		w.close(k)
 	}
 	prefix := ""
-	if !l.c.Bool("no_prefix") && (len(l.filters) > 0 || l.c.NArg() > 1) {
+	if !l.c.Bool("no_prefix") && (len(l.filters) > 0 || l.several) {
 		prefix = t.GetTaskId().GetValue()
 	}
 	l.wg.Go(func() {

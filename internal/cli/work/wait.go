@@ -19,7 +19,8 @@ func waitCommand(e console.Env) *cliv2.Command {
 		Name:      "wait",
 		Usage:     "follow what clusterd run --detach has left behind, to its end",
 		ArgsUsage: "FRAMEWORK|TASK",
-		Description: "It takes the framework over, shows the output of its tasks from the beginning, and when all\n" +
+		Description: "TASK is an id, a name, or the beginning of an id; all tasks that it fits must be of one framework.\n" +
+			"The framework is taken over, the output of its tasks shown from the beginning, and when all\n" +
 			"have ended removes the framework. Exit code: as clusterd run would have had. ^C leaves again.",
 		Flags: console.Flags(
 			&cliv2.BoolFlag{Name: "force", Usage: "also a framework that another process is connected as"},
@@ -60,15 +61,20 @@ func runWait(c *cliv2.Context, e console.Env) error {
 	return r.run(c.Context, proto.CloneOf(info))
 }
 
-// detachedFramework finds a framework, or that of a task.
+// detachedFramework finds a framework; or that of tasks, which may be several as long as they
+// are of one.
 func detachedFramework(ctx context.Context, cl *console.Cluster, ref string) (*master.Response_GetFrameworks_Framework, error) {
 	f, err := cl.FindFramework(ctx, ref)
 	if err != nil && console.Code(err) == console.ExitNotFound {
-		t, taskErr := cl.FindTask(ctx, ref)
+		tasks, taskErr := cl.Tasks(ctx)
 		if taskErr != nil {
 			return nil, taskErr
 		}
-		f, err = cl.FindFramework(ctx, t.GetFrameworkId().GetValue())
+		id, taskErr := console.ChooseFramework(tasks, ref)
+		if taskErr != nil {
+			return nil, taskErr
+		}
+		f, err = cl.FindFramework(ctx, id)
 	}
 	if err != nil {
 		return nil, err
