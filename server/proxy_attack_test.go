@@ -24,6 +24,7 @@ func TestProxyNested(t *testing.T) {
 // TestProxyRefusalIsHeard: an agent that refuses what is large at its beginning is heard by
 // way of every master.
 func TestProxyRefusalIsHeard(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	masters := startGroup(t, 2)
 	a := startTunnelled(t, masters[0], http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		rc := http.NewResponseController(w)

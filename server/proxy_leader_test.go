@@ -11,6 +11,7 @@ import (
 // A leader that hangs answers nothing, and its connections stay open. Who asks a follower is
 // told when another leads.
 func TestProxyHangingLeader(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	hangs := make(map[int]net.Listener)
 	masters := startGroup(t, 3, func(o *Options) {
 		// What is sent to where masters say that they are is taken, and nothing comes back.

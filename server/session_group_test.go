@@ -12,6 +12,7 @@ import (
 // TestSessionOnEveryMaster: who logs in at one master is logged in at all of them, and what
 // pages read comes through any, before and after another leads.
 func TestSessionOnEveryMaster(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	realms := accessRealms(t, []string{"carol"}, authn.MasterReadonly, authn.MasterReadwrite)
 	masters := startGroup(t, 2, func(o *Options) { o.Realms = realms })
 	leader, follower := masters[0], masters[1]
