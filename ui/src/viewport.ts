@@ -5,7 +5,11 @@ export type Viewport = 'narrow' | 'medium' | 'wide'
 
 export const viewport = signal<Viewport>('wide')
 
+/** roomy says that there is room for what one can do without on a laptop. */
+export const roomy = signal(true)
+
 function look(): void {
+  roomy.value = innerWidth >= 1500
   viewport.value = innerWidth < 640 ? 'narrow' : innerWidth < 1100 ? 'medium' : 'wide'
 }
 

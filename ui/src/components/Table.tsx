@@ -8,7 +8,7 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useId, useLayoutEffect, useMemo, useRef } from 'preact/hooks'
 import { count } from '../format'
 import { go, setQuery, useRoute } from '../router'
-import { viewport } from '../viewport'
+import { roomy, viewport } from '../viewport'
 import { cx, Empty } from './basic'
 import { Icon } from './Icon'
 import { Filter, sortRows, type ColumnModel } from './tableModel'
@@ -33,8 +33,8 @@ export interface Column<T> extends ColumnModel<T> {
   cell?: 'text' | 'fits'
   /** A track of a grid: '8rem', 'minmax(10rem, 2fr)'. Default 'minmax(6rem, 1fr)'. */
   width?: string
-  /** 'narrow': not shown on telephones; 'medium': only on wide screens. */
-  hide?: 'narrow' | 'medium'
+  /** 'narrow': not shown on telephones; 'medium': only on wide screens; 'wide': only on very wide ones. */
+  hide?: 'narrow' | 'medium' | 'wide'
 }
 
 export interface TableProps<T extends object> {
@@ -98,7 +98,7 @@ export function Table<T extends object>(p: TableProps<T>) {
   const sort = query[prefix + 'sort'] ?? p.defaultSort ?? ''
   const text = query[prefix + 'q'] ?? ''
   const columns = p.columns.filter(
-    (c) => !(c.hide === 'narrow' && viewport.value === 'narrow') && !(c.hide === 'medium' && viewport.value !== 'wide'),
+    (c) => !(c.hide === 'narrow' && viewport.value === 'narrow') && !(c.hide === 'medium' && viewport.value !== 'wide') && !(c.hide === 'wide' && !roomy.value),
   )
   const scrolled = useRef(-Infinity)
   const rows = useRows(p.rows, scrolled)

@@ -93,15 +93,15 @@ const identity: Column<Framework>[] = [
     key: 'name',
     title: 'Name',
     value: (f) => f.name,
-    width: 'minmax(7rem, 1.4fr)',
+    width: 'minmax(9rem, 2fr)',
     render: (f) => (
       <a class="strong" href={href('framework', { framework_id: f.id })}>
         {f.name || f.id}
       </a>
     ),
   },
-  { key: 'id', title: 'Id', value: (f) => f.id, width: 'minmax(8.5rem, 1fr)', hide: 'medium', render: (f) => <Id id={f.id} most={15} /> },
-  { key: 'roles', title: 'Roles', value: (f) => f.roles.join(' '), width: 'minmax(6rem, 1.2fr)', render: (f) => <RoleTags roles={f.roles} /> },
+  { key: 'id', title: 'Id', value: (f) => f.id, width: 'minmax(8.5rem, 1fr)', hide: 'wide', render: (f) => <Id id={f.id} most={15} /> },
+  { key: 'roles', title: 'Roles', value: (f) => f.roles.join(' '), width: 'minmax(6rem, 1.2fr)', hide: 'narrow', render: (f) => <RoleTags roles={f.roles} /> },
 ]
 
 const whoAndWhere: Column<Framework>[] = [
@@ -120,8 +120,8 @@ const whoAndWhere: Column<Framework>[] = [
         f.hostname
       ),
   },
-  { key: 'user', title: 'User', value: (f) => f.user, width: 'minmax(3.5rem, .5fr)', hide: 'medium' },
-  { key: 'principal', title: 'Principal', value: (f) => f.principal, width: 'minmax(4.8rem, .7fr)', hide: 'medium' },
+  { key: 'user', title: 'User', value: (f) => f.user, width: 'minmax(3.5rem, .5fr)', hide: 'wide' },
+  { key: 'principal', title: 'Principal', value: (f) => f.principal, width: 'minmax(4.8rem, .7fr)', hide: 'wide' },
 ]
 
 /** gpus is shown in clusters that have some. */
@@ -135,10 +135,10 @@ function columnsOf(total: ReadonlySignal<Resources>, show: Show): Column<Framewo
     ...state,
     ...whoAndWhere,
     { key: 'tasks', title: 'Tasks', value: (f) => tallyOfFramework(f.id).active, align: 'end', width: '4.2rem', render: (f) => <Num n={tallyOfFramework(f.id).active} /> },
-    { key: 'cpus', title: 'CPUs', value: (f) => f.allocated.cpus, align: 'end', width: '4rem', render: (f) => <Cpus n={f.allocated.cpus} /> },
+    { key: 'cpus', title: 'CPUs', value: (f) => f.allocated.cpus, align: 'end', width: '4rem', hide: 'narrow', render: (f) => <Cpus n={f.allocated.cpus} /> },
     ...(total.value.gpus > 0 ? [gpus] : []),
     { key: 'mem', title: 'Memory', value: (f) => f.allocated.mem, align: 'end', width: '5.4rem', hide: 'narrow', render: (f) => <Megabytes n={f.allocated.mem} /> },
-    { key: 'disk', title: 'Disk', value: (f) => f.allocated.disk, align: 'end', width: '4.6rem', hide: 'medium', render: (f) => <Megabytes n={f.allocated.disk} /> },
+    { key: 'disk', title: 'Disk', value: (f) => f.allocated.disk, align: 'end', width: '4.6rem', hide: 'wide', render: (f) => <Megabytes n={f.allocated.disk} /> },
     {
       key: 'share',
       title: 'Max share',
@@ -151,7 +151,7 @@ function columnsOf(total: ReadonlySignal<Resources>, show: Show): Column<Framewo
       },
     },
     { key: 'registered', title: 'Registered', value: (f) => f.registered, width: '6.2rem', hide: 'narrow', render: (f) => <Time at={f.registered} /> },
-    { key: 'reregistered', title: 'Again', name: 'Registered again', value: (f) => again(f), width: '5.4rem', hide: 'medium', render: (f) => <Time at={again(f)} /> },
+    { key: 'reregistered', title: 'Again', name: 'Registered again', value: (f) => again(f), width: '5.4rem', hide: 'wide', render: (f) => <Time at={again(f)} /> },
     { key: 'acts', title: '', name: 'Acts', width: '3.4rem', align: 'end', render: (f) => <FrameworkMenu framework={f} /> },
   ]
 }
@@ -173,6 +173,7 @@ export function FrameworkMenu({ framework: f }: { framework: Framework }) {
   return (
     <Menu
       label={'Acts on ' + (f.name || f.id)}
+      class="menu-row"
       items={[
         !f.completed && { title: 'Why does it get offers, or none?', icon: 'help', href: href('framework', { framework_id: f.id }, { tab: 'offers' }) },
         mayTeardown(f) && { title: 'Tear down…', icon: 'trash', danger: true, run: () => openTeardown(f) },

@@ -182,6 +182,7 @@ function MachineRow({ machine: m, mode, statuses }: { machine: MachineID; mode: 
       <td class="acts">
         <Menu
           label={'Acts on ' + machineName(m)}
+          class="menu-row"
           items={[
             mode === 'DRAINING' && can('START_MAINTENANCE') && { title: 'Take it down…', icon: 'stop', danger: true, run: () => openDown([m]) },
             mode === 'DOWN' && can('STOP_MAINTENANCE') && { title: 'Bring it up…', icon: 'play', run: () => openUp([m]) },

@@ -214,6 +214,7 @@ function RoleRow({ node: n, roots, roles, lens, total, open, toggle }: RowProps)
       <td class="acts">
         <Menu
           label={'Acts on ' + n.name}
+          class="menu-row"
           items={[
             can('UPDATE_QUOTA') && n.name !== '*' && { title: hasQuota(r) ? 'Edit the quota…' : 'Set a quota…', icon: 'edit', run: () => openQuota(n.name, roles, total) },
             can('UPDATE_QUOTA') && hasQuota(r) && r !== undefined && { title: 'Remove the quota…', icon: 'trash', run: () => openRemoveQuota(r) },

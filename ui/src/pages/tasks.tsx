@@ -28,12 +28,12 @@ export function taskColumns(without: readonly string[] = []): Column<Task>[] {
     { key: 'state', title: 'State', value: (t) => stateName(t.state), width: '8rem', cell: 'fits', render: (t) => <StateBadge state={t.state} /> },
     { key: 'health', title: 'Health', value: (t) => (t.healthy === undefined ? '' : t.healthy ? 'healthy' : 'unhealthy'), width: '6.5rem', cell: 'fits', hide: 'medium', render: (t) => <Health task={t} /> },
     { key: 'framework', title: 'Framework', value: frameworkName, width: 'minmax(7rem, 1fr)', cell: 'text', hide: 'narrow', render: (t) => <a href={href('framework', { framework_id: t.framework })} title={t.framework}>{frameworkName(t)}</a> },
-    { key: 'role', title: 'Role', value: (t) => t.role, width: '6rem', hide: 'medium' },
+    { key: 'role', title: 'Role', value: (t) => t.role, width: '6rem', hide: 'wide' },
     { key: 'host', title: 'Host', value: (t) => hostOf(t.agent), width: 'minmax(7rem, 1fr)', cell: 'text', hide: 'narrow', render: (t) => <a href={href('agent', { agent_id: t.agent })} title={t.agent}>{hostOf(t.agent)}</a> },
     { key: 'cpus', title: 'CPUs', value: (t) => t.cpus, width: '5rem', align: 'end', cell: 'fits', hide: 'medium', render: (t) => quantity('cpus', t.cpus) },
     { key: 'mem', title: 'Memory', value: (t) => t.mem, width: '6rem', align: 'end', cell: 'fits', hide: 'medium', render: (t) => quantity('mem', t.mem) },
     { key: 'started', title: 'Started', value: (t) => t.started, width: '7.5rem', cell: 'fits', hide: 'narrow', render: (t) => <Time at={t.started} /> },
-    { key: 'updated', title: 'Last update', value: (t) => t.updated, width: '7.5rem', cell: 'fits', hide: 'medium', render: (t) => <Time at={t.updated} /> },
+    { key: 'updated', title: 'Last update', value: (t) => t.updated, width: '7.5rem', cell: 'fits', hide: 'wide', render: (t) => <Time at={t.updated} /> },
     {
       key: 'acts', title: <span class="sr">Actions</span>, name: 'Actions', width: '3rem', align: 'end', cell: 'fits',
       render: (t) => (

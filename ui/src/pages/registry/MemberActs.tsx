@@ -10,6 +10,7 @@ export function MemberActs({ member: m, status: st }: { member: Member; status: 
   return (
     <Menu
       label={'Acts on ' + m.id}
+      class="menu-row"
       items={[
         can('TRANSFER_LEADERSHIP') && !m.leads && m.voter && { title: 'Let it lead…', icon: 'leader', run: () => openTransfer(m.id, st.leader) },
         can('TRANSFER_LEADERSHIP') && m.leads && voters > 1 && { title: 'Hand over the leadership…', icon: 'leader', run: () => openTransfer(undefined, m.id) },
