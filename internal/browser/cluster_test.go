@@ -101,24 +101,41 @@ func work(t testing.TB, c *testcluster.Cluster, name, command string, flags ...s
 		masters = append(masters, m.Addr)
 	}
 	args := append([]string{"run", "--master=" + strings.Join(masters, ","), "--quiet", "--name=" + name, "--shell"}, flags...)
-	cmd := exec.CommandContext(t.Context(), bin, append(args, "--", command)...)
 	log, err := os.Create(filepath.Join(t.TempDir(), name+".log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.WaitDelay = testcluster.Patience
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	var ended chan struct{}
+	begin := func() {
+		cmd := exec.CommandContext(t.Context(), bin, append(args, "--", command)...)
+		cmd.Stdout, cmd.Stderr = log, log
+		cmd.WaitDelay = testcluster.Patience
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = cmd.Wait()
+		}()
+		t.Cleanup(func() { <-done }) // its framework is torn down when its context ends
+		ended = done
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // its framework is torn down when its context ends
+	begin()
 	var found ids
 	if err := testcluster.Poll(func() error {
 		body, err := c.State()
 		if err == nil {
 			found, err = running(body, name)
+		}
+		if err != nil {
+			select {
+			case <-ended: // nobody led just then: it does not wait for long
+				begin()
+			default:
+			}
 		}
 		return err
 	}); err != nil {
