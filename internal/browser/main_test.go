@@ -28,7 +28,16 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(profile)
-	ctx, stop := chromedp.NewExecAllocator(context.Background(),
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(options(profile), chromedp.Flag("hide-scrollbars", true))...)
+	defer stop()
+	chrome = ctx //nolint:fatcontext // made once, for all tests
+	defer stopShared()
+	return m.Run()
+}
+
+// options start a browser with a profile of its own.
+func options(profile string) []chromedp.ExecAllocatorOption {
+	return []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath("chromium"),
 		chromedp.NoFirstRun,
 		chromedp.Flag("headless", true),
@@ -38,15 +47,10 @@ func run(m *testing.M) int {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true),
-		chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("force-color-profile", "srgb"),
 		chromedp.UserDataDir(profile),
-		chromedp.WSURLReadTimeout(2*testcluster.Patience),
-	)
-	defer stop()
-	chrome = ctx //nolint:fatcontext // made once, for all tests
-	defer stopShared()
-	return m.Run()
+		chromedp.WSURLReadTimeout(2 * testcluster.Patience),
+	}
 }
 
 // need skips the test, or fails it under CI=1, if it cannot be run here.

@@ -52,6 +52,12 @@ func blank(t testing.TB, base string, size ...int64) *tab {
 	if err != nil {
 		t.Fatalf("start chromium: %v", err)
 	}
+	return blankIn(t, browser, base, size...)
+}
+
+// blankIn is blank in a certain browser.
+func blankIn(t testing.TB, browser context.Context, base string, size ...int64) *tab {
+	t.Helper()
 	b := &tab{t: t, base: base}
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(b.event))
 	t.Cleanup(cancel)
