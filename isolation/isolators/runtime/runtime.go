@@ -78,8 +78,15 @@ func (i *Isolator) Prepare(_ context.Context, config *isolation.ContainerConfig)
 
 func (i *Isolator) prepare(config *isolation.ContainerConfig) (*isolation.Preparation, error) {
 	image := config.Image
-	if i.ignore || image == nil || config.Class == isolation.ClassDebug {
+	if i.ignore || image == nil {
 		return nil, nil
+	}
+	if config.Class == isolation.ClassDebug {
+		// The image is its parent's. As in Mesos it runs as the user that its command names,
+		// else as its parent does (MesosContainerizerProcess::launch), which may be whom the
+		// image names.
+		p := &isolation.Preparation{}
+		return p, asImagesUser(config, p)
 	}
 	p := &isolation.Preparation{WorkingDirectory: image.WorkingDir}
 	if dir := image.WorkingDir; dir != "" && !strings.HasPrefix(dir, "/") {
@@ -102,16 +109,20 @@ func (i *Isolator) prepare(config *isolation.ContainerConfig) (*isolation.Prepar
 		}
 		p.Command = command
 	}
-	if config.User == "" && image.User != "" {
-		if image.Credentials == nil {
-			return nil, fmt.Errorf("%w: %q", ErrNoUser, image.User)
-		}
-		p.Credentials = image.Credentials
-		if err := giveSandbox(config, image.Credentials); err != nil {
-			return nil, err
-		}
+	return p, asImagesUser(config, p)
+}
+
+// asImagesUser lets a container for which nobody has named a user run as the image's.
+func asImagesUser(config *isolation.ContainerConfig, p *isolation.Preparation) error {
+	image := config.Image
+	if config.User != "" || image.User == "" {
+		return nil
 	}
-	return p, nil
+	if image.Credentials == nil {
+		return fmt.Errorf("%w: %q", ErrNoUser, image.User)
+	}
+	p.Credentials = image.Credentials
+	return giveSandbox(config, image.Credentials)
 }
 
 // giveSandbox gives the sandbox, which was made for nobody in particular, to the user that

@@ -104,7 +104,7 @@ func TestImage(t *testing.T) {
 			isolation.ContainerConfig{Builtin: isolation.BuiltinDefaultExecutor, User: "somebody"},
 			&isolation.Preparation{Env: env, WorkingDirectory: "/w"},
 		},
-		{"debug", isolation.ContainerConfig{Class: isolation.ClassDebug, Command: command(false, "")}, nil},
+		{"debug", isolation.ContainerConfig{Class: isolation.ClassDebug, Command: command(false, "")}, &isolation.Preparation{Credentials: image.Credentials}},
 	} {
 		test.config.ID, test.config.Image = &mesos.ContainerID{Value: new("c")}, image
 		got, err := runtime.New(runtime.Options{}).Prepare(t.Context(), &test.config)

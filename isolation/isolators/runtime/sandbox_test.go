@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/runtime"
@@ -67,5 +69,37 @@ func TestSandboxOfImagesUser(t *testing.T) {
 	}
 	if uid, gid := owner(outside); uid != 0 || gid != 0 {
 		t.Errorf("what the link leads to belongs to %d:%d now", uid, gid)
+	}
+}
+
+// TestDebugRunsAsParent: who looks into a container has its user, and not root's rights,
+// unless a user was named.
+func TestDebugRunsAsParent(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	image := &isolation.ImageConfig{Env: []string{"A=1"}, WorkingDir: "/w", User: "u", Credentials: &isolation.Credentials{UID: 7, GID: 8, Groups: []uint32{9}}}
+	id := &mesos.ContainerID{Value: new("d"), Parent: &mesos.ContainerID{Value: new("p")}}
+	for user, want := range map[string]*isolation.Credentials{"": image.Credentials, "root": nil} {
+		sandbox := filepath.Join(t.TempDir(), "containers", "d")
+		if err := os.MkdirAll(sandbox, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		p, err := runtime.New(runtime.Options{}).Prepare(t.Context(), &isolation.ContainerConfig{
+			ID: id, Class: isolation.ClassDebug, Command: command(true, "id"), Image: image, Sandbox: sandbox, User: user,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(&isolation.Preparation{Credentials: want}, p); diff != "" {
+			t.Errorf("user %q (-want +got):\n%s", user, diff)
+		}
+	}
+	noUser := *image
+	noUser.Credentials = nil
+	if _, err := runtime.New(runtime.Options{}).Prepare(t.Context(), &isolation.ContainerConfig{
+		ID: id, Class: isolation.ClassDebug, Command: command(true, "id"), Image: &noUser, Sandbox: t.TempDir(),
+	}); !errors.Is(err, runtime.ErrNoUser) {
+		t.Errorf("an image without its user: got %v, want %v", err, runtime.ErrNoUser)
 	}
 }
