@@ -26,13 +26,15 @@ import (
 // Whether a task is active follows from its state; its container's id, of which there are no
 // two alike, is with the task itself (GET task).
 
-// summaryTask is what is written of a task. It is gathered once, for the columns are written
-// one after the other.
+// summaryTask is what is written of a task. It is gathered once: the columns are written one
+// after the other, and tasks lie about in memory.
 type summaryTask struct {
 	*core.Task
+	id                   string
 	framework, agent     int32 // places
+	state                mesos.TaskState
 	name, executor, role code
-	health               string // as JSON
+	health               health
 	sums                 [len(always)]int64
 	started, updated     known // since 1970
 }
@@ -95,9 +97,9 @@ func newTaskTable(room int) *taskTable {
 // add adds a task, with the places of its framework and its agent.
 func (l *taskTable) add(t *core.Task, framework, agent int) {
 	s := summaryTask{
-		Task: t, framework: int32(framework), agent: int32(agent), //nolint:gosec // places in lists in memory
+		Task: t, id: t.ID, framework: int32(framework), agent: int32(agent), state: t.State, //nolint:gosec // places in lists in memory
 		name: asID, executor: l.executors.code(t.ExecutorID), role: l.role.code(t.Role()),
-		health: health(t), sums: scalars(t.Resources), started: started(t),
+		health: healthOf(t), sums: scalars(t.Resources), started: started(t),
 	}
 	if t.Name != t.ID {
 		s.name = l.names.code(t.Name)
@@ -115,19 +117,19 @@ func (l *taskTable) add(t *core.Task, framework, agent int) {
 func (l *taskTable) write(p *plan) {
 	since := l.since - l.since%1000
 	p.text(`{"rows":` + strconv.Itoa(len(l.tasks)) + `,"since":` + strconv.FormatInt(since/1000, 10) + `,"columns":{"task_id":`)
-	taskColumn(p, l.tasks, func(t *summaryTask) string { return t.ID }, appendString)
+	taskColumn(p, l.tasks, func(t *summaryTask) string { return t.id }, appendString)
 	p.text(`,"name":`)
-	textColumn(p, l.tasks, func(t *summaryTask) (code, string) { return t.name, t.Name })
+	textColumn(p, l.tasks, func(t *summaryTask) code { return t.name }, func(t *summaryTask) string { return t.Name })
 	p.text(`,"framework":`)
 	taskColumn(p, l.tasks, func(t *summaryTask) int32 { return t.framework }, appendInt)
 	p.text(`,"agent":`)
 	taskColumn(p, l.tasks, func(t *summaryTask) int32 { return t.agent }, appendInt)
 	p.text(`,"executor_id":`)
-	textColumn(p, l.tasks, func(t *summaryTask) (code, string) { return t.executor, t.ExecutorID })
+	textColumn(p, l.tasks, func(t *summaryTask) code { return t.executor }, func(t *summaryTask) string { return t.ExecutorID })
 	p.text(`,"state":`)
-	taskColumn(p, l.tasks, func(t *summaryTask) mesos.TaskState { return t.State }, appendInt)
+	taskColumn(p, l.tasks, func(t *summaryTask) mesos.TaskState { return t.state }, appendInt)
 	p.text(`,"role":`)
-	textColumn(p, l.tasks, func(t *summaryTask) (code, string) { return t.role, t.Role() })
+	textColumn(p, l.tasks, func(t *summaryTask) code { return t.role }, func(t *summaryTask) string { return t.Role() })
 	for _, r := range [...]struct {
 		name string
 		at   int
@@ -136,7 +138,7 @@ func (l *taskTable) write(p *plan) {
 		taskColumn(p, l.tasks, func(t *summaryTask) int64 { return t.sums[r.at] }, appendAmount)
 	}
 	p.text(`,"healthy":`)
-	taskColumn(p, l.tasks, func(t *summaryTask) string { return t.health }, func(dst []byte, h string) []byte { return append(dst, h...) })
+	taskColumn(p, l.tasks, func(t *summaryTask) health { return t.health }, func(dst []byte, h health) []byte { return append(dst, healths[h]...) })
 	p.text(`,"started":`)
 	taskColumn(p, l.tasks, func(t *summaryTask) known { return t.started.after(known{since, true}) }, appendKnown)
 	p.text(`,"updated":`)
@@ -188,25 +190,21 @@ type coded struct {
 }
 
 // textColumn writes texts by their codes; the one text of all is written out.
-func textColumn(p *plan, tasks []summaryTask, value func(*summaryTask) (code, string)) {
+func textColumn(p *plan, tasks []summaryTask, of func(*summaryTask) code, text func(*summaryTask) string) {
 	alike := len(tasks) > 0
 	for i := 1; alike && i < len(tasks); i++ {
 		// The first is written out, or is its id; the others are that once more if they are alike.
-		first, _ := value(&tasks[0])
-		c, _ := value(&tasks[i])
+		first, c := of(&tasks[0]), of(&tasks[i])
 		alike = first == asText && c == 0 || first == asID && c == asID
 	}
 	if alike {
-		tasks := tasks[:1]
-		taskColumn(p, tasks, func(t *summaryTask) coded { c, text := value(t); return coded{c, text} }, appendCoded)
-		return
+		tasks = tasks[:1]
 	}
 	taskColumn(p, tasks, func(t *summaryTask) coded {
-		c, text := value(t)
-		if c != asText {
-			text = ""
+		if c := of(t); c != asText {
+			return coded{code: c}
 		}
-		return coded{c, text}
+		return coded{asText, text(t)}
 	}, appendCoded)
 }
 
@@ -263,15 +261,25 @@ func started(t *core.Task) known {
 	return known{}
 }
 
-// health is what the last health check said, as JSON.
-func health(t *core.Task) string {
+// health is what the last health check said.
+type health uint8
+
+const (
+	unknown health = iota
+	sick
+	well
+)
+
+var healths = [...]string{unknown: "null", sick: "false", well: "true"}
+
+func healthOf(t *core.Task) health {
 	last := t.Latest()
 	switch {
 	case last == nil || !last.HasHealth:
-		return "null"
+		return unknown
 	case last.Healthy:
-		return "true"
+		return well
 	default:
-		return "false"
+		return sick
 	}
 }

@@ -12,24 +12,33 @@ import (
 
 // taskTable is what a summary has of tasks, by columns (docs/http-api.md).
 type taskTable struct {
-	Rows    int     `json:"rows"`
-	Since   float64 `json:"since"`
-	Columns struct {
-		TaskID    values[string]   `json:"task_id"`
-		Name      texts            `json:"name"`
-		Framework values[int]      `json:"framework"`
-		Agent     values[int]      `json:"agent"`
-		Executor  texts            `json:"executor_id"`
-		State     values[int]      `json:"state"`
-		Role      texts            `json:"role"`
-		CPUs      values[float64]  `json:"cpus"`
-		Mem       values[float64]  `json:"mem"`
-		Disk      values[float64]  `json:"disk"`
-		GPUs      values[float64]  `json:"gpus"`
-		Healthy   values[*bool]    `json:"healthy"`
-		Started   values[*float64] `json:"started"`
-		Updated   values[*float64] `json:"updated"`
-	} `json:"columns"`
+	Rows    int            `json:"rows"`
+	Since   float64        `json:"since"`
+	Columns columnsOfTasks `json:"columns"`
+}
+
+type columnsOfTasks struct {
+	TaskID    values[string]   `json:"task_id"`
+	Name      texts            `json:"name"`
+	Framework values[int]      `json:"framework"`
+	Agent     values[int]      `json:"agent"`
+	Executor  texts            `json:"executor_id"`
+	State     values[int]      `json:"state"`
+	Role      texts            `json:"role"`
+	CPUs      values[float64]  `json:"cpus"`
+	Mem       values[float64]  `json:"mem"`
+	Disk      values[float64]  `json:"disk"`
+	GPUs      values[float64]  `json:"gpus"`
+	Healthy   values[*bool]    `json:"healthy"`
+	Started   values[*float64] `json:"started"`
+	Updated   values[*float64] `json:"updated"`
+}
+
+// fit says whether all are of one length.
+func (c *columnsOfTasks) fit(rows int) bool {
+	return c.TaskID.fits(rows) && c.Name.fits(rows) && c.Framework.fits(rows) && c.Agent.fits(rows) && c.Executor.fits(rows) &&
+		c.State.fits(rows) && c.Role.fits(rows) && c.CPUs.fits(rows) && c.Mem.fits(rows) && c.Disk.fits(rows) && c.GPUs.fits(rows) &&
+		c.Healthy.fits(rows) && c.Started.fits(rows) && c.Updated.fits(rows)
 }
 
 // values are one for each task; or one is that of all.
@@ -115,8 +124,7 @@ var errShort = errors.New("summary: the columns of tasks are not of one length")
 // task reads a row.
 func (s *summary) task(i int) (*task, error) {
 	c := &s.Tasks.Columns
-	if n := s.Tasks.Rows; i == 0 && !(c.TaskID.fits(n) && c.Name.fits(n) && c.Framework.fits(n) && c.Agent.fits(n) && c.Executor.fits(n) && c.State.fits(n) &&
-		c.Role.fits(n) && c.CPUs.fits(n) && c.Mem.fits(n) && c.Disk.fits(n) && c.GPUs.fits(n) && c.Healthy.fits(n) && c.Started.fits(n) && c.Updated.fits(n)) {
+	if i == 0 && !c.fit(s.Tasks.Rows) {
 		return nil, errShort
 	}
 	id, of, at, state := c.TaskID.at(i), c.Framework.at(i), c.Agent.at(i), c.State.at(i)
