@@ -73,6 +73,24 @@ test('the summary', () => {
   assert.equal(r.tallyOfFramework('none').active, 0)
 })
 
+test('an agent is lost and comes back, all told at once', () => {
+  for (const taskFirst of [true, false]) {
+    const r = loaded()
+    r.apply(added('t1', 2, 'TASK_RUNNING'), 100)
+    r.commit()
+    assert.equal(r.agents.get('S0')?.allocated.cpus, 3)
+    r.apply({ type: 'AGENT_UPDATED', agent_updated: { connected: false, agent: { agent_info: { id: { value: 'S0' }, hostname: 'a' } } } }, 110)
+    const events: OperatorEvent[] = [updated('t1', 'TASK_UNREACHABLE'), { type: 'AGENT_REMOVED', agent_removed: { agent_id: { value: 'S0' } } }]
+    for (const e of taskFirst ? events : events.reverse()) r.apply(e, 120)
+    r.commit()
+    assert.deepEqual([r.agents.get('S0')?.state, r.agents.get('S0')?.allocated.cpus], ['UNREACHABLE', 0])
+    r.apply({ type: 'AGENT_ADDED', agent_added: { agent: { active: true, agent_info: { id: { value: 'S0' }, hostname: 'a' } } } }, 130)
+    r.apply(added('t1', 2, 'TASK_RUNNING'), 130)
+    r.commit()
+    assert.deepEqual([r.agents.get('S0')?.state, r.agents.get('S0')?.allocated.cpus], ['ACTIVE', 2])
+  }
+})
+
 test('columns in short', () => {
   const s: Summary = {
     ...summary(),

@@ -265,6 +265,7 @@ export class Reducer {
     const a = this.agents.peek(id)
     if (a === undefined) return
     const name = a.hostname || id
+    this.owedAgents.delete(id) // what its tasks gave back is in the zero below
     const gone = (this.byAgent.get(id)?.states.TASK_GONE_BY_OPERATOR ?? 0) > 0
     if (a.connected || gone || a.drain?.mark_gone === true) {
       this.agents.delete(id)
@@ -321,7 +322,7 @@ export class Reducer {
     add(tallyIn(this.byFramework, t.framework), t, sign)
     this.talliesChanged = true
     if (owe && t.active) {
-      this.owedAgents.set(t.agent, plus(this.owedAgents.get(t.agent) ?? zero, t, sign))
+      if (this.agents.peek(t.agent)?.state !== 'UNREACHABLE') this.owedAgents.set(t.agent, plus(this.owedAgents.get(t.agent) ?? zero, t, sign))
       this.owedFrameworks.set(t.framework, plus(this.owedFrameworks.get(t.framework) ?? zero, t, sign))
     }
   }
