@@ -308,7 +308,9 @@ func (e *executor) running() {
 	if e.task.HealthCheck != nil {
 		e.health = e.newHealthCheck(e.task.HealthCheck)
 	}
-	e.forward(e.status(wire.TaskRunning, wire.NoReason, ""))
+	running := e.status(wire.TaskRunning, wire.NoReason, "")
+	running.Data = e.reports.data
+	e.forward(running)
 	if e.killed { // a KILL came while it was being started
 		e.checker.Stop()
 		e.health.Stop()
@@ -547,7 +549,7 @@ func (e *executor) armFailSafe() {
 // status makes a status from scratch. When the task has a check, every status
 // says so, also before there is a result.
 func (e *executor) status(state wire.State, reason wire.Reason, message string) *wire.Status {
-	s := &wire.Status{TaskID: e.task.ID, State: state, Reason: reason, Message: message, Addresses: e.reports.addresses}
+	s := &wire.Status{TaskID: e.task.ID, State: state, Reason: reason, Message: message, Addresses: e.reports.addresses, Container: e.task.Container}
 	if c := e.task.Check; c != nil && c.Type != wire.CheckUnknown {
 		s.Check = &wire.CheckStatus{Type: c.Type}
 	}

@@ -3,6 +3,7 @@ package commandexecutor
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"net"
 	"os"
 	"strconv"
@@ -25,9 +26,14 @@ type reports struct {
 	running   bool
 	addresses []string
 	network   *os.File
+	// data goes with the news that it runs.
+	data []byte
 	// failed and oom are why it ended.
 	failed, oom string
 }
+
+// maxReport bounds a line: what an engine knows of a container grows with its environment.
+const maxReport = 8 << 20
 
 // inputs of reports.
 type (
@@ -55,7 +61,9 @@ func (e *executor) readReports(std *files) (started func(), err error) {
 	std.report = uintptr(ends[1])
 	pipe := os.NewFile(uintptr(ends[0]), "reports")
 	go func() {
-		for lines := bufio.NewScanner(pipe); lines.Scan(); {
+		lines := bufio.NewScanner(pipe)
+		lines.Buffer(nil, maxReport)
+		for lines.Scan() {
 			e.Post(report(lines.Text()))
 		}
 		pipe.Close()
@@ -78,6 +86,8 @@ func (e *executor) reported(line string) {
 			e.reports.network, _ = os.Open("/proc/" + fields[0] + "/ns/net")
 		}
 		e.running()
+	case "data":
+		e.reports.data, _ = base64.StdEncoding.DecodeString(rest) // what cannot be read is not passed on
 	case "failed":
 		e.reports.failed = rest
 	case "oom":

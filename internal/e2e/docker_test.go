@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -106,7 +107,20 @@ func TestDocker(t *testing.T) {
 	if infos := running.GetContainerStatus().GetNetworkInfos(); len(infos) != 1 || infos[0].GetIpAddresses()[0].GetIpAddress() != ip {
 		t.Errorf("running: got addresses %v, want %s", infos, ip)
 	}
+	var inspected []struct {
+		ID              string `json:"Id"`
+		NetworkSettings struct {
+			Networks map[string]struct{ IPAddress string }
+		}
+	}
+	if err := json.Unmarshal(running.GetData(), &inspected); err != nil || len(inspected) != 1 || inspected[0].ID != found.Container.ID ||
+		inspected[0].NetworkSettings.Networks["bridge"].IPAddress != ip {
+		t.Errorf("running: its data is not what docker inspect prints: %v, %.200q", err, running.GetData())
+	}
 	healthy := f.update(ctx, mesos.TaskState_TASK_RUNNING)
+	if healthy.GetData() != nil {
+		t.Errorf("after the HTTP check: got data %.200q, want none", healthy.GetData())
+	}
 	if !healthy.GetHealthy() {
 		t.Errorf("after the HTTP check: got %v", healthy)
 	}

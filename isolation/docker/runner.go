@@ -1,13 +1,16 @@
 package docker
 
 import (
+	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -253,7 +256,8 @@ func (r *runner) stopSignal(ctx context.Context) string {
 	return found.Container.Config.StopSignal
 }
 
-// tellRunning reports the container's process and its addresses.
+// tellRunning reports the container's process and its addresses, and what `docker inspect`
+// prints: an array of one (src/docker/executor.cpp).
 func (r *runner) tellRunning(ctx context.Context) {
 	found, err := r.engine.ContainerInspect(ctx, r.id, client.ContainerInspectOptions{})
 	if err != nil {
@@ -263,6 +267,9 @@ func (r *runner) tellRunning(ctx context.Context) {
 	pid := 0
 	if found.Container.State != nil {
 		pid = found.Container.State.Pid
+	}
+	if len(found.Raw) > 0 {
+		r.say("data " + base64.StdEncoding.EncodeToString(slices.Concat([]byte("["), bytes.TrimSpace(found.Raw), []byte("]"))))
 	}
 	r.say(strings.Join(append([]string{"running", strconv.Itoa(pid)}, addresses(&found.Container)...), " "))
 }

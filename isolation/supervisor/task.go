@@ -15,6 +15,7 @@ const (
 	// TaskReportsVariable, if set, says that the task reports lines of text over the
 	// descriptor TaskReportFD, and runs only when it has said so:
 	//
+	//	data BASE64             what the status that says so shall have as its data
 	//	running PID ADDRESS...  it runs, with these addresses; PID may be 0
 	//	oom TEXT                it is at an end because it had too little memory
 	//	failed TEXT             it could not be run

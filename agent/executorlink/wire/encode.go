@@ -2,7 +2,6 @@ package wire
 
 import (
 	"math"
-	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -49,6 +48,9 @@ func call(framework, executor string, typ uint64) []byte {
 func EncodeStatus(s *Status) []byte {
 	b := appendBytes(nil, 1, appendString(nil, 1, s.TaskID))
 	b = appendVarint(b, 2, uint64(s.State))
+	if s.Data != nil {
+		b = appendBytes(b, 3, s.Data)
+	}
 	if s.Message != "" {
 		b = appendString(b, 4, s.Message)
 	}
@@ -75,16 +77,11 @@ func EncodeStatus(s *Status) []byte {
 	return b
 }
 
-// encodeContainerStatus encodes a ContainerStatus with a NetworkInfo for each address; nil when
-// there is nothing to say.
+// encodeContainerStatus encodes a ContainerStatus; nil when there is nothing to say.
 func encodeContainerStatus(s *Status) []byte {
 	var b []byte
-	for _, ip := range s.Addresses {
-		protocol := uint64(ipv4)
-		if strings.Contains(ip, ":") {
-			protocol = ipv6
-		}
-		b = appendBytes(b, 1, appendBytes(nil, 5, appendString(appendVarint(nil, 1, protocol), 2, ip)))
+	if len(s.Addresses) > 0 {
+		b = appendBytes(b, 1, networkInfo(s.Container, s.Addresses))
 	}
 	if s.ContainerID != nil {
 		b = appendBytes(b, 4, s.ContainerID)
@@ -94,7 +91,6 @@ func encodeContainerStatus(s *Status) []byte {
 
 // NetworkInfo.Protocol.
 const (
-	ipv4 = 1
 	ipv6 = 2
 )
 

@@ -197,8 +197,12 @@ type Status struct {
 	// ContainerID and Limitation (a TaskResourceLimitation) are encoded already; nil if there
 	// are none.
 	ContainerID, Limitation []byte
-	// Addresses are those of the task's container in networks of its own.
+	// Addresses are those of the task's container in networks of its own, and Container its
+	// ContainerInfo, which may say more of the first of these.
 	Addresses []string
+	Container []byte
+	// Data is TaskStatus.data; nil if there is none.
+	Data []byte
 }
 
 // DecodeEvent decodes an Event.

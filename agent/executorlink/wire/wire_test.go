@@ -241,6 +241,22 @@ func TestEncode(t *testing.T) {
 			},
 		},
 		{
+			"in a network",
+			Status{
+				State: TaskRunning, Reason: NoReason, Data: []byte("[{}]"), Addresses: []string{"fd00::2", "172.17.0.2"},
+				Container: marshal(t, &mesos.ContainerInfo{Type: mesos.ContainerInfo_DOCKER.Enum(), Hostname: new("h"), NetworkInfos: []*mesos.NetworkInfo{
+					{Name: new("n"), Groups: []string{"g"}, IpAddresses: []*mesos.NetworkInfo_IPAddress{{IpAddress: new("10.0.0.1")}}}, {Name: new("other")},
+				}}),
+			},
+			&mesos.TaskStatus{
+				State: mesos.TaskState_TASK_RUNNING.Enum(), Data: []byte("[{}]"),
+				ContainerStatus: &mesos.ContainerStatus{NetworkInfos: []*mesos.NetworkInfo{{
+					Name: new("n"), Groups: []string{"g"},
+					IpAddresses: []*mesos.NetworkInfo_IPAddress{{IpAddress: new("172.17.0.2")}, {IpAddress: new("fd00::2"), Protocol: mesos.NetworkInfo_IPv6.Enum()}},
+				}}},
+			},
+		},
+		{
 			"tcp",
 			Status{State: TaskKilled, Reason: ReasonHealthStatusUpdated, Check: &CheckStatus{Type: CheckTCP, Has: true, Value: 0}},
 			&mesos.TaskStatus{
