@@ -6,6 +6,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"clusterd/internal/cli/scripttest"
 	"clusterd/internal/testcluster"
 )
 
@@ -15,7 +16,16 @@ func TestMain(m *testing.M) {
 	for _, name := range linkNames() {
 		programs[name] = run
 	}
-	testscript.Main(m, programs)
+	testscript.Main(cleaning{m}, scripttest.With(programs))
+}
+
+// cleaning removes the binary that tests may have built.
+type cleaning struct{ *testing.M }
+
+// Run implements testscript.TestingM.
+func (c cleaning) Run() int {
+	defer testcluster.RemoveBinary()
+	return c.M.Run()
 }
 
 // TestScripts runs the scripts of testdata/script against one real master and

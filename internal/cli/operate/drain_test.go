@@ -19,8 +19,8 @@ func drainingAgent(id, host string, state *mesos.DrainState) *agentInfo {
 	return a
 }
 
-func taskOn(agent, framework, id string, state mesos.TaskState) *mesos.Task {
-	return &mesos.Task{TaskId: &mesos.TaskID{Value: &id}, FrameworkId: console.FrameworkID(framework), AgentId: console.AgentID(agent), State: &state}
+func runningOn(agent, framework, id string) *mesos.Task {
+	return &mesos.Task{TaskId: &mesos.TaskID{Value: &id}, FrameworkId: console.FrameworkID(framework), AgentId: console.AgentID(agent), State: mesos.TaskState_TASK_RUNNING.Enum()}
 }
 
 func frameworkThat(id, name string, connected bool) *master.Response_GetFrameworks_Framework {
@@ -70,8 +70,8 @@ func TestDraining(t *testing.T) {
 		{
 			"the state", "3 tasks to end",
 			stateOf([]*agentInfo{left, right}, []*mesos.Task{
-				taskOn("S0", "F0", "a", mesos.TaskState_TASK_RUNNING), taskOn("S0", "F1", "b", mesos.TaskState_TASK_RUNNING),
-				taskOn("S1", "F1", "c", mesos.TaskState_TASK_RUNNING), taskOn("S2", "F1", "elsewhere", mesos.TaskState_TASK_RUNNING),
+				runningOn("S0", "F0", "a"), runningOn("S0", "F1", "b"),
+				runningOn("S1", "F1", "c"), runningOn("S2", "F1", "elsewhere"),
 			}, frameworkThat("F0", "here", true), frameworkThat("F1", "away", false)), false,
 		},
 		{"one ends, its framework is told", "2 tasks to end", taskEnds("S0", "F0", "a"), false},

@@ -36,7 +36,7 @@ func upload(ctx context.Context, c *cliv2.Context, owner string) (string, error)
 	case err != nil:
 		return "", fmt.Errorf("Failed to check if file exists: %w", err) //nolint:staticcheck // Mesos's words
 	case !boolean(c, "overwrite"):
-		return "", console.Hint(fmt.Errorf("%s: File already exists", remote), "--overwrite replaces it") //nolint:staticcheck // Mesos's words
+		return "", console.Hint(fmt.Errorf("%s: File already exists", remote), "--overwrite replaces it")
 	default:
 		if _, err := runHadoop(ctx, hadoop, "fs", "-rm", remote); err != nil {
 			return "", fmt.Errorf("Failed to remove existing file: %w", err) //nolint:staticcheck // Mesos's words

@@ -15,11 +15,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"clusterd/internal/cli"
+	"clusterd/internal/cli/scripttest"
 	"clusterd/internal/testcluster"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(cleaning{m}, scripttest.With(map[string]func(){
 		"clusterd":      func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		"mesos-execute": func() { os.Exit(cli.Main(os.Args, os.Stdin, os.Stdout, os.Stderr)) },
 		// What runs in tasks, and what calls them.
@@ -28,7 +29,16 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		},
 		"dial": func() { os.Exit(dial(os.Args[1], os.Args[2])) },
-	})
+	}))
+}
+
+// cleaning removes the binary that tests may have built.
+type cleaning struct{ *testing.M }
+
+// Run implements testscript.TestingM.
+func (c cleaning) Run() int {
+	defer testcluster.RemoveBinary()
+	return c.M.Run()
 }
 
 // serve prints the port that it listens on, answers each line with itself behind "echo ", and
