@@ -53,8 +53,8 @@ func TestDoorHangingMaster(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(res.Body)
-		if err = res.Body.Close(); err != nil || string(b) != "kill" {
-			t.Errorf("got %q, %v", b, err)
+		if closing := res.Body.Close(); err != nil || closing != nil || string(b) != "kill" {
+			t.Errorf("got %q, %v, %v", b, err, closing)
 		}
 	}
 	if probes.Load() != 1 || posts.Load() != 3 {

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -310,33 +312,92 @@ func quantity(s string) (float64, bool) {
 	return days*24*3600 + d.Seconds(), err == nil
 }
 
-// PrintValue writes an object as JSON or YAML; proto messages in Mesos's mapping.
+// PrintValue writes an object as JSON or YAML; proto messages in Mesos's mapping. Of a list no
+// more than one element is in memory in that form: it may have 100,000.
 func PrintValue(w io.Writer, v any, format string) error {
-	b, err := marshal(v)
-	if err != nil {
-		return err
-	}
+	out := bufio.NewWriterSize(w, 64<<10)
+	one := indented
 	if format == "yaml" {
-		var node yaml.Node
-		if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML, and so keeps its order
-			return err
-		}
-		block(&node)
-		enc := yaml.NewEncoder(w)
-		enc.SetIndent(2)
-		if err := enc.Encode(&node); err != nil {
-			return err
-		}
-		return enc.Close()
+		one = yamlOf
 	}
-	var out bytes.Buffer
-	if err := json.Indent(&out, b, "", "  "); err != nil {
+	err := printElements(out, v, one, format == "yaml")
+	return errors.Join(err, out.Flush())
+}
+
+func printElements(out *bufio.Writer, v any, one func(b []byte, within bool) ([]byte, error), asYAML bool) error {
+	list := reflect.ValueOf(v)
+	_, isMessage := v.(proto.Message)
+	if v == nil || isMessage || list.Kind() != reflect.Slice || list.Type() == reflect.TypeFor[json.RawMessage]() || list.Len() == 0 {
+		b, err := marshal(v)
+		if err != nil {
+			return err
+		}
+		if b, err = one(b, false); err == nil {
+			_, err = out.Write(b)
+		}
 		return err
 	}
-	out.WriteByte('\n')
-	_, err = out.WriteTo(w)
+	begin, between, end := "[\n  ", ",\n  ", "\n]\n"
+	if asYAML {
+		begin, between, end = "", "", ""
+	}
+	for i := range list.Len() {
+		b, err := marshal(list.Index(i).Interface())
+		if err != nil {
+			return err
+		}
+		if b, err = one(b, true); err != nil {
+			return err
+		}
+		text := between
+		if i == 0 {
+			text = begin
+		}
+		_, _ = out.WriteString(text) // what fails is said by the next write
+		if _, err := out.Write(b); err != nil {
+			return err
+		}
+	}
+	_, err := out.WriteString(end)
 	return err
 }
+
+// indented is JSON on lines, alone or within a list.
+func indented(b []byte, within bool) ([]byte, error) {
+	var out bytes.Buffer
+	prefix := ""
+	if within {
+		prefix = "  "
+	}
+	err := json.Indent(&out, b, prefix, "  ")
+	if !within {
+		out.WriteByte('\n')
+	}
+	return out.Bytes(), err
+}
+
+// yamlOf turns JSON into YAML, alone or as an element of a list.
+func yamlOf(b []byte, within bool) ([]byte, error) {
+	if within {
+		b = slices.Concat([]byte("["), b, []byte("]"))
+	}
+	var node yaml.Node
+	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML, and so keeps its order
+		return nil, err
+	}
+	block(&node)
+	var out bytes.Buffer
+	enc := yaml.NewEncoder(&out)
+	enc.SetIndent(2)
+	if err := enc.Encode(&node); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), enc.Close()
+}
+
+// plainYAML are texts that are nothing but text in YAML too, whatever they look like; most are.
+// Short words are not among them: some mean yes or no.
+var plainYAML = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]{5,}$`)
 
 // JSON encodes an object in one line; proto messages in Mesos's mapping.
 func JSON(v any) ([]byte, error) { return marshal(v) }
@@ -375,7 +436,7 @@ func block(n *yaml.Node) {
 			continue
 		}
 		// A string that looks like something else must stay one.
-		if child.Kind == yaml.ScalarNode && child.Tag == "!!str" {
+		if child.Kind == yaml.ScalarNode && child.Tag == "!!str" && !plainYAML.MatchString(child.Value) {
 			var again yaml.Node
 			if yaml.Unmarshal([]byte(child.Value), &again) != nil || len(again.Content) != 1 || again.Content[0].Tag != "!!str" {
 				child.Style = yaml.DoubleQuotedStyle
