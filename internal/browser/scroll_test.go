@@ -29,7 +29,7 @@ func TestLogRests(t *testing.T) {
 	if err := chromedp.Do(browser); err != nil {
 		t.Fatalf("start chromium: %v", err)
 	}
-	b := blankIn(t, browser, "http://"+follower(t, c).Addr)
+	b := blankIn(browser, t, "http://"+follower(t, c).Addr)
 	b.goTo("#/agents/" + w.agent + "/frameworks/" + w.framework + "/executors/" + w.executor + "/browse")
 	b.press("rows")
 	b.sees("line 400", "Following")

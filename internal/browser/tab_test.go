@@ -52,11 +52,11 @@ func blank(t testing.TB, base string, size ...int64) *tab {
 	if err != nil {
 		t.Fatalf("start chromium: %v", err)
 	}
-	return blankIn(t, browser, base, size...)
+	return blankIn(browser, t, base, size...)
 }
 
 // blankIn is blank in a certain browser.
-func blankIn(t testing.TB, browser context.Context, base string, size ...int64) *tab {
+func blankIn(browser context.Context, t testing.TB, base string, size ...int64) *tab {
 	t.Helper()
 	b := &tab{t: t, base: base}
 	ctx, cancel := chromedp.NewContext(browser, chromedp.WithNewBrowserContext(), chromedp.WithListener(b.event))
