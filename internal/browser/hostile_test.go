@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/protobuf/proto"
-
 	"clusterd/api/client/executor"
 	"clusterd/api/client/scheduler"
 	mesos "clusterd/api/mesos/v1"
@@ -67,8 +65,8 @@ func beHostile() error {
 		}
 		if err := c.Update(context.Background(), &mesos.TaskStatus{
 			TaskId: e.GetLaunch().GetTask().GetTaskId(), State: mesos.TaskState_TASK_RUNNING.Enum(),
-			Timestamp: proto.Float64(noTime), Message: proto.String(markup),
-			Labels: &mesos.Labels{Labels: []*mesos.Label{{Key: proto.String(markup), Value: proto.String(markup)}}},
+			Timestamp: new(noTime), Message: new(markup),
+			Labels: &mesos.Labels{Labels: []*mesos.Label{{Key: new(markup), Value: new(markup)}}},
 		}); err != nil {
 			return err
 		}
@@ -89,15 +87,15 @@ func hostile(t *testing.T, c *testcluster.Cluster) {
 		t.Fatal(err)
 	}
 	labels := &mesos.Labels{Labels: []*mesos.Label{
-		{Key: proto.String(markup), Value: proto.String(markup)},
-		{Key: proto.String("long"), Value: proto.String(strings.Repeat("long ", 20<<10))},
-		{Key: proto.String("__proto__"), Value: proto.String("constructor")},
+		{Key: new(markup), Value: new(markup)},
+		{Key: new("long"), Value: new(strings.Repeat("long ", 20<<10))},
+		{Key: new("__proto__"), Value: new("constructor")},
 	}}
 	s, err := scheduler.New(scheduler.Options{
 		Masters: []string{c.Masters[0].Addr},
 		Framework: &mesos.FrameworkInfo{
-			Name: proto.String(markup), User: &who.Username, Roles: []string{roleMarkup}, Labels: labels,
-			WebuiUrl: proto.String("javascript:window.pwned=1"), Hostname: proto.String(markup),
+			Name: new(markup), User: &who.Username, Roles: []string{roleMarkup}, Labels: labels,
+			WebuiUrl: new("javascript:window.pwned=1"), Hostname: new(markup),
 			Capabilities: []*mesos.FrameworkInfo_Capability{{Type: mesos.FrameworkInfo_Capability_MULTI_ROLE.Enum()}},
 		},
 	})
@@ -109,18 +107,18 @@ func hostile(t *testing.T, c *testcluster.Cluster) {
 			return &mesos.Resource{Name: &name, Type: mesos.Value_SCALAR.Enum(), Scalar: &mesos.Value_Scalar{Value: &v}}
 		}
 		return &mesos.TaskInfo{
-			Name: proto.String(markup), TaskId: &mesos.TaskID{Value: proto.String(idMarkup)}, AgentId: o.GetAgentId(),
+			Name: new(markup), TaskId: &mesos.TaskID{Value: new(idMarkup)}, AgentId: o.GetAgentId(),
 			Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 32)}, Labels: labels,
 			Executor: &mesos.ExecutorInfo{
-				Type: mesos.ExecutorInfo_CUSTOM.Enum(), ExecutorId: &mesos.ExecutorID{Value: proto.String(idMarkup)},
-				Name: proto.String(markup), Source: proto.String(markup), FrameworkId: s.FrameworkID(),
+				Type: mesos.ExecutorInfo_CUSTOM.Enum(), ExecutorId: &mesos.ExecutorID{Value: new(idMarkup)},
+				Name: new(markup), Source: new(markup), FrameworkId: s.FrameworkID(),
 				Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 64)},
 				Command: &mesos.CommandInfo{
-					Shell: proto.Bool(false), Value: &self, Arguments: []string{"hostile"},
-					Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: proto.String(hostileExecutor), Value: proto.String("1")}}},
+					Shell: new(false), Value: &self, Arguments: []string{"hostile"},
+					Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new(hostileExecutor), Value: new("1")}}},
 				},
 			},
-			Discovery: &mesos.DiscoveryInfo{Visibility: mesos.DiscoveryInfo_EXTERNAL.Enum(), Name: proto.String(markup)},
+			Discovery: &mesos.DiscoveryInfo{Visibility: mesos.DiscoveryInfo_EXTERNAL.Enum(), Name: new(markup)},
 		}
 	}
 	running, ended := make(chan *mesos.TaskStatus, 1), make(chan error, 1)
