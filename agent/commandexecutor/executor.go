@@ -561,5 +561,6 @@ func (e *executor) forward(s *wire.Status) {
 	e.link.Forward(s)
 	if s.TaskID == e.task.ID {
 		e.last = *s
+		e.last.Data = nil // it is told once
 	}
 }
