@@ -328,19 +328,18 @@ func gone(t *testing.T, b *tab, c *testcluster.Cluster) {
 	says(t, c, "/api/clusterd/v1/registry", `"gone_agents":1`)
 }
 
-// leads waits until a master leads that is as asked for.
-func leads(t *testing.T, c *testcluster.Cluster, what string, is func(*testcluster.Process) bool) *testcluster.Process {
+// leadsAnother waits until another master leads than before.
+func leadsAnother(t *testing.T, c *testcluster.Cluster, before *testcluster.Process) {
 	t.Helper()
-	var leader *testcluster.Process
-	if err := testcluster.Poll(func() (err error) {
-		if leader, err = c.Leader(); err == nil && !is(leader) {
-			return fmt.Errorf("%s leads, which is not %s", leader.Addr, what)
+	if err := testcluster.Poll(func() error {
+		leader, err := c.Leader()
+		if err == nil && leader == before {
+			return fmt.Errorf("%s still leads", before.Addr)
 		}
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	return leader
 }
 
 // live says in JavaScript that the page is connected.
@@ -357,7 +356,7 @@ func transfer(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.sees("stops leading")
 	b.press("Hand over")
 	b.sees("takes over")
-	leads(t, c, "another", func(m *testcluster.Process) bool { return m != before })
+	leadsAnother(t, c, before)
 	b.wait("the page is live again", live)
 }
 
@@ -372,7 +371,7 @@ func handOver(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.sees("the master that has come furthest")
 	b.press("Hand over")
 	b.sees("takes over")
-	leads(t, c, "another", func(m *testcluster.Process) bool { return m != before })
+	leadsAnother(t, c, before)
 	b.wait("the page is live again", live)
 }
 

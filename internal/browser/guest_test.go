@@ -36,10 +36,10 @@ const guestRules = `{
 	"attach_containers_output": [{"principals": {"values": ["guest"]}, "users": {"type": "NONE"}}]
 }`
 
-// asOps posts JSON to a master as somebody who may do everything.
-func asOps(t *testing.T, base, path, body string) {
+// asOps sends a call, as JSON, to a master as somebody who may do everything.
+func asOps(t *testing.T, base, body string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/api/v1", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,12 +101,12 @@ func volumeOf(principal string) string {
 // pages nor in the palette, and what the page asks for all the same is refused.
 func guest(t *testing.T, base string, w ids) {
 	agent := `"agent_id":{"value":"` + w.agent + `"}`
-	asOps(t, base, "/api/v1", `{"type":"RESERVE_RESOURCES","reserve_resources":{`+agent+`,"resources":[{"name":"disk","type":"SCALAR",
+	asOps(t, base, `{"type":"RESERVE_RESOURCES","reserve_resources":{`+agent+`,"resources":[{"name":"disk","type":"SCALAR",
 		"scalar":{"value":128},"reservations":[{"type":"DYNAMIC","role":"prod","principal":"ops"}]}]}}`)
-	asOps(t, base, "/api/v1", `{"type":"CREATE_VOLUMES","create_volumes":{`+agent+`,"volumes":[`+volumeOf("ops")+`]}}`)
-	asOps(t, base, "/api/v1", `{"type":"UPDATE_MAINTENANCE_SCHEDULE","update_maintenance_schedule":{"schedule":{"windows":[
+	asOps(t, base, `{"type":"CREATE_VOLUMES","create_volumes":{`+agent+`,"volumes":[`+volumeOf("ops")+`]}}`)
+	asOps(t, base, `{"type":"UPDATE_MAINTENANCE_SCHEDULE","update_maintenance_schedule":{"schedule":{"windows":[
 		{"machine_ids":[{"hostname":"localhost","ip":"127.0.0.1"},{"hostname":"spare","ip":"127.0.0.1"}],"unavailability":{"start":{"nanoseconds":4102444800000000000}}}]}}}`)
-	asOps(t, base, "/api/v1", `{"type":"START_MAINTENANCE","start_maintenance":{"machines":[{"hostname":"spare","ip":"127.0.0.1"}]}}`)
+	asOps(t, base, `{"type":"START_MAINTENANCE","start_maintenance":{"machines":[{"hostname":"spare","ip":"127.0.0.1"}]}}`)
 
 	task := "#/tasks/" + w.framework + "/" + w.task
 	b := open(t, base, task)
