@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"clusterd/internal/testcluster"
 )
 
@@ -23,12 +25,12 @@ const isolators = "cgroups/cpu,cgroups/mem,cgroups/pids,filesystem/linux,namespa
 func start(s *settings, name string) (*testcluster.Cluster, string, error) {
 	dir := filepath.Join(s.dir, name)
 	registry := filepath.Join(dir, "registry")
-	if err := os.MkdirAll(registry, 0o755); err != nil {
+	if err := errors.Join(os.MkdirAll(registry, 0o755), os.MkdirAll(filepath.Join(s.runtimeDir, name), 0o755)); err != nil {
 		return nil, "", err
 	}
 	root := testcluster.CgroupsRoot("clusterd-bench")
 	c, err := testcluster.New(testcluster.Options{
-		Dir: dir,
+		Dir: dir, RuntimeDir: filepath.Join(s.runtimeDir, name),
 		AgentFlags: []string{
 			"--launcher=linux", "--isolation=" + isolators, "--cgroups_root=" + root, "--image_providers=docker",
 			"--docker_registry=" + registry, "--docker_store_dir=" + filepath.Join(dir, "store"),
@@ -44,9 +46,25 @@ func start(s *settings, name string) (*testcluster.Cluster, string, error) {
 	return c, root, writeImage(filepath.Join(registry, "sleep:latest.tar"))
 }
 
+// memoryDir makes a directory for what need not survive a reboot, in memory where that is
+// possible: as /run is on most machines, where --runtime_dir lies by default.
+func memoryDir(dir string) (string, error) {
+	const shared = "/dev/shm"
+	var st unix.Statfs_t
+	if err := unix.Statfs(shared, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
+		shm := filepath.Join(dir, "run")
+		return shm, os.Mkdir(shm, 0o755)
+	}
+	return os.MkdirTemp(shared, "ba")
+}
+
 // stop ends the cluster and removes its cgroups, for which its containers must be gone.
 func stop(c *testcluster.Cluster, root string) error {
 	c.Stop()
+	for _, agent := range c.Agents {
+		// With filesystem/linux its work directory is a mount, for the next one to find.
+		_ = unix.Unmount(agent.WorkDir, unix.MNT_DETACH)
+	}
 	return testcluster.RemoveCgroups(root)
 }
 

@@ -26,13 +26,15 @@ import (
 
 // settings are the command line.
 type settings struct {
-	dir      string
-	number   int // of containers
-	reads    int // containers that are read, and how often
-	samples  int
-	parallel int
-	only     string // the one section to measure; empty: all
-	progress io.Writer
+	dir string
+	// runtimeDir is for what daemons need not find again after a reboot.
+	runtimeDir string
+	number     int // of containers
+	reads      int // containers that are read, and how often
+	samples    int
+	parallel   int
+	only       string // the one section to measure; empty: all
+	progress   io.Writer
 }
 
 func main() {
@@ -71,6 +73,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
+	if s.runtimeDir, err = memoryDir(s.dir); err != nil {
+		return err
+	}
+	defer os.RemoveAll(s.runtimeDir)
 	var rows []measure.Row
 	for _, section := range []struct {
 		name string
