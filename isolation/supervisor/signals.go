@@ -80,7 +80,7 @@ func (s *supervisor) takeSignals() {
 		s.killing = true
 		switch {
 		case s.spec == nil: // nobody has said what to run
-			os.Exit(exitNotStarted)
+			os.Exit(exitNotStarted) //nolint:forbidigo // main waits in a read that nothing else ends
 		case s.running:
 			s.kill()
 		}
