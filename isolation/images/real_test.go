@@ -337,7 +337,9 @@ func TestRealRefusals(t *testing.T) {
 		func(o *setup.Options) { o.Launcher = "posix" },
 	} {
 		o := m.options
+		o.CgroupsRoot += "-refused" // its own is taken
 		change(&o)
+		t.Cleanup((&machine{t: t, options: o}).removeCgroups)
 		if _, err := setup.New(o, nil, zerolog.Nop()); !errors.Is(err, isolation.ErrNotSupported) && !errors.Is(err, setup.ErrIsolation) {
 			t.Errorf("%s with %s: got %v", o.Launcher, o.Isolation, err)
 		}
