@@ -89,10 +89,12 @@ type Agent struct {
 	discovery
 
 	policy atomic.Pointer[authz.ACLs] // who may do what
-	health health
-	debug  httpapi.Debug
-	live   httpapi.Live
-	doors  doors
+	// foreign are masters' rules, for who comes through them while there is no policy.
+	foreign foreignRules
+	health  health
+	debug   httpapi.Debug
+	live    httpapi.Live
+	doors   doors
 
 	measured lastMeasured
 	nested   nestedContainers

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"clusterd/internal/authn"
@@ -70,7 +71,7 @@ func (a *Agent) newTunnels(rt http.Handler, server *http.Server) {
 	a.tunnels = &tunnels{
 		server: server, accept: make(chan net.Conn), closed: make(chan struct{}), open: map[*tunnelConn]struct{}{},
 	}
-	server.Handler = vouched(rt)
+	server.Handler = a.vouched(rt)
 	server.ConnState = nil // counted here
 	server.IdleTimeout = tunnelIdle
 	server.MaxHeaderBytes = maxTunnelHeader
@@ -78,7 +79,7 @@ func (a *Agent) newTunnels(rt http.Handler, server *http.Server) {
 
 // vouched takes requests as the master says that they are. It is for tunnels only: on any
 // other connection the headers are those of whoever sends them.
-func vouched(rt http.Handler) http.Handler {
+func (a *Agent) vouched(rt http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v := httpapi.Vouched{
 			// Executors, and resource providers, are on this machine, and come by themselves.
@@ -91,13 +92,47 @@ func vouched(rt http.Handler) http.Handler {
 				return
 			}
 			v.Known, v.Principal = true, &authz.Principal{Value: value, Claims: claims}
+			if rules := r.Header.Get(link.RulesHeader); rules != "" && a.policy.Load() == nil {
+				if v.Principal.Rules, err = a.foreign.parse(rules); err != nil {
+					a.log.Error().Err(err).Msg("rules that a master passes on")
+					httpapi.WriteError(w, httpapi.Forbidden("The agent has no rules (--acls), and cannot read the master's"))
+					return
+				}
+			}
 		}
 		client := r.Header.Get(link.ClientHeader)
 		r.Header.Del(link.PrincipalHeader)
 		r.Header.Del(link.ClientHeader)
+		r.Header.Del(link.RulesHeader)
 		r.TLS = nil // that of the connection is about the master
 		rt.ServeHTTP(w, httpapi.WithClient(httpapi.Vouch(r, v), client))
 	})
+}
+
+// foreignRules are the rules of masters, for an agent that has none. The zero value is ready
+// for use.
+type foreignRules struct{ last atomic.Pointer[parsedRules] }
+
+type parsedRules struct {
+	text string
+	acls *authz.ACLs
+}
+
+// parse reads the value of link.RulesHeader.
+func (f *foreignRules) parse(text string) (*authz.ACLs, error) {
+	if last := f.last.Load(); last != nil && last.text == text {
+		return last.acls, nil
+	}
+	rules, err := link.DecodeRules(text)
+	if err != nil {
+		return nil, err
+	}
+	acls, err := authz.Parse(rules)
+	if err != nil {
+		return nil, err
+	}
+	f.last.Store(&parsedRules{text, acls})
+	return acls, nil
 }
 
 // openTunnel opens a connection that the master at the other end of a link asks for.

@@ -45,6 +45,7 @@ const (
 // proxy passes requests on to the leader and to agents.
 type proxy struct {
 	leader, agent *httputil.ReverseProxy
+	rules         encodedRules // for agents
 	transport     *http.Transport
 	passed        passedOn
 	live          httpapi.Live

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	agentv1 "clusterd/api/mesos/v1/agent"
 	"clusterd/internal/authn"
@@ -198,17 +199,49 @@ func (s *Server) toAgent(p *httputil.ProxyRequest) {
 	}
 	h := p.Out.Header
 	h.Set(link.ClientHeader, client)
-	for _, name := range []string{link.PrincipalHeader, proxyHeader, certHeader} {
+	for _, name := range []string{link.PrincipalHeader, link.RulesHeader, proxyHeader, certHeader} {
 		h.Del(name)
 	}
 	h.Del("Cookie")
 	h.Del("Authorization")
 	if a.who != nil {
 		h.Set(link.PrincipalHeader, link.EncodePrincipal(a.who.Value, a.who.Claims))
+		if rules := s.proxy.rules.encode(s.policy.Load()); rules != "" {
+			h.Set(link.RulesHeader, rules)
+		}
 	}
 	if a.authorization != "" {
 		h.Set("Authorization", a.authorization)
 	}
+}
+
+// encodedRules are the rules of this master as agents get them. The zero value is ready for
+// use.
+type encodedRules struct{ last atomic.Pointer[encoded] }
+
+type encoded struct {
+	acls *authz.ACLs
+	text string
+}
+
+// maxRulesHeader is the longest value that agents take, with room for other headers.
+const maxRulesHeader = 128 << 10
+
+// encode makes the value of link.RulesHeader, empty without rules. Rules that are too long
+// cannot be read by agents, which then refuse: those that have none of their own.
+func (e *encodedRules) encode(acls *authz.ACLs) string {
+	if acls == nil {
+		return ""
+	}
+	if last := e.last.Load(); last != nil && last.acls == acls {
+		return last.text
+	}
+	text := link.EncodeRules(acls.Source())
+	if len(text) > maxRulesHeader {
+		text = "-"
+	}
+	e.last.Store(&encoded{acls, text})
+	return text
 }
 
 // introduce finds out who sends a request, for the agent. A secret that this master can check

@@ -12,6 +12,23 @@ package authz
 type ACLs struct {
 	permissive bool
 	actions    [len(lists)]answers
+	source     []byte
+}
+
+// Source is what Parse made these rules of; nil for none. It must not be changed.
+func (a *ACLs) Source() []byte {
+	if a == nil {
+		return nil
+	}
+	return a.source
+}
+
+// of are the rules that judge a principal.
+func (a *ACLs) of(p *Principal) *ACLs {
+	if a == nil && p != nil {
+		return p.Rules
+	}
+	return a
 }
 
 // entityType is what the contract calls ACL.Entity.Type; the zero value is its default.
@@ -110,6 +127,7 @@ func merge(a, b []int) []int {
 // that nobody knows. (In Mesos that holds only where there are rules: without --acls a token
 // of an executor opens the whole agent.)
 func (a *ACLs) Approver(p *Principal, action Action) Approver {
+	a = a.of(p)
 	switch {
 	case p != nil && p.Value == "": // without rules, too: a task is no operator
 		return Approver{v: refused}

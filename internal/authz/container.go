@@ -23,7 +23,7 @@ func (a *ACLs) AllowsContainer(p *Principal, action Action, c Container) bool {
 	if p.OnlyClaims() {
 		return p.claimed(action, c)
 	}
-	if a == nil {
+	if a = a.of(p); a == nil {
 		return true
 	}
 	switch action {

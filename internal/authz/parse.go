@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -47,7 +48,9 @@ func Parse(data []byte) (*ACLs, error) {
 	if len(p.problems) > 0 {
 		return nil, errors.Join(p.problems...)
 	}
-	return newACLs(p.permissive, p.rules), nil
+	acls := newACLs(p.permissive, p.rules)
+	acls.source = bytes.Clone(data)
+	return acls, nil
 }
 
 func (p *parser) problem(place, format string, args ...any) {

@@ -6,6 +6,9 @@ package authz
 type Principal struct {
 	Value  string
 	Claims map[string]string
+	// Rules judge where who is asked has none of its own: those of the node that has
+	// authenticated the principal and passes its request on. Nil: it said nothing of any.
+	Rules *ACLs
 }
 
 // String names the principal in logs: its value, or its claims' presence.

@@ -18,6 +18,7 @@ type Viewer struct {
 
 // Viewer returns what a principal sees: nil if that is everything.
 func (a *ACLs) Viewer(p *Principal) *Viewer {
+	a = a.of(p)
 	if a == nil && (p == nil || p.Value != "") {
 		return nil
 	}

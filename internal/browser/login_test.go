@@ -48,7 +48,7 @@ func guarded(t *testing.T, p *provider) (base string, w ids) {
 	credentials := file("credentials", `{"credentials":[{"principal":"ops","secret":"ops-secret"},{"principal":"guest","secret":"guest-secret"}]}`)
 	ca := file("ca.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw})))
 	acls := "--acls=file://" + file("acls", guestRules)
-	c, err := testcluster.New(testcluster.Options{Dir: dir, AgentFlags: []string{acls}, MasterFlags: append(webuiFlags(),
+	c, err := testcluster.New(testcluster.Options{Dir: dir, MasterFlags: append(webuiFlags(),
 		"--cluster=guarded", "--authenticate_http_readonly", "--authenticate_http_readwrite",
 		"--credentials="+credentials, acls,
 		"--http_authenticators=basic,jwt,oidc", "--user_jwt_key="+file("key", userKey),

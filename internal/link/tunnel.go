@@ -3,6 +3,7 @@ package link
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -171,6 +172,10 @@ const (
 	PrincipalHeader = "Clusterd-Principal"
 	// ClientHeader says on a tunnel from which address the request has come to the masters.
 	ClientHeader = "Clusterd-Client"
+	// RulesHeader has on a tunnel the masters' rules of who may do what, where there are any
+	// and the master has authenticated who sends the request; see [EncodeRules]. They are for
+	// agents that have no rules of their own.
+	RulesHeader = "Clusterd-Rules"
 )
 
 type principal struct {
@@ -198,4 +203,32 @@ func DecodePrincipal(text string) (value string, claims map[string]string, err e
 		return "", nil, fmt.Errorf("header %s: %w", PrincipalHeader, err)
 	}
 	return p.Value, p.Claims, nil
+}
+
+// maxRules bounds rules that are passed on, decoded.
+const maxRules = 8 << 20
+
+// EncodeRules makes the value of RulesHeader of a JSON text.
+func EncodeRules(rules []byte) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write(rules) // to memory
+	_ = z.Close()
+	return base64.RawURLEncoding.EncodeToString(b.Bytes())
+}
+
+// DecodeRules reads the value of RulesHeader.
+func DecodeRules(text string) ([]byte, error) {
+	z, err := gzip.NewReader(base64.NewDecoder(base64.RawURLEncoding, strings.NewReader(text)))
+	if err != nil {
+		return nil, fmt.Errorf("header %s: %w", RulesHeader, err)
+	}
+	rules, err := io.ReadAll(io.LimitReader(z, maxRules+1))
+	if err == nil && len(rules) > maxRules {
+		err = errors.New("too long")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("header %s: %w", RulesHeader, err)
+	}
+	return rules, nil
 }
