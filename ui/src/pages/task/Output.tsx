@@ -31,7 +31,8 @@ export function Output({ task, reach }: { task: Task; reach: boolean }) {
   }, [task.agent, task.framework, task.id, task.state, reach, again.value])
   const list = useLive<Entry[]>(dir.value === undefined ? undefined : filesPath({ agent: task.agent, path: dir.value }, 'browse'), { interval: 3000 })
 
-  if (!reach) {
+  // Who reads keeps the place while the agent is away, or a new leader does not know it yet.
+  if (!reach && dir.value === undefined) {
     return (
       <Empty title="The agent is not connected" icon="agents">
         <p>What the task has written is on its agent; it can be read when that is back.</p>
