@@ -159,7 +159,7 @@ func TestCompile(t *testing.T) {
 		values := rapid.SampledFrom([]uint64{0, 1, 2, 0xff, 1 << 31, 1<<32 - 1, 1 << 32, 1<<32 + 1, 1 << 63, ^uint64(0)})
 		acts := rapid.SampledFrom([]string{"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_LOG"})
 		var rules []string
-		for range rapid.IntRange(0, 60).Draw(t, "rules") {
+		for range rapid.IntRange(0, 50).Draw(t, "rules") {
 			var args []string
 			for i := range rapid.IntRange(0, 3).Draw(t, "args") {
 				args = append(args, fmt.Sprintf(`{"index":%d,"value":%d,"valueTwo":%d,"op":%q}`, i,
@@ -174,6 +174,9 @@ func TestCompile(t *testing.T) {
 			t.Fatal(err)
 		}
 		program, err := p.Compile(0)
+		if err != nil && strings.Contains(err.Error(), "instructions, the kernel takes") {
+			t.Skip("longer than the kernel takes, and refused")
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
