@@ -84,12 +84,8 @@ func (a *Agent) forward(w http.ResponseWriter, r *http.Request) error {
 
 // sameOrigin refuses an upgrade that a page of another site asks for.
 func sameOrigin(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return nil
-	}
-	if _, host, ok := strings.Cut(origin, "://"); !ok || !strings.EqualFold(host, r.Host) {
-		return httpapi.Forbidden("Refused: the request comes from another site (%s)", origin)
+	if !httpapi.FromHere(r) {
+		return httpapi.Forbidden("Refused: the request comes from another site (%s)", r.Header.Get("Origin"))
 	}
 	return nil
 }

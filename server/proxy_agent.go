@@ -129,14 +129,8 @@ func ownPages(r *http.Request) error {
 	if slices.Contains(loaded, r.Header.Get("Sec-Fetch-Dest")) {
 		return httpapi.Forbidden("What agents answer is not to be loaded into a page")
 	}
-	if r.Header.Get("Upgrade") == "" {
-		return nil
-	}
-	// Browsers open websockets for pages of any site, and the method is one that reads.
-	if origin := r.Header.Get("Origin"); origin != "" {
-		if _, host, ok := strings.Cut(origin, "://"); !ok || !strings.EqualFold(host, r.Host) {
-			return httpapi.Forbidden("Refused: the request comes from another site (%s)", origin)
-		}
+	if r.Header.Get("Upgrade") != "" && !httpapi.FromHere(r) {
+		return httpapi.Forbidden("Refused: the request comes from another site (%s)", r.Header.Get("Origin"))
 	}
 	return nil
 }

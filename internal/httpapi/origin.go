@@ -1,6 +1,9 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+	"strings"
+)
 
 // otherOrigins finds requests that change something and that a page of another site sends
 // through its reader's browser.
@@ -19,4 +22,16 @@ func ownOrigin(r *http.Request) error {
 		return Forbidden("Refused: the request comes from another site")
 	}
 	return nil
+}
+
+// FromHere says whether an Origin header, if there is one, names the host that the request is
+// for. Browsers open websockets for pages of any site, by a method that only reads, and say
+// there whose page it is; programs say nothing.
+func FromHere(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	_, host, ok := strings.Cut(origin, "://")
+	return ok && strings.EqualFold(host, r.Host)
 }

@@ -131,19 +131,10 @@ func ownPage(r *http.Request) error {
 	if safe && !upgrades {
 		return nil
 	}
-	origin := r.Header.Get("Origin")
-	switch {
-	case origin != "":
-		_, host, ok := strings.Cut(origin, "://")
-		if !ok || !strings.EqualFold(host, r.Host) {
-			return refuse()
-		}
-		return nil
-	case site == "same-origin":
-		return nil
-	default:
+	if said := r.Header.Get("Origin") != "" || site == "same-origin"; !said || !FromHere(r) {
 		return refuse()
 	}
+	return nil
 }
 
 // byScript says whether a request was made by a script in a browser, as far as that can be

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -110,12 +109,8 @@ func (s *Streams) serve(rt *Router, w http.ResponseWriter, r *http.Request) erro
 // ownSocket refuses a websocket that a page of another origin opens. Programs say nothing of
 // an origin.
 func ownSocket(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return nil
-	}
-	if u, err := url.Parse(origin); err != nil || !strings.EqualFold(u.Host, r.Host) {
-		return Forbidden("Refused: the request comes from another site (%.100s), or what passes it on does not keep its Host", origin)
+	if !FromHere(r) {
+		return Forbidden("Refused: the request comes from another site (%.100s), or what passes it on does not keep its Host", r.Header.Get("Origin"))
 	}
 	return nil
 }
