@@ -7,13 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"clusterd/isolation/rawfork"
-	"clusterd/isolation/supervisor"
-)
-
-// What rt_sigprocmask(2) is told for a supervisor, which takes its signals by itself.
-const (
-	supervisorSignals = supervisor.BlockedSignals
-	signalSetSize     = supervisor.SignalSetSize
 )
 
 const (

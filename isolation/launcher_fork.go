@@ -243,8 +243,8 @@ func (l *launcher) execute(c *launched, start start, files []*os.File, cgroup in
 	limitFiles(&script, c.builtin == BuiltinNone && start.program.embedded, len(files))
 	script.Signals()
 	if c.builtin == BuiltinNone {
-		blocked := supervisorSignals
-		script.Do("block signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, rawfork.Pointer(&script, &blocked), 0, signalSetSize)
+		blocked := supervisor.BlockedSignals
+		script.Do("block signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, rawfork.Pointer(&script, &blocked), 0, supervisor.SignalSetSize)
 	}
 	script.ExecFile(int(start.program.file.Fd()), append(slices.Clone(start.program.argv), Key(c.id)), start.env)
 	defer runtime.KeepAlive(files)
