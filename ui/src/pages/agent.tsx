@@ -4,7 +4,7 @@ import { menuItems } from '~/actions/act'
 import { agentActs } from '~/actions/agentActs'
 import { useLive } from '~/api/live'
 import type { Resource } from '~/api/types'
-import { Copy, Empty, ErrorNote, Facts, Id, Panel, Skeleton, Stat, StateBadge, Tag, Time } from '~/components/basic'
+import { Copy, Empty, ErrorNote, Facts, Id, Note, Panel, Skeleton, Stat, StateBadge, Tag, Time } from '~/components/basic'
 import { Menu } from '~/components/Menu'
 import { Page } from '~/components/Page'
 import { Table } from '~/components/Table'
@@ -12,6 +12,7 @@ import { Tabs } from '~/components/Tabs'
 import { count, stateName } from '~/format'
 import { LogViewer } from '~/logs/LogViewer'
 import { href, useRoute } from '~/router'
+import { useKept } from '~/state/kept'
 import { taskKey, type Agent as AgentModel } from '~/state/model'
 import { agents, ready, tallyOfAgent, tasks } from '~/state/store'
 import { useUsage, type Usage } from '~/usage/useUsage'
@@ -39,10 +40,10 @@ const columns = taskColumns(['host'])
 
 export default function Agent() {
   const id = useRoute().params['agent_id'] ?? ''
-  const agent = agents.get(id)
-  const reach = agent !== undefined && agent.connected
+  const { value: agent, old } = useKept(agents.get(id), id)
+  const reach = agent !== undefined && !old && agent.connected
   const state = useLive<AgentState>(reach ? statePath(id) : undefined, { interval: 3000 })
-  const slave = useLive<{ slaves: Slave[] }>(agent === undefined ? undefined : '/slaves?slave_id=' + encodeURIComponent(id), { interval: 3000 })
+  const slave = useLive<{ slaves: Slave[] }>(agent === undefined || old ? undefined : '/slaves?slave_id=' + encodeURIComponent(id), { interval: 3000 })
   const usage = useUsage(reach ? id : undefined)
   const crumbs = [{ text: 'Agents', href: href('agents') }]
   if (agent === undefined) {
@@ -65,11 +66,18 @@ export default function Agent() {
         </>
       }
       actions={
-        <Menu label="Actions" items={menuItems(agentActs, agent)}>
-          Actions
-        </Menu>
+        !old && (
+          <Menu label="Actions" items={menuItems(agentActs, agent)}>
+            Actions
+          </Menu>
+        )
       }
     >
+      {old && ready.value && (
+        <Note tone="warn">
+          <strong>No such agent is registered.</strong> It may not be back with a new leader yet, be unreachable, or have been marked gone. What is shown is what was known last.
+        </Note>
+      )}
       <DrainBox agent={agent} tasks={tally.active} />
       {reach && said.error !== undefined && <ErrorNote error={said.error} title="The agent does not answer: what is shown of it may be old." />}
       <Tabs

@@ -4,14 +4,15 @@ import { mayKill, openKill } from '~/actions/killTask'
 import { own } from '~/api/client'
 import { useLive } from '~/api/live'
 import type { Task as WireTask } from '~/api/types'
-import { Button, Copy, Empty, ErrorNote, Facts, Id, Panel, shorten, Skeleton, StateBadge, Tag, Time } from '~/components/basic'
+import { Button, Copy, Empty, ErrorNote, Facts, Id, Note, Panel, shorten, Skeleton, StateBadge, Tag, Time } from '~/components/basic'
 import { Page } from '~/components/Page'
 import { quantity } from '~/components/ResourceBar'
 import { Tabs } from '~/components/Tabs'
 import { duration } from '~/format'
 import { href, useRoute } from '~/router'
 import { can } from '~/session'
-import { taskOf, type Task as TaskModel } from '~/state/model'
+import { useKept } from '~/state/kept'
+import { taskKey, taskOf, type Task as TaskModel } from '~/state/model'
 import { agents, findTask, frameworks, ready } from '~/state/store'
 import { TerminalPanel } from '~/term/TerminalPanel'
 import { keyOf, type ContainerID } from '~/usage/containers'
@@ -49,9 +50,11 @@ export default function Task() {
   const live = useLive<{ tasks: WireTask[] }>(own + '/task?' + q.toString(), { interval: 1000 })
   const { data, error } = live.value
   // Newest last: an id may have been used again.
-  const wire = data?.tasks.at(-1)
+  const now = data?.tasks.at(-1)
   const known = findTask(frameworkId, taskId)
-  const task = useMemo(() => (wire === undefined ? undefined : taskOf(wire)), [wire]) ?? known
+  const key = taskKey(frameworkId, taskId)
+  const { value: wire } = useKept(now, key)
+  const { value: task, old } = useKept(useMemo(() => (now === undefined ? undefined : taskOf(now)), [now]) ?? known, key)
   const framework = frameworks.get(frameworkId)
   const crumbs = [
     { text: 'Tasks', href: href('tasks') },
@@ -71,10 +74,10 @@ export default function Task() {
       </Page>
     )
   }
-  return <TaskPage task={task} wire={wire} crumbs={crumbs} />
+  return <TaskPage task={task} wire={wire} old={old && ready.value} crumbs={crumbs} />
 }
 
-function TaskPage({ task, wire, crumbs }: { task: TaskModel; wire: WireTask | undefined; crumbs: { text: string; href: string }[] }) {
+function TaskPage({ task, wire, old, crumbs }: { task: TaskModel; wire: WireTask | undefined; old: boolean; crumbs: { text: string; href: string }[] }) {
   const agent = agents.get(task.agent)
   const reach = agent?.connected === true
   const container = wire === undefined ? undefined : containerOf(wire)
@@ -99,7 +102,7 @@ function TaskPage({ task, wire, crumbs }: { task: TaskModel; wire: WireTask | un
           <a class="button button-plain" href={sandboxHref(task)}>
             Sandbox
           </a>
-          {mayKill(task) && (
+          {!old && mayKill(task) && (
             <Button kind="danger" icon="stop" onClick={() => openKill(task)}>
               Kill
             </Button>
@@ -107,6 +110,7 @@ function TaskPage({ task, wire, crumbs }: { task: TaskModel; wire: WireTask | un
         </>
       }
     >
+      {old && <Note tone="warn">The leader does not know this task: its agent is not back yet, or it ended long ago. What is shown is what was known last.</Note>}
       {task.state === 'TASK_UNREACHABLE' && <ErrorNote error="Its agent does not answer; whether it runs is not known. It is taken up again when the agent returns." title="Unreachable." />}
       <Tabs
         label="About this task"
