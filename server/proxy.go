@@ -200,6 +200,7 @@ func (s *Server) toOtherMaster(p *httputil.ProxyRequest) {
 	p.Out.URL, _ = p.In.Context().Value(targetKey{}).(*url.URL)
 	p.Out.Host = p.In.Host // what browsers say of an origin is compared with it
 	p.SetXForwarded()
+	httpapi.Forward(p.Out.Header, p.In) // what proxies before this one have said goes on
 	p.Out.Header.Set(proxyHeader, p.In.RemoteAddr)
 	p.Out.Header.Del(certHeader)
 	if p.In.TLS != nil && len(p.In.TLS.VerifiedChains) > 0 {

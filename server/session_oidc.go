@@ -40,16 +40,15 @@ func (s *Server) beginLogin(w http.ResponseWriter, r *http.Request) error {
 	}
 	flow, target, err := s.opts.Login.Begin(r.Context(), origin(r)+oidcCallback, ownPlace(r.URL.Query().Get("to")))
 	if err != nil {
-		return s.loginFailed(w, err)
+		return s.loginFailed(w, r, err)
 	}
 	text, err := json.Marshal(flow)
 	if err != nil {
 		return err
 	}
 	// Not strict: the provider sends the browser back here.
-	http.SetCookie(w, &http.Cookie{
-		Name: flowName(flow.State), Value: base64.RawURLEncoding.EncodeToString(text), Path: "/", MaxAge: flowAge,
-		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
+	httpapi.SetCookie(w, r, &http.Cookie{
+		Name: flowName(flow.State), Value: base64.RawURLEncoding.EncodeToString(text), MaxAge: flowAge, SameSite: http.SameSiteLaxMode,
 	})
 	return sendTo(w, target)
 }
@@ -65,28 +64,26 @@ func (s *Server) finishLogin(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	name := flowName(query.Get("state"))
 	flow := new(authn.OIDCFlow)
-	if c, err := r.Cookie(name); err == nil {
-		text, err := base64.RawURLEncoding.DecodeString(c.Value)
+	if value, ok := httpapi.Cookie(r, name); ok {
+		text, err := base64.RawURLEncoding.DecodeString(value)
 		if err != nil || json.Unmarshal(text, flow) != nil {
 			flow = new(authn.OIDCFlow)
 		}
 		// It is good for one answer.
-		http.SetCookie(w, &http.Cookie{
-			Name: name, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil,
-		})
+		httpapi.SetCookie(w, r, &http.Cookie{Name: name, MaxAge: -1, SameSite: http.SameSiteLaxMode})
 	}
 	token, err := s.opts.Login.Finish(r.Context(), flow, query)
 	if err != nil {
-		return s.loginFailed(w, err)
+		return s.loginFailed(w, r, err)
 	}
 	show := "Bearer " + token
 	if err := s.admitShown(r, show); err != nil {
-		return s.loginFailed(w, errNotTaken)
+		return s.loginFailed(w, r, errNotTaken)
 	}
 	if !httpapi.SetSession(w, r, show) {
-		return s.loginFailed(w, errTooLong)
+		return s.loginFailed(w, r, errTooLong)
 	}
-	return sendTo(w, ownPlace(flow.To))
+	return sendTo(w, homeTo(r, ownPlace(flow.To)))
 }
 
 var (
@@ -95,9 +92,15 @@ var (
 )
 
 // loginFailed shows on the login page what was wrong.
-func (s *Server) loginFailed(w http.ResponseWriter, err error) error {
+func (s *Server) loginFailed(w http.ResponseWriter, r *http.Request, err error) error {
 	s.log.Info().Err(err).Msg("a login by the OpenID provider failed")
-	return sendTo(w, "/#/login?error="+url.QueryEscape(err.Error()))
+	return sendTo(w, homeTo(r, "/#/login?error="+url.QueryEscape(err.Error())))
+}
+
+// homeTo is a place of the web UI as a link from where a request has come to: a proxy may have
+// the UI below a path that this master does not know.
+func homeTo(r *http.Request, to string) string {
+	return strings.Repeat("../", max(0, strings.Count(r.URL.Path, "/")-1)) + strings.TrimPrefix(to, "/")
 }
 
 func sendTo(w http.ResponseWriter, target string) error {
@@ -119,9 +122,9 @@ func flowName(state string) string {
 	return flowCookie + state
 }
 
-// origin is how the browser calls this master.
+// origin is how the browser calls this master, or a proxy before it.
 func origin(r *http.Request) string {
-	if r.TLS != nil {
+	if httpapi.Encrypted(r) {
 		return "https://" + r.Host
 	}
 	return "http://" + r.Host

@@ -202,8 +202,9 @@ func TestEncrypted(t *testing.T) {
 		t.Error("the page is not secure")
 	}
 	cookies := call(b, network.GetCookies, network.GetCookiesParams{}).Cookies
-	if len(cookies) != 1 || !cookies[0].Secure || !cookies[0].HTTPOnly || cookies[0].SameSite != network.CookieSameSiteStrict {
-		t.Errorf("got the cookies %+v, want one, secure, of this site and not for scripts", cookies)
+	if len(cookies) != 1 || !cookies[0].Secure || !cookies[0].HTTPOnly || cookies[0].SameSite != network.CookieSameSiteStrict ||
+		cookies[0].Name != "__Host-clusterd_session" {
+		t.Errorf("got the cookies %+v, want one, secure, of this host and not for scripts", cookies)
 	}
 
 	// What happens is seen without anything being asked for anew.

@@ -10,7 +10,8 @@ import (
 // SessionCookie is the name of the cookie that stands for the Authorization header of who
 // has logged in with a browser. It holds that header and nothing else, so that every master
 // takes it, and so that it ends with the credential. What is longer than a browser takes
-// goes on in cookies of that name with .1, .2 and so on.
+// goes on in cookies of that name with .1, .2 and so on. Where the browser speaks TLS the
+// name has [HostPrefix].
 const SessionCookie = "clusterd_session"
 
 const (
@@ -33,18 +34,35 @@ func SetSession(w http.ResponseWriter, r *http.Request, authorization string) bo
 		text = text[len(part):]
 		if part != "" {
 			setSessionPart(w, r, i, part)
-		} else if _, err := r.Cookie(sessionPartName(i)); err == nil {
+		} else if _, ok := Cookie(r, sessionPartName(i)); ok {
 			setSessionPart(w, r, i, "") // of an earlier, longer one
 		}
 	}
+	endInClear(w, r)
 	return true
 }
 
 // EndSession has a browser forget its session.
 func EndSession(w http.ResponseWriter, r *http.Request) {
 	for i := range maxSessionParts {
-		if _, err := r.Cookie(sessionPartName(i)); err == nil || i == 0 {
+		if _, ok := Cookie(r, sessionPartName(i)); ok || i == 0 {
 			setSessionPart(w, r, i, "")
+		}
+	}
+	endInClear(w, r)
+}
+
+// endInClear has a browser that speaks TLS forget a session of before it did, or of a version
+// that called it the same in both cases. It does not count any more.
+func endInClear(w http.ResponseWriter, r *http.Request) {
+	if !Encrypted(r) {
+		return
+	}
+	for i := range maxSessionParts {
+		if _, err := r.Cookie(sessionPartName(i)); err == nil {
+			http.SetCookie(w, &http.Cookie{
+				Name: sessionPartName(i), Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: true,
+			})
 		}
 	}
 }
@@ -56,17 +74,14 @@ func sessionPartName(i int) string {
 	return SessionCookie + "." + strconv.Itoa(i)
 }
 
-// setSessionPart sets a cookie, or deletes it if there is nothing for it to hold. Scripts
-// do not see it, other sites do not have it sent, and browsers forget it when they end.
+// setSessionPart sets a cookie, or deletes it if there is nothing for it to hold. Other sites
+// do not have it sent, and browsers forget it when they end.
 func setSessionPart(w http.ResponseWriter, r *http.Request, i int, value string) {
-	c := &http.Cookie{
-		Name: sessionPartName(i), Value: value, Path: "/",
-		HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
-	}
+	c := &http.Cookie{Name: sessionPartName(i), Value: value, SameSite: http.SameSiteStrictMode}
 	if value == "" {
 		c.MaxAge = -1
 	}
-	http.SetCookie(w, c)
+	SetCookie(w, r, c)
 }
 
 // Session returns the Authorization header that a request's session stands for, empty
@@ -74,11 +89,11 @@ func setSessionPart(w http.ResponseWriter, r *http.Request, i int, value string)
 func Session(r *http.Request) string {
 	var text strings.Builder
 	for i := range maxSessionParts {
-		c, err := r.Cookie(sessionPartName(i))
-		if err != nil {
+		part, ok := Cookie(r, sessionPartName(i))
+		if !ok {
 			break
 		}
-		text.WriteString(c.Value)
+		text.WriteString(part)
 	}
 	b, err := base64.RawURLEncoding.DecodeString(text.String())
 	if err != nil {
@@ -89,8 +104,8 @@ func Session(r *http.Request) string {
 
 // hasSession says whether a request is made by a browser with a session.
 func hasSession(r *http.Request) bool {
-	_, err := r.Cookie(SessionCookie)
-	return err == nil
+	_, ok := Cookie(r, SessionCookie)
+	return ok
 }
 
 // WithSession returns a request with the Authorization header of its session, unless it has

@@ -116,10 +116,14 @@ func TestSessionOfOtherPages(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			r := httptest.NewRequest(row.method, "http://master:5050/state", nil)
-			r.AddCookie(&http.Cookie{Name: SessionCookie, Value: "QmFzaWMgWVRwaQ"})
 			for k, v := range row.header {
 				r.Header.Set(k, v)
 			}
+			name := SessionCookie
+			if strings.HasPrefix(row.header["Origin"], "https:") {
+				name = HostPrefix + name
+			}
+			r.AddCookie(&http.Cookie{Name: name, Value: "QmFzaWMgWVRwaQ"})
 			own, err := WithSession(r)
 			if (err != nil) != row.refused || (own.Header.Get("Authorization") != "") == row.refused {
 				t.Errorf("got %q, %v, want refused %v", own.Header.Get("Authorization"), err, row.refused)
