@@ -79,6 +79,10 @@ func newT(t testing.TB, opts Options) *Cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := testcluster.Watch(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { testcluster.Unwatch(dir) })
 	c, err := Make(dir, opts)
 	if err != nil {
 		t.Fatal(err)

@@ -174,13 +174,16 @@ func shortTempDir(t testing.TB) string {
 // New describes a cluster in opts.Dir; nothing runs yet.
 func New(opts Options) (*Cluster, error) {
 	masters := max(opts.Masters, 1)
-	ports, err := freePorts(masters*3 + max(opts.Agents, 1)*2)
+	if err := Watch(opts.Dir); err != nil {
+		return nil, err
+	}
+	free, err := Ports(masters*3 + max(opts.Agents, 1)*2)
 	if err != nil {
 		return nil, err
 	}
 	port := func() int {
-		p := ports[0]
-		ports = ports[1:]
+		p := free[0]
+		free = free[1:]
 		return p
 	}
 	if opts.RuntimeDir == "" {
@@ -264,20 +267,6 @@ func portOf(addr string) string {
 	return port
 }
 
-// freePorts returns n TCP ports of loopback that nobody listens on just now.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
 // Up starts all that does not run, and waits until the agents are registered.
 func (c *Cluster) Up() error {
 	founders := c.Masters
@@ -355,6 +344,7 @@ func (c *Cluster) Stop() {
 		m.Kill()
 	}
 	killBelow(c.dir)
+	Unwatch(c.dir)
 	for _, a := range c.Agents {
 		if a.cgroups == "" {
 			continue // they are the test's own affair
@@ -490,9 +480,13 @@ func Poll(f func() error) error {
 	}
 }
 
-// Get returns the body of a 200 answer.
-func Get(url string) (string, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+// Get returns the body of a 200 answer, which must be whole before Patience is over.
+func Get(url string) (string, error) { return get(url, Patience) }
+
+func get(url string, timeout time.Duration) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
