@@ -322,7 +322,9 @@ func (t *term) agentError(ctx context.Context, id string, err error) error {
 		return jsonError(http.StatusBadGateway, "Agent "+id+" on "+a.Info.GetHostname()+" is disconnected")
 	}
 	if a, ok := v.RecoveredAgents.Get(id); ok {
-		return jsonError(http.StatusBadGateway, "Agent "+id+" on "+a.GetHostname()+" has not come back since the leader changed")
+		e := jsonError(http.StatusBadGateway, "Agent "+id+" on "+a.GetHostname()+" has not come back since the leader changed")
+		e.Header.Set("Retry-After", "1") // most are back within a second or two
+		return e
 	}
 	if _, ok := v.Unreachable.Get(id); ok {
 		return jsonError(http.StatusBadGateway, "Agent "+id+" is unreachable")

@@ -39,8 +39,10 @@ type Cluster struct {
 	urls   []*url.URL
 	base   http.RoundTripper
 	shared *doorState
-	http   *http.Client // to the leader
-	master *operator.Master
+	http   *http.Client // to the leader, which is waited for
+	atOnce *http.Client // the same, without waiting
+	calls  *operator.Master
+	master *operator.Master // for events, which wait themselves
 }
 
 // Connect reads the flags, the environment and the config file. Nothing is sent yet.
@@ -49,7 +51,10 @@ func Connect(c *cliv2.Context) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl := &Cluster{target: t, shared: &doorState{plain: map[int]bool{}}}
+	cl := &Cluster{target: t, shared: &doorState{plain: map[int]bool{}, waiting: Env{Err: c.App.ErrWriter}}}
+	if cl.shared.patience, err = patienceOf(c); err != nil {
+		return nil, err
+	}
 	api := client.New(t.opts)
 	for _, a := range t.masters {
 		u, err := api.ParseAddress(a)
@@ -59,25 +64,37 @@ func Connect(c *cliv2.Context) (*Cluster, error) {
 		cl.urls = append(cl.urls, u)
 	}
 	cl.base = client.NewTLSClient(nil, t.opts.TLS).Transport
-	cl.http = cl.through(leaderPrefix, nil)
-	cl.master, err = operator.NewMaster(t.masters[:1], operator.Options{Options: cl.Options()})
+	cl.http, cl.atOnce = cl.through(leaderPrefix, true, nil), cl.through(leaderPrefix, false, nil)
+	if cl.master, err = operator.NewMaster(t.masters[:1], operator.Options{Options: cl.Options()}); err != nil {
+		return nil, err
+	}
+	waiting := cl.Options()
+	waiting.HTTPClient, waiting.CallTimeout = cl.http, callTimeout+cl.shared.patience
+	cl.calls, err = operator.NewMaster(t.masters[:1], operator.Options{Options: waiting})
 	return cl, err
+}
+
+// AtOnce is for who sees to it that a leader is waited for, or wants to know that there is
+// none: nothing that is sent waits any more. Call it while nothing is being sent.
+func (cl *Cluster) AtOnce() *Cluster {
+	cl.shared.patience = 0
+	return cl
 }
 
 // through is an HTTP client by a path of the masters. Redirects are not followed: the
 // clients of the API do that themselves.
-func (cl *Cluster) through(prefix string, direct func(context.Context) (*url.URL, error)) *http.Client {
+func (cl *Cluster) through(prefix string, patient bool, direct func(context.Context) (*url.URL, error)) *http.Client {
 	return &http.Client{
-		Transport:     &door{base: cl.base, masters: cl.urls, prefix: prefix, direct: direct, shared: cl.shared},
+		Transport:     &door{base: cl.base, masters: cl.urls, prefix: prefix, direct: direct, shared: cl.shared, patient: patient},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // Options are for clients of the leader's API, such as that of schedulers; use them with
-// [Cluster.Address].
+// [Cluster.Address]. These have a way of their own to wait for a leader.
 func (cl *Cluster) Options() client.Options {
 	o := cl.target.opts
-	o.HTTPClient, o.CallTimeout = cl.http, callTimeout
+	o.HTTPClient, o.CallTimeout = cl.atOnce, callTimeout
 	return o
 }
 
@@ -106,18 +123,25 @@ func (cl *Cluster) Context() string { return cl.target.name }
 // Explain adds advice to an error of a request.
 func (cl *Cluster) Explain(err error) error { return explain(err, cl.target.masters) }
 
-// Master speaks the operator API with the leader. Give its errors to [Cluster.Explain].
-func (cl *Cluster) Master() *operator.Master { return cl.master }
-
 // Ask asks the leader for what a call without arguments gives.
 func (cl *Cluster) Ask(ctx context.Context, t master.Call_Type) (*master.Response, error) {
 	return cl.Call(ctx, &master.Call{Type: &t})
 }
 
-// Call sends the leader a call of the operator API. Errors are explained.
+// Call sends the leader a call of the operator API. Errors are explained. A call that only
+// looks is sent again where its answer was cut off.
 func (cl *Cluster) Call(ctx context.Context, call *master.Call) (*master.Response, error) {
-	res, err := cl.master.Call(ctx, call)
-	return res, cl.Explain(err)
+	looks := strings.HasPrefix(call.GetType().String(), "GET_")
+	if looks {
+		ctx = harmlessly(ctx)
+	}
+	for attempt := 0; ; attempt++ {
+		res, err := cl.calls.Call(ctx, call)
+		if looks && errors.Is(err, io.ErrUnexpectedEOF) && attempt < 3 && ctx.Err() == nil {
+			continue
+		}
+		return res, cl.Explain(err)
+	}
 }
 
 // Events yields the leader's events: what has changed since, if Bare, else after a
@@ -134,7 +158,7 @@ func (cl *Cluster) Events(ctx context.Context, o operator.EventsOptions) iter.Se
 
 // agentHTTP is an HTTP client of one agent, by way of the masters.
 func (cl *Cluster) agentHTTP(id string) *http.Client {
-	return cl.through(agentPrefix+url.PathEscape(id), func(ctx context.Context) (*url.URL, error) {
+	return cl.through(agentPrefix+url.PathEscape(id), true, func(ctx context.Context) (*url.URL, error) {
 		return cl.agentURL(ctx, id)
 	})
 }
@@ -158,7 +182,7 @@ func (cl *Cluster) agentURL(ctx context.Context, id string) (*url.URL, error) {
 // [Cluster.Explain].
 func (cl *Cluster) Agent(id string) *operator.Agent {
 	o := cl.target.opts
-	o.HTTPClient, o.CallTimeout = cl.agentHTTP(id), callTimeout
+	o.HTTPClient, o.CallTimeout = cl.agentHTTP(id), callTimeout+cl.shared.patience
 	a, err := operator.NewAgent(cl.target.masters[0], operator.Options{Options: o})
 	if err != nil {
 		panic(err) // Connect has read this address
@@ -302,7 +326,8 @@ func (cl *Cluster) Post(ctx context.Context, path string, in, out any) error {
 }
 
 func (cl *Cluster) exchange(ctx context.Context, do func(*http.Request) (*http.Response, error), method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout, fmt.Errorf("%w: no answer within %s", ErrTimeout, callTimeout))
+	limit := callTimeout + cl.shared.patience
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: no answer within %s", ErrTimeout, limit))
 	defer cancel()
 	var body io.Reader
 	if in != nil {
@@ -386,7 +411,7 @@ func (cl *Cluster) UpgradeAgent(ctx context.Context, id, path, protocol string) 
 func (cl *Cluster) AgentFiles(id string) operator.Files { return cl.Agent(id) }
 
 // MasterFiles reads the files of the leader.
-func (cl *Cluster) MasterFiles() operator.Files { return cl.master }
+func (cl *Cluster) MasterFiles() operator.Files { return cl.calls }
 
 // AgentID is a wrapper for calls.
 func AgentID(id string) *mesos.AgentID { return &mesos.AgentID{Value: &id} }

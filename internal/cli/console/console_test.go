@@ -107,7 +107,7 @@ func TestWaysToTheLeader(t *testing.T) {
 		return 404, "nothing here"
 	}
 	good := serve("good", forwards)
-	leaderless := serve("leaderless", func(string) (int, string) { return 503, "nobody leads" })
+	leaderless := serve("leaderless", func(string) (int, string) { return 503, "No leader elected" })
 	old := serve("old", func(path string) (int, string) {
 		if path == "/thing" {
 			return 200, `{"a":1}`
@@ -130,7 +130,7 @@ func TestWaysToTheLeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			seen = nil
 			var got struct{ A int }
-			err := run(t, []string{"--master", row.masters}, func(c *cliv2.Context) error {
+			err := run(t, []string{"--master", row.masters, "--leader_timeout", "0"}, func(c *cliv2.Context) error {
 				cl, err := Connect(c)
 				if err != nil {
 					return err

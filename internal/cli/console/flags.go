@@ -63,6 +63,10 @@ func Flags(own ...cliv2.Flag) []cliv2.Flag {
 			Name: "tls_server_name", Category: Category, Aliases: []string{"tls-server-name"}, EnvVars: []string{"CLUSTERD_TLS_SERVER_NAME"},
 			Usage: "`NAME` that the masters' certificates must have, where it is not that of --master",
 		},
+		&cliv2.StringFlag{
+			Name: "leader_timeout", Category: Category, Aliases: []string{"leader-timeout"}, EnvVars: []string{"CLUSTERD_LEADER_TIMEOUT"}, DefaultText: leaderPatience.String(),
+			Usage: "wait this `DURATION` for a leader while none leads; 0: not at all",
+		},
 	})
 }
 

@@ -196,7 +196,7 @@ func cluster(c *cliv2.Context, subject string, checks []check[*picture], done fu
 	if err != nil {
 		return []Finding{{Check: "leader", State: Problem, What: err.Error(), Why: "no cluster is looked at", Do: console.HintOf(err)}}
 	}
-	pic, err := take(c.Context, cl)
+	pic, err := take(c.Context, cl.AtOnce())
 	if err == nil {
 		return examine(c.Context, checks, pic, done)
 	}

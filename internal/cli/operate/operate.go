@@ -17,7 +17,6 @@ import (
 	"clusterd/allocator/resources"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/cli/console"
-	"clusterd/internal/units"
 )
 
 // Commands returns all nouns, and the short forms.
@@ -105,16 +104,7 @@ func scalars(rs []*mesos.Resource) string {
 }
 
 // duration reads a duration as Go or as Mesos writes them.
-func duration(flag, text string) (time.Duration, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return d, nil
-	}
-	d, err := units.ParseDuration(text)
-	if err != nil {
-		return 0, console.Hint(console.Usagef("%s: no duration %q", flag, text), "such as 90s, 10m, 2h or 1days")
-	}
-	return d, nil
-}
+func duration(flag, text string) (time.Duration, error) { return console.ParseDuration(flag, text) }
 
 func labels(l *mesos.Labels) string {
 	var parts []string

@@ -270,7 +270,7 @@ func cached(ctx context.Context, kind string, before []string, ask func(context.
 			if out = readCache(file); out != nil {
 				return nil
 			}
-			if out, err = ask(ctx, cl); err != nil {
+			if out, err = ask(ctx, cl.AtOnce()); err != nil {
 				return err
 			}
 			slices.SortFunc(out, func(a, b Candidate) int { return strings.Compare(a.Word, b.Word) })

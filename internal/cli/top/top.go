@@ -58,6 +58,7 @@ func run(c *cliv2.Context, e console.Env) error {
 	if err := f.load(ctx); err != nil {
 		return err
 	}
+	cl.AtOnce() // the screen says what it waits for
 	m := newModel(&remote{ctx: ctx, cluster: cl}, tab)
 	m.take(f.snapshot())
 	m.may = permissions(ctx, cl)
