@@ -2,13 +2,17 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"golang.org/x/sys/unix"
 
 	"clusterd/internal/testcluster"
 )
@@ -17,6 +21,9 @@ import (
 var chrome context.Context
 
 func TestMain(m *testing.M) {
+	if err := leaveNetwork(); err != nil {
+		panic(err)
+	}
 	code := run(m)
 	testcluster.RemoveBinary()
 	os.Exit(code)
@@ -76,3 +83,35 @@ var first = sync.OnceValues(func() (context.Context, error) {
 	ctx, _ := chromedp.NewContext(chrome) // ends with the browser
 	return ctx, chromedp.Do(ctx)
 })
+
+// leaveNetwork begins this program anew in a network of its own, where only its loopback is, if
+// it may: chromium gives up what it loads with ERR_NETWORK_CHANGED when an interface comes or
+// goes anywhere in its network, as they do while containers start in other tests.
+func leaveNetwork() error {
+	const mark = "CLUSTERD_BROWSER_NETWORK=own"
+	if os.Geteuid() != 0 || slices.Contains(os.Environ(), mark) {
+		return nil
+	}
+	runtime.LockOSThread() // until the program is another
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make a network: %w", err)
+	}
+	if err := raiseLoopback(); err != nil {
+		return fmt.Errorf("raise the loopback: %w", err)
+	}
+	return unix.Exec("/proc/self/exe", os.Args, append(os.Environ(), mark))
+}
+
+func raiseLoopback() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
