@@ -177,12 +177,17 @@ func networkOptions(v *flags.Values) (o setup.NetworkOptions, err error) {
 			return o, fmt.Errorf("--container_ports_isolated_range: %w: %w", flags.ErrInvalidValue, err)
 		}
 	}
+	ephemeral := v.Int("ephemeral_ports_per_container")
+	if ephemeral > math.MaxUint16 {
+		return o, fmt.Errorf("--ephemeral_ports_per_container=%d: %w: there are %d ports", ephemeral, flags.ErrInvalidValue, math.MaxUint16+1)
+	}
+	sockets := v.Bool("network_enable_socket_statistics") // its old name was for both
 	o.PortMapping = portmapping.Options{
-		EphemeralPortsPerContainer: uint16(min(v.Int("ephemeral_ports_per_container"), math.MaxUint16)),
+		EphemeralPortsPerContainer: uint16(ephemeral),
 		Eth0:                       v.String("eth0_name"), Lo: v.String("lo_name"),
 		IngressOnExisting: v.Bool("ingress_isolate_existing_containers"), LinkSpeed: v.Bytes("network_link_speed"),
 		UniqueFlows: v.Bool("egress_unique_flow_per_container"), FlowParent: v.String("egress_flow_classifier_parent"),
-		SocketSummary: v.Bool("network_enable_socket_statistics_summary"), SocketDetails: v.Bool("network_enable_socket_statistics_details"),
+		SocketSummary: sockets || v.Bool("network_enable_socket_statistics_summary"), SocketDetails: sockets || v.Bool("network_enable_socket_statistics_details"),
 		SNMP: v.Bool("network_enable_snmp_statistics"),
 	}
 	if v.Bool("network_enable_rate_statistics") {

@@ -15,6 +15,7 @@ import (
 
 	"clusterd/isolation"
 	"clusterd/isolation/cgroups"
+	"clusterd/isolation/isolators/network/portmapping"
 )
 
 // DefaultLauncher names the launcher for an agent that names none, and says why not the
@@ -38,7 +39,7 @@ func DefaultLauncher(o Options) (name, why string) {
 func needsLinux(isolators string) bool {
 	for name := range strings.SplitSeq(isolators, ",") {
 		name = strings.TrimSpace(name)
-		if name == "filesystem/linux" || name == "filesystem/shared" || slices.Contains(needFilesystem, name) {
+		if name == "filesystem/linux" || name == "filesystem/shared" || name == portmapping.Name || slices.Contains(needFilesystem, name) {
 			return true
 		}
 	}

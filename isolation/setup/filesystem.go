@@ -8,6 +8,7 @@ import (
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
+	"clusterd/isolation/isolators/network/portmapping"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/secret"
 )
@@ -39,6 +40,10 @@ func (o *Options) completeFilesystem(wanted map[string]bool) error {
 	linux := wanted["filesystem/linux"]
 	if (linux || wanted["filesystem/shared"]) && o.Launcher != "linux" {
 		return fmt.Errorf("%w: filesystem/linux and filesystem/shared need --launcher=linux", ErrIsolation)
+	}
+	if wanted[portmapping.Name] && o.Launcher != "linux" {
+		// Every launch would fail: the containers have network namespaces.
+		return fmt.Errorf("%w: %s needs --launcher=linux", ErrIsolation, portmapping.Name)
 	}
 	if linux {
 		wanted["volume/image"], wanted["volume/host_path"], wanted["volume/sandbox_path"] = true, true, true

@@ -59,3 +59,11 @@ func TestIsolatorNames(t *testing.T) {
 		t.Error("unknown launcher: got no error")
 	}
 }
+
+// TestPortMappingLauncher: an agent whose launches would all fail does not start.
+func TestPortMappingLauncher(t *testing.T) {
+	_, err := setup.Isolators(setup.Options{Isolation: "network/port_mapping", Launcher: "posix"})
+	if !errors.Is(err, setup.ErrIsolation) || !strings.Contains(err.Error(), "network/port_mapping needs --launcher=linux") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -103,6 +103,10 @@ func loopback(name string) (netlink.Link, error) {
 		if err != nil {
 			return nil, fmt.Errorf("--lo_name %s: %w", name, err)
 		}
+		// Another would get the public one's MAC address, and be lost to the machine.
+		if l.Attrs().Flags&net.FlagLoopback == 0 {
+			return nil, fmt.Errorf("--lo_name %s is no loopback interface", name)
+		}
 		return l, nil
 	}
 	links, err := netlink.LinkList()

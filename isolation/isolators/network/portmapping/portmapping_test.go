@@ -731,6 +731,7 @@ func TestOptions(t *testing.T) {
 		"too many":               func(o *portmapping.Options) { o.EphemeralPortsPerContainer = 32768 },
 		"no such interface":      func(o *portmapping.Options) { o.Eth0 = "nonesuch" },
 		"no such loopback":       func(o *portmapping.Options) { o.Lo = "nonesuch" },
+		"loopback that is none":  func(o *portmapping.Options) { o.Lo = public },
 		"rates without a window": func(o *portmapping.Options) { o.Rates.Interval = time.Second },
 		"a window too short":     func(o *portmapping.Options) { o.Rates = portmapping.RateStatistics{Window: 1e9, Interval: 1e9} },
 		"an interval too short":  func(o *portmapping.Options) { o.Rates = portmapping.RateStatistics{Window: 1e9, Interval: 1e6} },
