@@ -33,9 +33,14 @@ ui: ## build the web UI that the binary embeds, if npm is there
 run: build ## start a cluster on this machine, run an example task, serve until ^C
 	@bin/clusterd dev --example $(ARGS)
 
+# Tests of these start whole clusters, or a machine: each has the processors to itself.
+CLUSTERED := ./internal/bench/... ./internal/browser ./internal/cli/... ./internal/e2e ./internal/netcluster ./internal/vmtest
+
 test: embedded ui ui-test conformance vm-files docker-engine cni-plugins chromium shells ## pass all tests; installs what they need
-	$(GO) test $$($(GO) list ./... | grep -v '/internal/vmtest$$') $(TESTFLAGS)
-	CLUSTERD_VM_REQUIRED=$(CI) $(GO) test ./internal/vmtest -timeout 20m $(TESTFLAGS)
+	@failed=; set -x; \
+	$(GO) test $$(comm -23 <($(GO) list ./... | sort) <($(GO) list $(CLUSTERED) | sort)) $(TESTFLAGS) || failed=1; \
+	CLUSTERD_VM_REQUIRED=$(CI) $(GO) test -p 1 -timeout 20m $(CLUSTERED) $(TESTFLAGS) || failed=1; \
+	test -z "$$failed"
 
 vm-files: ## install what the tests in a virtual machine need
 	@scripts/vm.sh
