@@ -218,13 +218,13 @@ func (b *lockedBuffer) String() string {
 	return b.b.String()
 }
 
-// TestPartition: no pings come. The agent leaves the link, its tasks go on, and
+// TestPartition: no pings come after the task has begun. The agent leaves the link, its tasks go on, and
 // when it is let in again it reports what happened meanwhile, in order.
 func TestPartition(t *testing.T) {
 	m := newScriptedMaster(t)
 	m.set(func(m *scriptedMaster) {
 		m.registered = func(r *clusterdv1.Registered) *clusterdv1.Registered {
-			r.PingTimeout = &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(500 * time.Millisecond))}
+			r.PingTimeout = &mesos.DurationInfo{Nanoseconds: proto.Int64(int64(3 * time.Second))}
 			return r
 		}
 		m.mute = true

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +20,7 @@ import (
 	clusterdv1 "clusterd/api/clusterd/v1"
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/internal/link"
+	"clusterd/internal/testcluster"
 	"clusterd/isolation/supervisor"
 )
 
@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
 }
 
-const patience = 20 * time.Second
+const patience = 60 * time.Second
 
 // eventually polls until ok.
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -258,7 +258,12 @@ type machine struct {
 }
 
 func newMachine(t testing.TB, m *scriptedMaster) *machine {
-	return &machine{t: t, work: t.TempDir(), run: t.TempDir(), master: m}
+	t.Helper()
+	ports, err := testcluster.Ports(1) // it is free when the agent comes back
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &machine{t: t, work: t.TempDir(), run: t.TempDir(), master: m, port: ports[0]}
 }
 
 func (h *machine) options() Options {
@@ -290,8 +295,6 @@ func (h *machine) start(change ...func(*Options)) *Agent {
 	if err := a.Start(h.t.Context()); err != nil {
 		h.t.Fatal(err)
 	}
-	_, port, _ := net.SplitHostPort(a.Addr())
-	_, _ = fmt.Sscan(port, &h.port)
 	h.t.Cleanup(func() { h.stop(a) })
 	return a
 }

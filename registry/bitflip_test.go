@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -154,9 +153,7 @@ func TestLogWithoutChecksums(t *testing.T) {
 	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	r, err := Open(ctx, opts)
+	r, err := Open(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}

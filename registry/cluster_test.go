@@ -2,16 +2,16 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"clusterd/internal/testcluster"
 )
 
 // network is what lies between the members of a test: real TCP connections whose
@@ -203,9 +203,22 @@ func newCluster(t testing.TB, n int, adjust func(*Options)) *cluster {
 	return c
 }
 
+// address is one of loopback that stays free while nobody listens.
+func address(t testing.TB) string {
+	t.Helper()
+	ports, err := testcluster.Ports(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0])
+}
+
 // start starts a member at an address, or at a free one.
 func (c *cluster) start(name, addr string) *Registry {
 	c.t.Helper()
+	if addr == "" {
+		addr = address(c.t)
+	}
 	opts := Options{
 		Dir: c.dirs[name], ServerID: name, MasterInfo: masterInfo(name), BuildVersion: "test", BindAddr: addr,
 		HeartbeatTimeout: 200 * time.Millisecond, Logger: testLogger(), dial: c.net.dial(name),
@@ -213,7 +226,7 @@ func (c *cluster) start(name, addr string) *Registry {
 	if c.adjust != nil {
 		c.adjust(&opts)
 	}
-	r, err := openAtPort(opts)
+	r, err := Open(context.Background(), opts)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -222,17 +235,6 @@ func (c *cluster) start(name, addr string) *Registry {
 	c.members[name] = r
 	c.mu.Unlock()
 	return r
-}
-
-// openAtPort opens a member at a port that it had before. Another process on the
-// machine may use it for a connection of its own meanwhile.
-func openAtPort(opts Options) (*Registry, error) {
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		r, err := Open(context.Background(), opts)
-		if !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(end) {
-			return r, err
-		}
-	}
 }
 
 func (c *cluster) get(name string) *Registry {
@@ -280,7 +282,7 @@ func (c *cluster) closeAll() {
 // leader waits until one of the members that run leads.
 func (c *cluster) leader(except ...*Registry) *Leadership {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	first := make(chan *Leadership, len(c.names))
 	var wg sync.WaitGroup

@@ -110,6 +110,9 @@ func runAndKill(t *testing.T, dir string, delay time.Duration, after int) []stri
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,7 +38,7 @@ func groupChild(dir, group string) {
 		members = append(members, Member{ID: name, Addr: addr, Voter: true})
 	}
 	self := members[0]
-	r, err := openAtPort(Options{
+	r, err := Open(context.Background(), Options{
 		Dir: dir, ServerID: self.ID, MasterInfo: masterInfo(self.ID), BuildVersion: "test", BindAddr: self.Addr,
 		HeartbeatTimeout: 200 * time.Millisecond, SnapshotThreshold: 32, Logger: zerolog.Nop(),
 	})
@@ -91,15 +90,8 @@ type group struct {
 func newGroup(t *testing.T) *group {
 	g := &group{t: t, acked: map[string]bool{}, clusters: map[string]bool{}, cmds: make([]*exec.Cmd, 3)}
 	for range g.cmds {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		g.addrs = append(g.addrs, ln.Addr().String())
+		g.addrs = append(g.addrs, address(t))
 		g.dirs = append(g.dirs, t.TempDir())
-		if err := ln.Close(); err != nil {
-			t.Fatal(err)
-		}
 	}
 	t.Cleanup(func() {
 		for i := range g.cmds {
@@ -121,6 +113,9 @@ func (g *group) start(i int) {
 	cmd.Env = append(os.Environ(), childDir+"="+g.dirs[i], childOf+"="+strings.Join(all, ","))
 	out, err := cmd.StdoutPipe()
 	if err != nil {
+		g.t.Fatal(err)
+	}
+	if _, err := cmd.StdinPipe(); err != nil {
 		g.t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
@@ -305,6 +300,9 @@ func TestKill9DuringRestore(t *testing.T) {
 		cmd.Env = append(os.Environ(), childDir+"="+dir, childRestore+"=1")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cmd.StdinPipe(); err != nil {
 			t.Fatal(err)
 		}
 		if err := cmd.Start(); err != nil {

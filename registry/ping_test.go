@@ -23,7 +23,7 @@ func TestPing(t *testing.T) {
 		t.Fatalf("ping: %v", err)
 	}
 	written := l.Propose(state.AdmitAgent(agentInfo("hang")))
-	for end := time.Now().Add(20 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		err := r.Ping(ctx)
 		cancel()

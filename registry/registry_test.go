@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,6 +25,10 @@ import (
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
+		go func() { // a test that is gone kills nobody
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			os.Exit(1)
+		}()
 		switch {
 		case os.Getenv(childOf) != "":
 			groupChild(dir, os.Getenv(childOf))
@@ -81,7 +86,7 @@ func openT(t testing.TB, opts Options) *Registry {
 
 func leadT(t testing.TB, r *Registry) *Leadership {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	l, err := r.AwaitLeadership(ctx)
 	if err != nil {
@@ -442,9 +447,10 @@ func (d *disk) StoreLogs(logs []*raft.Log) error {
 }
 
 func TestStoreTimeoutIsFatal(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	d := &disk{hang: make(chan struct{})}
 	opts := single(t.TempDir())
-	opts.StoreTimeout = 300 * time.Millisecond
+	opts.StoreTimeout = 3 * time.Second // no disk is as slow that works
 	opts.wrapLog = func(l raft.LogStore) raft.LogStore { d.LogStore = l; return d }
 	r := openT(t, opts)
 	t.Cleanup(func() { close(d.hang) }) // before Close, which waits for the disk
@@ -589,7 +595,7 @@ func TestThreeMembersFailOver(t *testing.T) {
 		}
 	}
 	awaitAny := func(rs []*Registry) (int, *Leadership) {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		type won struct {
 			i int
@@ -664,7 +670,7 @@ func TestMovedMemberTellsItsAddress(t *testing.T) {
 // poll waits until a condition holds.
 func poll(t testing.TB, cond func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !cond(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("condition does not hold")
 		}

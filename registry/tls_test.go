@@ -109,7 +109,7 @@ func TestTLSStrangers(t *testing.T) {
 			if err := leader.AddMember(t.Context(), other.Self()); err != nil {
 				t.Fatal(err)
 			}
-			end := time.Now().Add(10 * time.Second)
+			end := time.Now().Add(time.Minute)
 			for !strings.Contains(llog.String(), row.leaderSays) || !strings.Contains(olog.String(), row.otherSays) {
 				if time.Now().After(end) {
 					t.Fatalf("the leader says:\n%s\nand not %q; or the other says:\n%s\nand not %q", llog, row.leaderSays, olog, row.otherSays)

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // startMaster runs a real master on a free port until the test ends.
 func startMaster(t testing.TB, change ...func(*Options)) *Server {

@@ -160,7 +160,7 @@ func TestWriteTimeoutEndsStream(t *testing.T) {
 	_, result := serveStream(t, s)
 	for range 64 {
 		if !s.send(message(1 << 20)) {
-			t.Fatal("cut by the queue")
+			break // it has ended already; by the queue's limit is told apart below
 		}
 	}
 	if err := <-result; err == nil || errors.Is(err, errSlowReader) {

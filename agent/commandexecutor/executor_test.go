@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const patience = 30 * time.Second
+const patience = 60 * time.Second
 
 // agent plays the agent's executor API and records what the executor says.
 type agent struct {

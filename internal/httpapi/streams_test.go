@@ -420,7 +420,7 @@ func TestStreamsEnd(t *testing.T) {
 
 func TestStreamsIdle(t *testing.T) {
 	was := streamsIdle
-	streamsIdle = 50 * time.Millisecond
+	streamsIdle = time.Second
 	w := newWithStreams(t)
 	defer func() {
 		w.streams.Close()
@@ -429,7 +429,7 @@ func TestStreamsIdle(t *testing.T) {
 	p := w.page(t, nil)
 	p.open(1, "/ticks")
 	p.wants(streamControl{ID: 1, Status: 200}, "")
-	for n := range 3 {
+	for n := range 2 {
 		w.ticks <- n // longer than it may be idle, but it is not
 		p.wants(streamControl{ID: 1}, fmt.Sprintf("data: %d\n\n", n))
 		<-time.After(streamsIdle)

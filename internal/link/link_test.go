@@ -37,7 +37,7 @@ func master(t testing.TB, opts Options, accept func(*MasterConn, *http.Request))
 	mux.Handle(Path, s)
 	hs := httptest.NewServer(mux)
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Stop(ctx, "test is over"); err != nil {
 			t.Errorf("stop: %v", err)
@@ -231,14 +231,15 @@ func TestSilenceEndsTheLink(t *testing.T) {
 func TestKeepalivesKeepAnIdleLink(t *testing.T) { bothWays(t, testKeepalives) }
 
 func testKeepalives(t *testing.T, read reading) {
-	opts := Options{DeadAfter: 500 * time.Millisecond, Keepalive: 20 * time.Millisecond}
+	t.Parallel() // it waits more than it works
+	opts := Options{DeadAfter: 2 * time.Second, Keepalive: 20 * time.Millisecond}
 	release := make(chan struct{})
 	addr := master(t, opts, func(c *MasterConn, _ *http.Request) {
 		go func() { <-release; _ = c.Send(ack("t")) }()
 		read(c, make(chan error, 1))
 	})
 	c := dial(t, addr, opts)
-	timer := time.AfterFunc(3*opts.DeadAfter, func() { close(release) })
+	timer := time.AfterFunc(opts.DeadAfter*3/2, func() { close(release) })
 	defer timer.Stop()
 	if _, err := c.Receive(); err != nil {
 		t.Errorf("an idle link ended: %v", err)

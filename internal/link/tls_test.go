@@ -91,7 +91,7 @@ func tlsMaster(t *testing.T, id *tlsconf.Identity, leader func() string) string 
 	done := make(chan struct{})
 	go func() { defer close(done); hs.Serve(id.Listen(l)) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		s.Stop(ctx, "the test ends")
 		hs.Close()

@@ -142,9 +142,9 @@ func TestDeath(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	a := open(t, Options{Self: Node{Name: "a"}})
-	b := open(t, Options{Self: Node{Name: "b", Epoch: 1}, Join: []string{a.Addr()}})
+	bind := address(t)
+	b := open(t, Options{Self: Node{Name: "b", Epoch: 1}, Bind: bind, Join: []string{a.Addr()}})
 	eventually(t, "a sees b", sees(a, "a", "b"))
-	bind := b.Addr()
 	for i, bind := range []string{bind, bind, "127.0.0.1:0", "127.0.0.1:0"} {
 		time.Sleep(2 * time.Millisecond) // a process does not start in the millisecond of the one before
 		b.Close()
@@ -172,7 +172,7 @@ func TestAllMastersRestart(t *testing.T) {
 	gone := open(t, Options{Self: Node{Name: "gone"}})
 	var masters, agents []node
 	for i := range 3 {
-		masters = append(masters, open(t, Options{Self: Node{Name: fmt.Sprintf("m%d", i)}, Join: []string{gone.Addr()}}))
+		masters = append(masters, open(t, Options{Self: Node{Name: fmt.Sprintf("m%d", i)}, Bind: address(t), Join: []string{gone.Addr()}}))
 	}
 	for i := range 4 {
 		agents = append(agents, open(t, Options{Self: Node{Name: fmt.Sprintf("a%d", i), Role: Agent}, Join: []string{gone.Addr()}}))

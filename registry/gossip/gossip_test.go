@@ -14,6 +14,8 @@ import (
 
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
+
+	"clusterd/internal/testcluster"
 )
 
 func TestMain(m *testing.M) {
@@ -76,6 +78,16 @@ func open(t testing.TB, o Options) node {
 		}
 	})
 	return node{g, log}
+}
+
+// address is one of loopback that stays free while nobody listens.
+func address(t testing.TB) string {
+	t.Helper()
+	ports, err := testcluster.Ports(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("127.0.0.1:%d", ports[0])
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {

@@ -171,7 +171,7 @@ func TestSlowReaders(t *testing.T) {
 	const many = 50
 	var dropped atomic.Int64
 	h := newHouse(t, 1, func(o *Options) {
-		o.WriteTimeout = 300 * time.Millisecond
+		o.WriteTimeout = 2 * time.Second // who reads is not held up for so long
 		o.MaxHistory, o.MaxHistoryBytes, o.cacheBytes, o.sendBuffer = 20000, 8<<20, 1<<20, 16<<10
 		o.OnDropped = func() { dropped.Add(1) }
 	})

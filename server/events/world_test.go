@@ -41,7 +41,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	leader = "87b62806-7648-48b9-adfb-e17ef857b670"
 	// patience is how long a test waits for what must happen.
-	patience = 30 * time.Second
+	patience = 60 * time.Second
 )
 
 // world stands for the core: it has a state, changes it, and announces each change.

@@ -136,7 +136,7 @@ func newClient(t *testing.T, config Config, opts Options) *Client {
 }
 
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -372,7 +372,7 @@ func TestAgentLost(t *testing.T) {
 			func(n int) bool { return n == 1 },
 		},
 		"recovery timeout": {
-			serveOnce, func(c *Config, _ *Options) { c.RecoveryTimeout = 60 * time.Millisecond },
+			serveOnce, func(c *Config, _ *Options) { c.RecoveryTimeout = time.Second },
 			[]pb.Event_Type{SUBSCRIBED, SHUTDOWN},
 			func(n int) bool { return n > 3 },
 		},
@@ -380,7 +380,7 @@ func TestAgentLost(t *testing.T) {
 			func(_ int, _ *Call, w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			},
-			func(_ *Config, o *Options) { o.FirstTimeout = 30 * time.Millisecond },
+			func(_ *Config, o *Options) { o.FirstTimeout = time.Second },
 			[]pb.Event_Type{SHUTDOWN},
 			func(n int) bool { return n > 1 },
 		},
@@ -393,6 +393,7 @@ func TestAgentLost(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits more than it works
 			a := newAgent(t, tt.subscribe)
 			config, opts := a.config(), Options{}
 			tt.change(&config, &opts)

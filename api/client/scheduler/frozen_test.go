@@ -11,12 +11,13 @@ import (
 // TestFrozenMaster leaves calls without an answer, while the stream stands: the client goes
 // to another master and does not ask the frozen one first.
 func TestFrozenMaster(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	thawed := make(chan struct{})
 	frozen := newMaster(t, func(n int, _ *Call, w http.ResponseWriter, r *http.Request) { open(t, n, 15, w, r).Wait() })
 	frozen.answer = func(*Call, http.ResponseWriter) { <-thawed }
 	good := newMaster(t, func(n int, _ *Call, w http.ResponseWriter, r *http.Request) { open(t, n, 15, w, r).Wait() })
 	opts := options(frozen.URL, good.URL)
-	opts.HTTP.CallTimeout = 50 * time.Millisecond
+	opts.HTTP.CallTimeout = 2 * time.Second // the good one answers in time
 	opts.MinBackoff, opts.MaxBackoff = time.Millisecond, time.Millisecond
 	c := newClient(t, opts)
 	ctx := testContext(t)

@@ -117,7 +117,7 @@ func newClient(t *testing.T, opts Options) *Client {
 
 // testContext ends before the test hangs.
 func testContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -338,7 +338,11 @@ func TestComesBack(t *testing.T) {
 					open(t, n, 15, w, r).Wait()
 					return
 				}
-				s := open(t, n, 0.02, w, r) // five missed heartbeats are 100 ms
+				interval := 15.0
+				if errors.Is(reasons[name], client.ErrStalled) {
+					interval = 0.02 // five missed heartbeats are 100 ms
+				}
+				s := open(t, n, interval, w, r)
 				<-ready
 				end(s)
 			})
@@ -380,8 +384,10 @@ func TestComesBack(t *testing.T) {
 
 // TestSlowBodyIsNoSilence lets the loop's body take longer than five heartbeats.
 func TestSlowBodyIsNoSilence(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	const heartbeat = 400 * time.Millisecond
 	m := newMaster(t, func(n int, _ *Call, w http.ResponseWriter, r *http.Request) {
-		s := open(t, n, 0.01, w, r)
+		s := open(t, n, heartbeat.Seconds(), w, r)
 		for {
 			select {
 			case <-s.Done:
@@ -399,7 +405,7 @@ func TestSlowBodyIsNoSilence(t *testing.T) {
 			t.Fatal(err)
 		}
 		if event.GetType() == SUBSCRIBED {
-			<-time.After(150 * time.Millisecond)
+			<-time.After(6 * heartbeat)
 		}
 		if n++; n == 10 {
 			break
@@ -409,10 +415,11 @@ func TestSlowBodyIsNoSilence(t *testing.T) {
 
 // TestUnansweredSubscribe leaves the request without any response.
 func TestUnansweredSubscribe(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	stalled := newMaster(t, func(_ int, _ *Call, _ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	good := newMaster(t, func(n int, _ *Call, w http.ResponseWriter, r *http.Request) { open(t, n, 15, w, r).Wait() })
 	opts := options(stalled.URL, good.URL)
-	opts.HTTP.CallTimeout = 50 * time.Millisecond
+	opts.HTTP.CallTimeout = 2 * time.Second // the good one answers in time
 	for event, err := range newClient(t, opts).Subscribe(testContext(t)) {
 		if err != nil || event.GetType() != SUBSCRIBED {
 			t.Fatalf("got %v, %v", event, err)
