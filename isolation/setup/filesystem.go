@@ -74,11 +74,20 @@ func (b *builder) files() filesystem.Options {
 }
 
 // makeGIDs makes what gives volumes groups, if the operator has groups for that.
-func (b *builder) makeGIDs() (err error) {
-	if len(b.VolumeGIDRange) > 0 {
-		b.gids, err = filesystem.NewVolumeGIDs(b.WorkDir, b.VolumeGIDRange)
+func (b *builder) makeGIDs() error {
+	if len(b.VolumeGIDRange) == 0 {
+		return nil
 	}
-	return err
+	g, err := filesystem.NewVolumeGIDs(b.WorkDir, b.VolumeGIDRange)
+	if err != nil {
+		return err
+	}
+	if b.Gauge != nil {
+		b.Gauge("volume_gid_manager/volume_gids_total", func() float64 { total, _ := g.Count(); return float64(total) })
+		b.Gauge("volume_gid_manager/volume_gids_free", func() float64 { _, free := g.Count(); return float64(free) })
+	}
+	b.gids = g
+	return nil
 }
 
 func (b *builder) makeUsers() (isolation.Isolator, error) {

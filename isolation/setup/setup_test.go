@@ -2,13 +2,16 @@ package setup_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/rs/zerolog"
 
 	"clusterd/isolation"
 	"clusterd/isolation/isolationtest"
+	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/setup"
 )
 
@@ -65,5 +68,31 @@ func TestPortMappingLauncher(t *testing.T) {
 	_, err := setup.Isolators(setup.Options{Isolation: "network/port_mapping", Launcher: "posix"})
 	if !errors.Is(err, setup.ErrIsolation) || !strings.Contains(err.Error(), "network/port_mapping needs --launcher=linux") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestVolumeGIDsAreMeasured: groups for volumes are counted where there are some, under
+// Mesos's names.
+func TestVolumeGIDsAreMeasured(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root gives volumes groups")
+	}
+	for _, c := range []struct {
+		ranges []filesystem.GIDRange
+		want   map[string]float64
+	}{
+		{nil, map[string]float64{}},
+		{[]filesystem.GIDRange{{First: 70000, Last: 70009}}, map[string]float64{"volume_gid_manager/volume_gids_total": 10, "volume_gid_manager/volume_gids_free": 10}},
+	} {
+		got := map[string]float64{}
+		if _, err := setup.Isolators(setup.Options{
+			WorkDir: t.TempDir(), VolumeGIDRange: c.ranges,
+			Gauge: func(name string, value func() float64) { got[name] = value() },
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", c.ranges, diff)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package filesystem
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -155,6 +156,31 @@ func (g *VolumeGIDs) free() (uint32, error) {
 		}
 	}
 	return 0, ErrNoGID
+}
+
+// Count says how many groups there are for volumes, and how many of them no volume has.
+func (g *VolumeGIDs) Count() (total, free int) {
+	ranges := slices.SortedFunc(slices.Values(g.ranges), func(a, b GIDRange) int { return cmp.Compare(a.First, b.First) })
+	next := int64(1) // the lowest that is not counted: ranges may overlap
+	for _, r := range ranges {
+		if first, last := max(int64(r.First), next), int64(r.Last); first <= last {
+			total += int(last - first + 1)
+			next = last + 1
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	used := make(map[uint32]bool)
+	for _, v := range g.all {
+		used[v.gid] = g.has(v.gid) // the flag may have changed since
+	}
+	free = total
+	for _, counted := range used {
+		if counted {
+			free--
+		}
+	}
+	return total, free
 }
 
 // Release takes the groups of volumes in a sandbox away, whose container has ended:

@@ -26,7 +26,13 @@ func TestVolumeGIDs(t *testing.T) {
 	needRoot(t)
 	work := t.TempDir()
 	outside := write(t, work+"/outside", "")
-	ranges := []filesystem.GIDRange{{First: 70000, Last: 70001}}
+	ranges := []filesystem.GIDRange{{First: 70000, Last: 70001}, {First: 70001, Last: 70001}}
+	count := func(g *filesystem.VolumeGIDs, free int) {
+		t.Helper()
+		if total, got := g.Count(); total != 2 || got != free {
+			t.Errorf("got %d groups, %d of them free, want 2 and %d", total, got, free)
+		}
+	}
 	gids := func() *filesystem.VolumeGIDs {
 		t.Helper()
 		g, err := filesystem.NewVolumeGIDs(work, ranges)
@@ -48,6 +54,7 @@ func TestVolumeGIDs(t *testing.T) {
 	write(t, mkdir(t, volume+"/deep/er")+"/file", "")
 	symlink(t, outside, volume+"/deep/link")
 	g := gids()
+	count(g, 2)
 	for range 2 {
 		if gid, err := allocate(g, volume, false); err != nil || gid != 70000 {
 			t.Errorf("group of the volume: got %d, %v", gid, err)
@@ -71,6 +78,7 @@ func TestVolumeGIDs(t *testing.T) {
 	if _, err := allocate(g, third, false); !errors.Is(err, filesystem.ErrNoGID) {
 		t.Errorf("one too many: got %v", err)
 	}
+	count(g, 0)
 
 	// Another agent knows; the sandbox's volume ends with its container.
 	g = gids()
@@ -83,6 +91,7 @@ func TestVolumeGIDs(t *testing.T) {
 	if err := g.Release(work + "/sandbox"); err != nil {
 		t.Fatal(err)
 	}
+	count(g, 1)
 	if st := stat(t, shared); st.Gid != 0 || st.Mode&0o7777 != 0o755 {
 		t.Errorf("given back: got group %d, mode %o", st.Gid, st.Mode&0o7777)
 	}
