@@ -346,3 +346,62 @@ func TestOIDCLoginProviderDown(t *testing.T) {
 		}
 	}
 }
+
+// TestOIDCLoginBehindProxy: where a proxy ends TLS, and has the UI below a path, the provider is
+// told an address that browsers reach, and what is set goes by TLS only.
+func TestOIDCLoginBehindProxy(t *testing.T) {
+	p := newOpenIDProvider(t)
+	s := p.master(t, authn.OIDCClient{})
+	get := func(path, cookie string) reply {
+		h := http.Header{"X-Forwarded-Proto": {"https"}}
+		if cookie != "" {
+			h.Set("Cookie", cookie)
+		}
+		return do(t, http.MethodGet, endpoint(s, path), h, nil)
+	}
+	begun := get(oidcBegin+"?to="+url.QueryEscape("/#/tasks"), "")
+	target, err := url.Parse(begun.header.Get("Location"))
+	if err != nil || begun.status != http.StatusFound {
+		t.Fatalf("%d %s: %v", begun.status, begun.body, err)
+	}
+	if back := target.Query().Get("redirect_uri"); back != "https://"+s.Addr().String()+oidcCallback {
+		t.Errorf("the provider sends back to %s", back)
+	}
+	flow := (&http.Response{Header: begun.header}).Cookies()
+	if len(flow) != 1 || !strings.HasPrefix(flow[0].Name, httpapi.HostPrefix+flowCookie) || !flow[0].Secure {
+		t.Fatalf("cookies: %v", flow)
+	}
+	client := p.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target.String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	back := strings.TrimPrefix(res.Header.Get("Location"), "https://"+s.Addr().String())
+	ended := get(back, flow[0].Name+"="+flow[0].Value)
+	below, err := url.Parse("https://front/tools/clusterd" + back)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := below.Parse(ended.header.Get("Location"))
+	if err != nil || to.String() != "https://front/tools/clusterd/#/tasks" {
+		t.Errorf("%d: the login ends at %v, %v", ended.status, to, err)
+	}
+	session := false
+	for _, c := range (&http.Response{Header: ended.header}).Cookies() {
+		session = session || c.Name == httpapi.HostPrefix+httpapi.SessionCookie && c.Secure
+	}
+	if !session {
+		t.Errorf("there is no session: %v", ended.header)
+	}
+	// The flow's cookie of somebody who answers in clear does not count.
+	forged := get(back, strings.TrimPrefix(flow[0].Name, httpapi.HostPrefix)+"="+flow[0].Value)
+	if !strings.Contains(forged.header.Get("Location"), "login?error=") {
+		t.Errorf("got %d %v", forged.status, forged.header)
+	}
+}

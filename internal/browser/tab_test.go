@@ -74,6 +74,7 @@ func blankIn(browser context.Context, t testing.TB, base string, size ...int64) 
 		}
 	})
 	call(b, network.Enable, network.EnableParams{})
+	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: toasts})
 	if len(size) != 2 {
 		size = []int64{1440, 900}
 	}
@@ -258,11 +259,21 @@ func (b *tab) wait(what, expression string) {
 	b.fatalf("waited in vain until %s", what)
 }
 
-// sees waits until the page shows all the texts, in capitals or not.
+// toasts has a page remember what its short messages said: they vanish after a few seconds, in
+// which a test on a busy machine may not come to look. A click forgets them.
+const toasts = `window.told = []
+new MutationObserver((changes) => {
+	for (const {addedNodes} of changes) for (const n of addedNodes) {
+		if (n instanceof Element) window.told.push(...(n.matches('.toast') ? [n] : [...n.querySelectorAll('.toast')]).map((e) => e.textContent))
+	}
+}).observe(document, {subtree: true, childList: true})`
+
+// sees waits until the page shows all the texts, in capitals or not, or has said them since the
+// last click.
 func (b *tab) sees(texts ...string) {
 	b.t.Helper()
 	for _, text := range texts {
-		b.wait("it shows "+text, "document.body.innerText.toLowerCase().includes("+quote(strings.ToLower(text))+")")
+		b.wait("it shows "+text, "[document.body.innerText, ...(window.told ?? [])].join('\\n').toLowerCase().includes("+quote(strings.ToLower(text))+")")
 	}
 }
 
@@ -320,6 +331,7 @@ func (b *tab) tryClick(find string) bool {
 		if (was[0] !== at[0] || was[1] !== at[1] || there === null || !(e.contains(there) || there.closest('label') === e)) return false
 		const mine = window.pressed
 		addEventListener('click', (ev) => { mine.hit ||= ev.composedPath().includes(e) }, {capture: true, once: true})
+		window.told = []
 		return true
 	})()`
 	still := false

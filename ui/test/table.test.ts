@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import test from 'node:test'
 import { leastWidth } from '../src/components/Table'
-import { Filter, parseFilter, Slots, sortRows, windowOf } from '../src/components/tableModel'
+import { Filter, parseFilter, ReadingPlace, Slots, sortRows, windowOf } from '../src/components/tableModel'
 
 interface Row {
   name: string
@@ -119,4 +119,28 @@ test('rows of one key have slots of their own', () => {
     assert.equal(new Set(slots).size, 3)
     assert.equal(s.sequence(slots, false).length, 3)
   }
+})
+
+test('the place of a reader', () => {
+  const p = new ReadingPlace()
+  p.scrolled(1000, 2000, 0)
+  assert.equal(p.changed(1000, 2000, 1), undefined)
+  // All rows go, and half of them: the browser moves to the end.
+  p.scrolled(0, 0, 10)
+  assert.equal(p.changed(0, 0, 10), undefined)
+  p.scrolled(500, 500, 20)
+  assert.equal(p.changed(500, 500, 20), undefined)
+  // They come back.
+  assert.equal(p.changed(500, 1800, 30), 1000)
+  p.scrolled(1000, 1800, 31)
+  assert.equal(p.changed(1000, 2000, 32), undefined)
+  // Who scrolls meanwhile stays there.
+  p.scrolled(700, 700, 40)
+  p.scrolled(300, 700, 50)
+  assert.equal(p.changed(300, 2000, 60), undefined)
+  // Who is left elsewhere for long has got used to it.
+  p.scrolled(1000, 2000, 70)
+  p.scrolled(500, 500, 80)
+  assert.equal(p.changed(500, 2000, 100_000), undefined)
+  assert.equal(p.changed(500, 3000, 100_001), undefined)
 })

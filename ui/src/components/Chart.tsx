@@ -32,6 +32,27 @@ export interface ChartProps {
   bare?: boolean
 }
 
+/** At least so many seconds are shown: of less there is nothing to see, and the axis would name the same second again and again. */
+const leastSpan = 5
+
+/** The axis of time has a line at every so many seconds: never less than one, for it is labelled in seconds. */
+const minute = 60
+const hour = 60 * minute
+const day = 24 * hour
+const steps = [1, 2, 5, 10, 15, 30, minute, 2 * minute, 5 * minute, 10 * minute, 15 * minute, 30 * minute, hour, 2 * hour, 3 * hour, 6 * hour, 12 * hour, day]
+
+/** timeRange is what the axis of time shows of data from first to last. */
+export function timeRange(first: number | null, last: number | null): [number, number] {
+  if (first === null || last === null) return [0, leastSpan]
+  return [Math.min(first, last - leastSpan), last]
+}
+
+/** timeLabels are what stands at the lines of the axis of time: seconds are named only where they differ. */
+export function timeLabels(at: readonly number[]): string[] {
+  const length = at.length > 1 && (at[1] ?? 0) - (at[0] ?? 0) < minute ? 8 : 5
+  return at.map((t) => clock(t).slice(0, length))
+}
+
 let library: Promise<typeof import('../lib/uplot')> | undefined
 
 /** Chart plots series over time; it follows the width of its place, the theme and the data. */
@@ -125,9 +146,9 @@ function options(of: { current: ChartProps }, el: HTMLElement): uPlot.Options {
     legend: { show: false },
     cursor: { points: { show: false }, drag: { x: false, y: false } },
     plugins: [tip(of)],
-    scales: { x: { time: true }, y: { range: (_u, _min, max) => [0, Math.max(of.current.max ?? 0, (max ?? 0) * 1.08, Number.MIN_VALUE) || 1] } },
+    scales: { x: { time: true, range: (_u, min, max) => timeRange(min, max) }, y: { range: (_u, _min, max) => [0, Math.max(of.current.max ?? 0, (max ?? 0) * 1.08, Number.MIN_VALUE) || 1] } },
     axes: [
-      { ...axis, size: 26, values: (_u, at) => at.map((t) => clock(t).slice(0, at.length > 1 && (at[1] ?? 0) - (at[0] ?? 0) < 60 ? 8 : 5)) },
+      { ...axis, size: 26, space: 64, incrs: steps, values: (_u, at) => timeLabels(at) },
       { ...axis, size: 56, values: (_u, at) => at.map((v) => (of.current.format ?? short)(v)) },
     ],
     series: [

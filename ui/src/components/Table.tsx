@@ -11,7 +11,7 @@ import { go, setQuery, useRoute } from '../router'
 import { roomy, viewport } from '../viewport'
 import { cx, Empty } from './basic'
 import { Icon } from './Icon'
-import { Filter, sortRows, type ColumnModel } from './tableModel'
+import { Filter, ReadingPlace, sortRows, type ColumnModel } from './tableModel'
 import { rowHeight, TableRows } from './TableRows'
 
 export interface Column<T> extends ColumnModel<T> {
@@ -123,12 +123,20 @@ export function Table<T extends object>(p: TableProps<T>) {
     look()
     return () => watch.disconnect()
   }, [])
+  const n = sorted.length
+  const reading = useRef(new ReadingPlace())
   // A new order or filter starts at the top again.
   useLayoutEffect(() => {
+    reading.current = new ReadingPlace()
     if (scroller.current !== null) scroller.current.scrollTop = 0
   }, [sort, text])
+  // Rows that are gone for a moment, as with a new leader, do not take the reader away for good.
+  useLayoutEffect(() => {
+    const el = scroller.current
+    const back = el === null ? undefined : reading.current.changed(el.scrollTop, el.scrollHeight - el.clientHeight, performance.now())
+    if (el !== null && back !== undefined) el.scrollTop = back
+  }, [n])
 
-  const n = sorted.length
   const widths = columns.map((c) => c.width ?? 'minmax(6rem, 1fr)')
 
   const move = (to: number) => {
@@ -210,9 +218,11 @@ export function Table<T extends object>(p: TableProps<T>) {
         ref={scroller}
         style={{ '--table-columns': widths.join(' '), '--table-width': leastWidth(widths), maxHeight: p.fill === true ? undefined : (p.maxRows ?? 14) * rowHeight + 40 + 'px' }}
         onScroll={(e) => {
+          const el = e.currentTarget
           scrolled.current = performance.now()
+          reading.current.scrolled(el.scrollTop, el.scrollHeight - el.clientHeight, scrolled.current)
           // In steps, so that not every pixel draws.
-          top.value = Math.floor(e.currentTarget.scrollTop / (4 * rowHeight)) * 4 * rowHeight
+          top.value = Math.floor(el.scrollTop / (4 * rowHeight)) * 4 * rowHeight
         }}
         onKeyDown={keyed}
       >

@@ -187,3 +187,39 @@ export class Slots {
     return this.order
   }
 }
+
+/** For so long (in milliseconds) a reader is taken back: who is left elsewhere for longer reads there. */
+const takenBack = 60_000
+
+/**
+ * ReadingPlace is how far a reader has scrolled. What is scrolled gets shorter when rows go, and the
+ * browser moves the reader up then; when they come back, as with a new leader, the reader is taken back
+ * too, unless they have gone elsewhere meanwhile. Times are in milliseconds.
+ */
+export class ReadingPlace {
+  private place = 0
+  private most = 0
+  private movedAt: number | undefined
+
+  /** scrolled is told of every step: where it led, and how far one could go. */
+  scrolled(top: number, most: number, now: number): void {
+    // At the end of what has become shorter: that was the browser.
+    if (most < this.most && most < this.place && top >= most - 1) {
+      this.movedAt ??= now
+      return
+    }
+    this.place = top
+    this.most = most
+    this.movedAt = undefined
+  }
+
+  /** changed is told when rows have come or gone; it returns where to scroll to, if anywhere. */
+  changed(top: number, most: number, now: number): number | undefined {
+    if (this.movedAt !== undefined && now - this.movedAt > takenBack) {
+      this.place = top
+      this.most = most
+      this.movedAt = undefined
+    }
+    return top >= this.place || most < this.place ? undefined : this.place
+  }
+}

@@ -166,7 +166,7 @@ function Directory({ at }: { at: FileRef }) {
 
 /** FilesError is why files are not shown, with what can be done. */
 export function FilesError({ error, what }: { error: ApiError; what: string }) {
-  if (error.status === 404) {
+  if (error.status === 404 && !/^(There is no agent|Agent) /.test(error.message)) {
     return (
       <Empty title={what + ' is not there'} icon="files">
         <p>Sandboxes of tasks that have ended are removed after a while (--gc_delay), and sooner when the disk fills.</p>

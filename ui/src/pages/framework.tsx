@@ -5,7 +5,7 @@ import { call, own } from '~/api/client'
 import { useLive } from '~/api/live'
 import type { Label, OperatorFramework, Resources } from '~/api/types'
 import { mayTeardown, openTeardown } from '~/actions/teardown'
-import { Button, Empty, Facts, Id, Panel, Skeleton, Stat, StateBadge, Tag, Time } from '~/components/basic'
+import { Button, Empty, Facts, Id, Note, Panel, Skeleton, Stat, StateBadge, Tag, Time } from '~/components/basic'
 import { Page } from '~/components/Page'
 import { PartsBar, quantity } from '~/components/ResourceBar'
 import { Tabs } from '~/components/Tabs'
@@ -18,13 +18,14 @@ import { Explain } from '~/pages/offers/Explain'
 import { AskedBack, OfferTable } from '~/pages/offers/OfferTable'
 import { offersOf, type Offer } from '~/pages/offers/wire'
 import { href, useRoute } from '~/router'
+import { useKept } from '~/state/kept'
 import { plus, resourceNames, zero, type Framework as Known } from '~/state/model'
 import { agents, frameworks, ready, tallyOfFramework, tasks } from '~/state/store'
 import '~/style/pages/cluster.css'
 
 export default function Framework() {
   const id = useRoute().params['framework_id'] ?? ''
-  const f = frameworks.get(id)
+  const { value: f, old } = useKept(frameworks.get(id), id)
   const crumbs = [{ text: 'Frameworks', href: href('frameworks') }]
   if (f === undefined) {
     return (
@@ -40,7 +41,7 @@ export default function Framework() {
       </Page>
     )
   }
-  return <Body key={id} f={f} crumbs={crumbs} />
+  return <Body key={id} f={f} old={old && ready.value} crumbs={crumbs} />
 }
 
 /** The states that are counted, as Mesos counts them. */
@@ -59,12 +60,12 @@ const counted = [
 /** rare states are shown only when there is something to show. */
 const rare = ['TASK_ERROR', 'TASK_DROPPED', 'TASK_GONE', 'TASK_GONE_BY_OPERATOR', 'TASK_UNKNOWN'] as const
 
-function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[] }) {
+function Body({ f, old, crumbs }: { f: Known; old: boolean; crumbs: { text: string; href: string }[] }) {
   const mine = useComputed(() => tasks.all.filter((t) => t.framework === f.id))
   const active = useComputed(() => mine.value.filter((t) => t.active))
   const unreachable = useComputed(() => mine.value.filter((t) => t.state === 'TASK_UNREACHABLE'))
   const completed = useComputed(() => mine.value.filter((t) => !t.active && t.state !== 'TASK_UNREACHABLE'))
-  const live = useLive<Offer[] | { offers?: Offer[] }>(f.completed ? undefined : own + '/offers?framework_id=' + encodeURIComponent(f.id), { interval: 1000 })
+  const live = useLive<Offer[] | { offers?: Offer[] }>(f.completed || old ? undefined : own + '/offers?framework_id=' + encodeURIComponent(f.id), { interval: 1000 })
   const both = useMemo(() => offersOf(live.value.data), [live.value.data])
   const offers = both?.offered
   const back = both?.askedBack ?? []
@@ -85,7 +86,7 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
               Its own page
             </a>
           )}
-          {mayTeardown(f) && (
+          {!old && mayTeardown(f) && (
             <Button kind="danger" icon="trash" onClick={() => openTeardown(f)}>
               Tear down
             </Button>
@@ -93,6 +94,11 @@ function Body({ f, crumbs }: { f: Known; crumbs: { text: string; href: string }[
         </>
       }
     >
+      {old && (
+        <Note tone="warn">
+          <strong>The leader does not know this framework.</strong> It may have ended before this leader led. What is shown is what was known last.
+        </Note>
+      )}
       <Panel>
         <div class="stats framework-stats">
           {counted.map((s) => (

@@ -85,6 +85,8 @@ function TaskPage({ task, wire, old, crumbs }: { task: TaskModel; wire: WireTask
   const usage = useUsage(running && container !== undefined ? task.agent : undefined, container === undefined ? undefined : rootOf(container).value, 1000)
   const tty = hasTerminal(wire)
   const terminal = running && container !== undefined && (can('LAUNCH_NESTED_CONTAINER_SESSION') || (tty && can('ATTACH_CONTAINER_OUTPUT')))
+  // Who has it open reads on what it showed, and why it ended: also when the task has, or its agent is away.
+  const opened = useKept(terminal || undefined, taskKey(task.framework, task.id)).value === true && useRoute().query['tab'] === 'terminal'
   const name = task.name === '' ? task.id : task.name
   return (
     <Page
@@ -117,7 +119,7 @@ function TaskPage({ task, wire, old, crumbs }: { task: TaskModel; wire: WireTask
         tabs={[
           { key: 'overview', title: 'Overview', render: () => <Overview task={task} wire={wire} container={container} usage={usage.value} running={running} /> },
           { key: 'output', title: 'Output', render: () => <Output task={task} reach={reach} /> },
-          ...(terminal && container !== undefined ? [{ key: 'terminal', title: 'Terminal', render: () => <TerminalPanel agent={task.agent} container={keyOf(container)} tty={tty} /> }] : []),
+          ...((terminal || opened) && container !== undefined ? [{ key: 'terminal', title: 'Terminal', render: () => <TerminalPanel agent={task.agent} container={keyOf(container)} tty={tty} /> }] : []),
           { key: 'json', title: 'JSON', render: () => <Raw wire={wire} /> },
         ]}
       />

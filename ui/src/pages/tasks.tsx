@@ -1,7 +1,7 @@
 /** Tasks: all that the cluster knows of, by state. */
 import { useComputed } from '@preact/signals'
 import { mayKill, openKill } from '~/actions/killTask'
-import { Empty, StateBadge, Time, toneOf } from '~/components/basic'
+import { Empty, Note, StateBadge, Time, toneOf } from '~/components/basic'
 import { Chip } from '~/components/Form'
 import { Menu } from '~/components/Menu'
 import { Page } from '~/components/Page'
@@ -91,8 +91,14 @@ export default function Tasks() {
   // Names of hosts and frameworks are part of what one filters by.
   void agents.size
   void frameworks.size
+  const away = agents.all.reduce((n, a) => n + (a.state === 'RECOVERED' ? 1 : 0), 0)
   return (
     <Page title="Tasks" sub={ready.value && plural(tasks.size, 'task')} fill>
+      {away > 0 && (
+        <Note tone="warn">
+          {plural(away, 'agent')} {away === 1 ? 'has' : 'have'} not come back since the leader changed: tasks there are not listed yet.
+        </Note>
+      )}
       <Table
         label="Tasks"
         columns={columns}
