@@ -145,6 +145,7 @@ type streamMessage struct {
 	of   *followed
 	kind websocket.MessageType
 	data []byte
+	last bool // nothing comes after it
 }
 
 // streamControl is a text message, either way.
@@ -203,6 +204,9 @@ func (c *streamsClient) write() {
 			if m.of.dropped.Load() {
 				continue
 			}
+			if m.last { // who hears it may take the number again at once
+				c.forget(m.of)
+			}
 			ctx, cancel := context.WithTimeout(c.ctx, writeTimeout)
 			err := c.ws.Write(ctx, m.kind, m.data)
 			cancel()
@@ -243,12 +247,21 @@ func (c *streamsClient) drop(id uint32) {
 	if f := c.open[id]; f != nil {
 		f.dropped.Store(true)
 		f.cancel()
-		c.forgetLocked(id)
+		c.forgetLocked(f)
 	}
 }
 
-func (c *streamsClient) forgetLocked(id uint32) {
-	delete(c.open, id)
+// forget takes a stream that has ended from those that are open.
+func (c *streamsClient) forget(f *followed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[f.id] == f {
+		c.forgetLocked(f)
+	}
+}
+
+func (c *streamsClient) forgetLocked(f *followed) {
+	delete(c.open, f.id)
 	if len(c.open) == 0 {
 		c.idle.Reset(streamsIdle)
 	}
@@ -275,25 +288,20 @@ func (c *streamsClient) begin(id uint32, path string) error {
 		defer func() { <-c.places }()
 		defer f.cancel()
 		last := c.follow(f, path)
-		c.tell(f, &last)
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !f.dropped.Load() { // else it was forgotten
-			c.forgetLocked(id)
-		}
+		c.tell(f, &last, true)
 	})
 	return nil
 }
 
-// tell sends a control message.
-func (c *streamsClient) tell(f *followed, m *streamControl) {
+// tell sends a control message; last if nothing comes after it.
+func (c *streamsClient) tell(f *followed, m *streamControl, last bool) {
 	m.ID = f.id
 	data, err := json.Marshal(m)
 	if err != nil {
 		return // never: it is numbers and strings
 	}
 	select {
-	case c.out <- streamMessage{f, websocket.MessageText, data}:
+	case c.out <- streamMessage{f, websocket.MessageText, data, last}:
 	case <-f.ctx.Done():
 	}
 }

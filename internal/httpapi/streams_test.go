@@ -468,3 +468,19 @@ func TestDeadline(t *testing.T) {
 		t.Error("a timer is left")
 	}
 }
+
+// TestStreamsNumberAgain: a number is free for another stream as soon as its end was heard.
+func TestStreamsNumberAgain(t *testing.T) {
+	w := newWithStreams(t)
+	w.router().Handle("/nothing_new", Open("test"), func(rw http.ResponseWriter, _ *http.Request) error {
+		rw.Header().Set("Content-Type", "text/event-stream")
+		rw.WriteHeader(http.StatusOK)
+		return nil
+	})
+	p := w.page(t, nil)
+	for range 2000 {
+		p.open(1, "/nothing_new")
+		p.wants(streamControl{ID: 1, Status: 200}, "")
+		p.wants(streamControl{ID: 1, End: true}, "")
+	}
+}

@@ -48,7 +48,7 @@ func (w *streamWriter) WriteHeader(status int) {
 		return
 	}
 	w.streams = true
-	w.client.tell(w.followed, &streamControl{Status: status})
+	w.client.tell(w.followed, &streamControl{Status: status}, false)
 }
 
 // Write takes a part of the body.
@@ -83,7 +83,7 @@ func (w *streamWriter) FlushError() error {
 	frame := append(binary.BigEndian.AppendUint32(make([]byte, 0, 4+len(w.buf)), w.followed.id), w.buf...)
 	w.buf = w.buf[:0]
 	select {
-	case w.client.out <- streamMessage{w.followed, websocket.MessageBinary, frame}:
+	case w.client.out <- streamMessage{w.followed, websocket.MessageBinary, frame, false}:
 		return nil
 	case <-w.deadline.passed():
 		return os.ErrDeadlineExceeded
