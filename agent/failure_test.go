@@ -64,7 +64,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	h.stop(a)
 
-	a = h.start(func(o *Options) { o.ExecutorReregistrationTimeout = patience / 2 })
+	a = h.start(func(o *Options) { o.ExecutorReregistrationTimeout = 15 * time.Second })
 	defer h.leave(a)
 	e = &testExecutor{t: t, a: a, fw: "M-0000", id: "e"}
 	e.subscribe(&executor.Call_Subscribe{

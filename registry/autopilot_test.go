@@ -41,7 +41,7 @@ func piloted(t *testing.T, n int) (*cluster, *rumours, func(name string) *Regist
 	g := &rumours{peers: map[string]Peer{}}
 	c := newCluster(t, n, func(o *Options) {
 		o.Peers = g.all
-		o.Autopilot = AutopilotOptions{StabilizationTime: 200 * time.Millisecond, DeadAfter: 400 * time.Millisecond, Interval: 50 * time.Millisecond}
+		o.Autopilot = AutopilotOptions{StabilizationTime: 200 * time.Millisecond, DeadAfter: 2 * patientHeartbeat, Interval: 50 * time.Millisecond}
 	})
 	for _, r := range c.running() {
 		g.tell(Peer{Member: r.Self(), Alive: true, Format: state.Format, Build: "test"})
@@ -137,7 +137,7 @@ func TestDeadMasterIsReplaced(t *testing.T) {
 	c.crash(dead)
 	g.tell(Peer{Member: self})
 	begun := time.Now()
-	for time.Since(begun) < 800*time.Millisecond {
+	for time.Since(begun) < 3*patientHeartbeat {
 		if got := voters(t, l.r); got != "m0 m1 m2" {
 			t.Fatalf("with nobody to replace the dead one, members are %s", got)
 		}
@@ -158,7 +158,7 @@ func TestRumourOfADeathIsNotEnough(t *testing.T) {
 	add("m3")
 	pollVoters(t, c, "m0 m1 m2 m3")
 	begun := time.Now()
-	for time.Since(begun) < 800*time.Millisecond {
+	for time.Since(begun) < 3*patientHeartbeat {
 		if got := voters(t, l.r); got != "m0 m1 m2 m3" {
 			t.Fatalf("members are %s", got)
 		}

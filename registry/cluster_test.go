@@ -185,6 +185,10 @@ type cluster struct {
 	members map[string]*Registry // those that run
 }
 
+// patientHeartbeat is the heartbeat timeout of members that nobody harms: a pause of the
+// machine shorter than half of it deposes no leader.
+const patientHeartbeat = 600 * time.Millisecond
+
 // newCluster founds a cluster of n members, m0 and so on.
 func newCluster(t testing.TB, n int, adjust func(*Options)) *cluster {
 	t.Helper()
@@ -221,7 +225,7 @@ func (c *cluster) start(name, addr string) *Registry {
 	}
 	opts := Options{
 		Dir: c.dirs[name], ServerID: name, MasterInfo: masterInfo(name), BuildVersion: "test", BindAddr: addr,
-		HeartbeatTimeout: 200 * time.Millisecond, Logger: testLogger(), dial: c.net.dial(name),
+		HeartbeatTimeout: patientHeartbeat, Logger: testLogger(), dial: c.net.dial(name),
 	}
 	if c.adjust != nil {
 		c.adjust(&opts)

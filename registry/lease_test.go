@@ -40,6 +40,7 @@ func watchReigns(r *Registry, mu *sync.Mutex, reigns *[]reign) {
 // what they hear, hands over and restarts followers, and looks whether ever two
 // members led at a time.
 func TestLeadershipsDoNotOverlap(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))

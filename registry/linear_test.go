@@ -134,7 +134,7 @@ func TestLinearizable(t *testing.T) {
 			seed := uint64(time.Now().UnixNano())
 			t.Logf("seed %d", seed)
 			rnd := rand.New(rand.NewPCG(seed, 3))
-			c := newCluster(t, n, func(o *Options) { o.SnapshotThreshold = 64 })
+			c := newCluster(t, n, func(o *Options) { o.HeartbeatTimeout, o.SnapshotThreshold = 200*time.Millisecond, 64 })
 			c.leader()
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()

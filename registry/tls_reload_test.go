@@ -73,6 +73,7 @@ var loopback = []string{"127.0.0.1", "localhost"}
 // are replaced, then the old one is trusted no more. After each step a member comes
 // back, so that connections are made anew, both ways.
 func TestTLSAuthorityChanges(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	a, b := newTLSAuthority(t, "old"), newTLSAuthority(t, "new")
 	nodes := map[string]*node{}
 	c := newCluster(t, 3, func(o *Options) {
