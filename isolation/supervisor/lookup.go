@@ -17,6 +17,47 @@ const maxLinks = 40
 // It is openat2(2) with RESOLVE_IN_ROOT, but for making things, and for kernels before
 // 5.6. Directories on the way are held open, so that ".." is where we came from.
 func openIn(root int, path string, beneath bool, make MakeTarget) (int, error) {
+	fd, err := openAtOnce(root, path, beneath)
+	if err == nil || errors.Is(err, syscall.ENOENT) && make == MakeNothing {
+		return fd, err
+	}
+	return walk(root, path, beneath, make)
+}
+
+const (
+	// The number is the same on all architectures.
+	sysOpenat2 = 437
+
+	resolveNoMagicLinks = 0x02
+	resolveBeneath      = 0x08
+	resolveInRoot       = 0x10
+)
+
+// openAtOnce lets the kernel walk. Whatever it refuses is for walk to look at.
+func openAtOnce(root int, path string, beneath bool) (int, error) {
+	how := struct{ flags, mode, resolve uint64 }{oPath | syscall.O_CLOEXEC, 0, resolveNoMagicLinks | resolveInRoot}
+	if beneath { // a path that begins at the root would lead out
+		how.resolve = resolveNoMagicLinks | resolveBeneath
+		for path != "" && path[0] == '/' {
+			path = path[1:]
+		}
+	}
+	if path == "" {
+		path = "."
+	}
+	name, err := syscall.BytePtrFromString(path)
+	if err != nil {
+		return -1, err
+	}
+	fd, _, errno := syscall.Syscall6(sysOpenat2, uintptr(root), uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&how)), unsafe.Sizeof(how), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(fd), nil
+}
+
+// walk opens a path name by name.
+func walk(root int, path string, beneath bool, make MakeTarget) (int, error) {
 	dup, err := dupFD(root)
 	if err != nil {
 		return -1, err

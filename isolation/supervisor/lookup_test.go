@@ -10,6 +10,11 @@ import (
 )
 
 func TestOpenIn(t *testing.T) {
+	t.Run("at once", func(t *testing.T) { testOpenIn(t, openIn) })
+	t.Run("walk", func(t *testing.T) { testOpenIn(t, walk) }) // as where the kernel knows no openat2
+}
+
+func testOpenIn(t *testing.T, openIn func(root int, path string, beneath bool, make MakeTarget) (int, error)) {
 	base := t.TempDir()
 	root := filepath.Join(base, "root")
 	for _, d := range []string{"root/a/b", "outside"} {

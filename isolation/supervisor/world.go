@@ -22,6 +22,9 @@ type world struct {
 	clones []clone
 	// score is /proc/self/oom_score_adj, -1 if it is not needed.
 	score int
+	// empty is a directory that has nothing in it and never will, -1 as long as there is
+	// none.
+	empty int
 }
 
 // namespace is one that is open.
@@ -50,9 +53,9 @@ var namespaces = [...]struct {
 // new already. It says on an error what could not be done. Call it on the thread that
 // starts the command.
 func makeWorld(spec *Spec) (w *world, what string, err error) {
-	w = &world{spec: spec, host: -1, root: -1, users: -1, score: -1}
+	w = &world{spec: spec, host: -1, root: -1, users: -1, score: -1, empty: -1}
 	defer func() {
-		for _, fd := range [...]int{w.host, w.root} {
+		for _, fd := range [...]int{w.host, w.root, w.empty} {
 			if fd >= 0 {
 				syscall.Close(fd)
 			}
@@ -165,7 +168,11 @@ func (w *world) makeRoot() (what string, err error) {
 		return what, err
 	}
 	for i := range mounts {
-		if err := w.mount(&mounts[i]); err != nil {
+		err := w.mount(&mounts[i])
+		if err == nil {
+			err = w.findEmpty(&mounts[i])
+		}
+		if err != nil {
 			return "mount " + mounts[i].Target, err
 		}
 	}
@@ -196,8 +203,14 @@ func (w *world) openRoot() (what string, err error) {
 		w.root, err = dupFD(w.host)
 		return "open /", err
 	}
-	if err := syscall.Mount(w.spec.RootFS, w.spec.RootFS, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
-		return "mount " + w.spec.RootFS, err
+	mounted := false
+	for i := range w.spec.Mounts {
+		mounted = mounted || w.spec.Mounts[i].Host && w.spec.Mounts[i].Target == w.spec.RootFS
+	}
+	if !mounted {
+		if err := syscall.Mount(w.spec.RootFS, w.spec.RootFS, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+			return "mount " + w.spec.RootFS, err
+		}
 	}
 	w.root, err = syscall.Open(w.spec.RootFS, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 	return "open " + w.spec.RootFS, err
@@ -273,7 +286,8 @@ func symlinkAt(target string, dir int, name string) error {
 }
 
 // mask hides a path, if there is such a thing: a file behind /dev/null, a directory
-// behind an empty one.
+// behind an empty one. Empty is the same one everywhere: a file system for each would cost
+// more than all else of the mount.
 func (w *world) mask(path string) error {
 	fd, err := openIn(w.root, path, false, MakeNothing)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
@@ -290,10 +304,47 @@ func (w *world) mask(path string) error {
 	if st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
 		return syscall.Mount("/dev/null", fdPath(fd), "", syscall.MS_BIND, "")
 	}
-	return syscall.Mount("clusterd", fdPath(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "size=4k,nr_inodes=2,mode=0555")
+	if w.empty >= 0 {
+		return syscall.Mount(fdPath(w.empty), fdPath(fd), "", syscall.MS_BIND, "")
+	}
+	err = syscall.Mount("clusterd", fdPath(fd), "tmpfs", syscall.MS_RDONLY|syscall.MS_NOSUID|syscall.MS_NODEV|syscall.MS_NOEXEC, "size=4k,nr_inodes=2,mode=0555")
+	if err == nil {
+		w.empty, err = openIn(w.root, path, false, MakeNothing)
+	}
+	return err
 }
 
-// makeReadonly makes a path read-only, if there is such a thing.
+// findEmpty looks for an empty directory in a sysfs that was mounted for the container,
+// before something covers it. It is where the kernel wants cgroups to be mounted, and is
+// made in such a way that nothing ever can be in it, whoever asks. A bind mount is as
+// read-only as the mount that it is made of, so that must be.
+func (w *world) findEmpty(m *Mount) error {
+	const quiet = syscall.MS_RDONLY | syscall.MS_NOSUID | syscall.MS_NODEV | syscall.MS_NOEXEC
+	if w.empty >= 0 || m.Type != "sysfs" || m.Flags&quiet != quiet {
+		return nil
+	}
+	sys, err := w.target(m)
+	if err != nil {
+		return err
+	}
+	defer syscall.Close(sys)
+	fd, err := syscall.Openat(sys, "fs/cgroup", syscall.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	if err != nil { // a kernel without cgroups
+		return nil // mask makes an empty one then
+	}
+	entries := make([]byte, 1024)
+	n, err := syscall.Getdents(fd, entries)
+	_, _, names := syscall.ParseDirent(entries[:max(n, 0)], 1, nil)
+	if err != nil || len(names) > 0 {
+		syscall.Close(fd)
+		return err
+	}
+	w.empty = fd
+	return nil
+}
+
+// makeReadonly makes a path read-only, if there is such a thing: the mount that it is, or
+// else by one. Where nothing can be nothing can be written.
 func (w *world) makeReadonly(path string) error {
 	fd, err := openIn(w.root, path, false, MakeNothing)
 	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
@@ -303,6 +354,9 @@ func (w *world) makeReadonly(path string) error {
 		return err
 	}
 	defer syscall.Close(fd)
+	if w.empty >= 0 && sameFile(fd, w.empty) || setAttributes(fd, syscall.MS_RDONLY, true) == nil {
+		return nil
+	}
 	if err := syscall.Mount(fdPath(fd), fdPath(fd), "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
 		return err
 	}
@@ -312,6 +366,11 @@ func (w *world) makeReadonly(path string) error {
 	}
 	defer syscall.Close(top)
 	return setAttributes(top, syscall.MS_RDONLY, true)
+}
+
+func sameFile(a, b int) bool {
+	var first, second syscall.Stat_t
+	return syscall.Fstat(a, &first) == nil && syscall.Fstat(b, &second) == nil && first.Dev == second.Dev && first.Ino == second.Ino
 }
 
 // setScore sets the badness that the command inherits, and undo gives this process its
