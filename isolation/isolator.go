@@ -61,6 +61,9 @@ type Preparation struct {
 	Cgroup string
 	// RootFS is the container's root directory; empty: the machine's. One only.
 	RootFS string
+	// RootBase is a directory of the machine that lies below all layers of RootFS, if it
+	// has layers: what is mounted on need not be made in each root then. One only.
+	RootBase string
 	// Mounts are made in this order, before the root is changed; their targets
 	// are paths as the container will see them.
 	Mounts []Mount

@@ -134,6 +134,7 @@ func (m *Mesos) launch(ctx context.Context, c, parent *container) error {
 			return fmt.Errorf("prepare isolator %s: %w", isolator.Name(), err)
 		}
 	}
+	putBelow(all.Mounts[:len(mounts)], config.RootFS, all.RootBase)
 	mapImage(all.Mounts[:len(mounts)], all.UserNamespace)
 	debug := config.Class == ClassDebug
 	if config.RootFS != "" && all.RootFS == "" && !debug {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -41,6 +42,7 @@ func (m *merged) add(isolator string, p *Preparation) error {
 		one(m, isolator, "user namespace", &m.UserNamespace, p.UserNamespace),
 		one(m, isolator, "cgroup", &m.Cgroup, p.Cgroup),
 		one(m, isolator, "root file system", &m.RootFS, p.RootFS),
+		one(m, isolator, "lowest layer", &m.RootBase, p.RootBase),
 		one(m, isolator, "hostname", &m.Hostname, p.Hostname),
 		one(m, isolator, "command", &m.Command, p.Command),
 		one(m, isolator, "credentials", &m.Credentials, p.Credentials),
@@ -53,6 +55,24 @@ func (m *merged) add(isolator string, p *Preparation) error {
 		}
 	}
 	return nil
+}
+
+// maxMountData is how long the options of a mount may be: a page, with the final NUL.
+const maxMountData = 4096 - 1
+
+// putBelow puts a directory below the layers of an overlay that a root consists of. Where
+// that is not possible the supervisor makes in the root what it needs there.
+func putBelow(mounts []Mount, root, base string) {
+	for i := range mounts {
+		m := &mounts[i]
+		layers, rest, _ := strings.Cut(m.Data, ",")
+		if base == "" || strings.ContainsAny(base, ",:\\") || m.Type != "overlay" || m.Target != root || !strings.HasPrefix(layers, "lowerdir=") {
+			continue
+		}
+		if data := layers + ":" + base + "," + rest; len(data) <= maxMountData {
+			m.Data = data
+		}
+	}
 }
 
 // one sets what there can be one of only.

@@ -8,6 +8,7 @@ import (
 	"clusterd/isolation"
 	"clusterd/isolation/isolators/filesystem"
 	"clusterd/isolation/isolators/namespaces"
+	"clusterd/isolation/isolators/network/cni"
 	"clusterd/isolation/isolators/network/portmapping"
 	"clusterd/isolation/isolators/posix"
 	"clusterd/isolation/isolators/secret"
@@ -63,6 +64,9 @@ func (b *builder) files() filesystem.Options {
 	o.WorkDir = b.WorkDir
 	o.IPC, o.Secrets = b.wanted["namespaces/ipc"], b.wanted["volume/secret"]
 	o.Provisioner, o.GIDs = b.Provisioner, b.gids
+	if b.wanted[cni.Name] {
+		o.MountedFiles = cni.MachineFiles()
+	}
 	if b.users != nil {
 		users := b.users
 		o.Users = func(id *mesos.ContainerID) (filesystem.UserMap, error) {

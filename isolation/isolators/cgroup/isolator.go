@@ -279,7 +279,7 @@ func (i *isolator) addMounts(c *container, config *isolation.ContainerConfig, p 
 		}
 		return p
 	}
-	if i.first {
+	if i.first { // where each of them finds its place; filesystem/linux makes it read-only at last
 		p.Mounts = append(p.Mounts, isolation.Mount{Source: "tmpfs", Target: target, Type: "tmpfs", Data: "mode=755,size=64k", Flags: flags, Make: supervisor.MakeDirectory})
 	}
 	for n, s := range i.subsystems {

@@ -52,6 +52,9 @@ type Options struct {
 	// SandboxDirectory (--sandbox_directory) is where a container with a root file
 	// system of its own finds its sandbox; empty: DefaultSandboxDirectory.
 	SandboxDirectory string
+	// MountedFiles are absolute paths of files that another isolator mounts on in every
+	// container with an image.
+	MountedFiles []string
 	// IPC says that namespaces/ipc makes /dev/shm, Secrets that volume/secret is there.
 	IPC, Secrets bool
 	// Users tells of user namespaces; nil: there are none.

@@ -35,6 +35,8 @@ var ErrNotRoot = errors.New("only root can do that")
 type Linux struct {
 	known.Containers[*files]
 	o Options
+	// base is the lowest layer of every root; empty: there are no images.
+	base string
 
 	mu sync.Mutex
 	// volumes of all containers, and the mounts of them, are guarded by mu, and so is
@@ -68,7 +70,13 @@ func NewLinux(o Options) (*Linux, error) {
 	if err := mounts.EnsureShared(dir); err != nil {
 		return nil, err
 	}
-	return &Linux{o: o, leftover: make(map[string]string)}, nil
+	l := &Linux{o: o, leftover: make(map[string]string)}
+	if o.Provisioner != nil {
+		if l.base, err = makeBase(dir, []string{"/proc", "/sys", "/dev", o.sandboxDirectory()}, o.MountedFiles); err != nil {
+			return nil, fmt.Errorf("lowest layer of images: %w", err)
+		}
+	}
+	return l, nil
 }
 
 // Name is "filesystem/linux".

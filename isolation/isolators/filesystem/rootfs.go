@@ -1,7 +1,14 @@
 package filesystem
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +51,52 @@ var links = []struct{ name, to string }{
 // ttyGroup is the group of terminals: grantpt(3) of the GNU C library counts on it.
 const ttyGroup = 5
 
+// makeBase makes the layer that is below all others of every root: what is mounted on, which
+// would otherwise be made in each, and deleted with it. It lies beside the roots, and is never
+// changed: containers of an agent with other flags may use it.
+func makeBase(workDir string, directories, files []string) (string, error) {
+	sum := sha256.Sum256([]byte(strings.Join(slices.Concat(directories, []string{""}, files), "\x00")))
+	dir := filepath.Join(workDir, "provisioner", "base-"+hex.EncodeToString(sum[:6]))
+	if _, err := os.Lstat(dir); err == nil {
+		return dir, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+		return "", err
+	}
+	made := filepath.Join(filepath.Dir(dir), "base.new")
+	if err := os.RemoveAll(made); err != nil {
+		return "", err
+	}
+	for _, d := range directories {
+		if err := makeOpen(made, d); err != nil {
+			return "", err
+		}
+	}
+	for _, f := range files {
+		if err := makeOpen(made, filepath.Dir(f)); err != nil {
+			return "", err
+		}
+		path := filepath.Join(made, filepath.Clean("/"+f))
+		if err := errors.Join(os.WriteFile(path, nil, 0o644), os.Chmod(path, 0o644)); err != nil { //nolint:gosec // as the supervisor makes them
+			return "", err
+		}
+	}
+	return dir, os.Rename(made, dir)
+}
+
+// makeOpen makes a directory in root that everybody may pass through, whatever the umask.
+func makeOpen(root, path string) error {
+	path = filepath.Join(root, filepath.Clean("/"+path))
+	if err := os.MkdirAll(path, 0o755); err != nil {
+		return err
+	}
+	for ; ; path = filepath.Dir(path) {
+		if err := os.Chmod(path, 0o755); err != nil || path == root { //nolint:gosec // as the supervisor makes them
+			return err
+		}
+	}
+}
+
 // root asks for the file systems that a root directory of its own needs.
 func (l *Linux) root(p *isolation.Preparation, config *isolation.ContainerConfig, users UserMap) {
 	const quiet = unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NODEV
@@ -52,8 +105,8 @@ func (l *Linux) root(p *isolation.Preparation, config *isolation.ContainerConfig
 	}
 	add("proc", "/proc", "", quiet)
 	add("sysfs", "/sys", "", quiet|unix.MS_RDONLY)
-	// The isolators of cgroups show the container's own there.
-	add("tmpfs", "/sys/fs/cgroup", "mode=755,size=64k", quiet)
+	// The isolators of cgroups show the container's own at /sys/fs/cgroup. Without them it
+	// is a directory of sysfs in which nothing can be made.
 	add("tmpfs", "/dev", fmt.Sprintf("mode=755,size=64k,uid=%d,gid=%d", users.Base, users.Base), unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_STRICTATIME)
 	add("devpts", "/dev/pts", fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,gid=%d", users.Base+ttyGroup), unix.MS_NOSUID|unix.MS_NOEXEC)
 	if !l.o.IPC {
@@ -65,6 +118,7 @@ func (l *Linux) root(p *isolation.Preparation, config *isolation.ContainerConfig
 	for _, d := range links {
 		p.Devices = append(p.Devices, isolation.Device{Path: "/dev/" + d.name, Mode: unix.S_IFLNK, Link: d.to, UID: users.Base, GID: users.Base})
 	}
+	p.RootBase = l.base
 	p.ReadonlyPaths = readonlyPaths
 	if !l.privileged(config.ID, config.ContainerInfo) {
 		p.MaskedPaths = maskedPaths

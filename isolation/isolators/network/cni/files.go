@@ -50,6 +50,16 @@ func machineFiles() []isolation.Mount {
 	return mounts
 }
 
+// MachineFiles are the paths of what the isolator puts into every container with an image:
+// of a network of its own or, if there is such a file, the machine's.
+func MachineFiles() []string {
+	var paths []string
+	for _, m := range machineFiles() {
+		paths = append(paths, m.Target)
+	}
+	return paths
+}
+
 // writeFiles fills the files of a home. They are mounted by now or soon will be, so
 // they are written in place.
 func (c *CNI) writeFiles(own *container) error {
