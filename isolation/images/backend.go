@@ -16,8 +16,9 @@ import (
 
 // rootfs is where one root file system is made.
 type rootfs struct {
-	// dir becomes the root, scratch is a folder for whatever else is needed.
-	dir, scratch string
+	// dir becomes the root and is there. The others are not: an overlay's, for what is
+	// written, to work in, and for layers that need an overlay of their own.
+	dir, upper, work, base string
 }
 
 // backend makes root file systems of layers, the uppermost last.
@@ -87,9 +88,9 @@ func (b overlayBackend) provision(s *Store, layers []string, r rootfs) ([]isolat
 		}
 		lower = append(lower, short)
 	}
-	upper, work, base := filepath.Join(r.scratch, "upperdir"), filepath.Join(r.scratch, "workdir"), filepath.Join(r.scratch, "base")
+	upper, work, base := r.upper, r.work, r.base
 	for _, d := range []string{upper, work} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
+		if err := os.Mkdir(d, 0o755); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -105,7 +106,7 @@ func (b overlayBackend) provision(s *Store, layers []string, r rootfs) ([]isolat
 		return nil, nil, err
 	}
 	if len(mounts) > 0 {
-		if err := os.MkdirAll(base, 0o755); err != nil {
+		if err := os.Mkdir(base, 0o755); err != nil {
 			return nil, nil, err
 		}
 	}

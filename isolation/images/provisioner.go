@@ -8,11 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
@@ -21,13 +21,16 @@ import (
 	"clusterd/isolation/mounts"
 )
 
-// Provisioner makes root file systems of images, below the agent's work directory as
+// Provisioner makes root file systems of images, below the agent's work directory where
 // Mesos does (src/slave/containerizer/mesos/provisioner/paths.hpp):
 //
 //	provisioner/containers/<id>/layers                       what it uses of the store
-//	provisioner/containers/<id>/backends/<backend>/rootfses/<uuid>
-//	provisioner/containers/<id>/backends/overlay/scratch/<uuid>/{upperdir,workdir}
+//	provisioner/containers/<id>/rootfs.<n>                   its roots, from 0 on
+//	provisioner/containers/<id>/{upperdir,workdir}.<n>       for overlay
 //	provisioner/containers/<id>/containers/<nested id>/...
+//
+// Mesos has five directories more on the way to a root. Each is made and deleted for every
+// container, and deleting one is a request to the disk where that is mounted with discard.
 type Provisioner struct {
 	o       Options
 	log     zerolog.Logger
@@ -78,6 +81,7 @@ func New(ctx context.Context, o Options, log zerolog.Logger) (*Provisioner, erro
 	if err := os.MkdirAll(filepath.Join(p.root, containersDir), 0o711); err != nil {
 		return nil, fmt.Errorf("provisioner: %w", err)
 	}
+	spread(filepath.Join(p.root, containersDir))
 	if err := makeStoreDir(o.StoreDir); err != nil {
 		return nil, err
 	}
@@ -90,6 +94,24 @@ func New(ctx context.Context, o Options, log zerolog.Logger) (*Provisioner, erro
 	}
 	log.Info().Str("backend", p.backend.name()).Str("store", o.StoreDir).Msg("images")
 	return p, nil
+}
+
+// spread asks ext4 to put what lies in a directory far from each other: containers have
+// nothing to do with each other (chattr(1), +T). Without a journal ext4 does not give an
+// inode away again for some seconds and looks at every one of them each time that it makes
+// something near by; and each mount of an overlay makes three that it deletes at once.
+// A thousand roots side by side took four times as long. Other file systems know nothing of
+// it.
+func spread(dir string) {
+	const top = 0x20000 // FS_TOPDIR_FL
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if flags, err := unix.IoctlGetInt(fd, unix.FS_IOC_GETFLAGS); err == nil && flags&top == 0 {
+		_ = unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, flags|top)
+	}
 }
 
 // Backend is the name of the backend that is used.
@@ -217,9 +239,8 @@ func (p *Provisioner) Provision(ctx context.Context, id *mesos.ContainerID, imag
 
 // provision makes one root. What it leaves when it fails, Destroy removes.
 func (p *Provisioner) provision(c *container, record *Record) (*isolation.Provisioned, error) {
-	name := uuid.NewString()
-	backend := filepath.Join(p.dir(c.id), "backends", p.backend.name())
-	r := rootfs{dir: filepath.Join(backend, "rootfses", name), scratch: filepath.Join(backend, "scratch", name)}
+	dir, n := p.dir(c.id), "."+strconv.Itoa(len(c.used)-1)
+	r := rootfs{dir: filepath.Join(dir, "rootfs"+n), upper: filepath.Join(dir, "upperdir"+n), work: filepath.Join(dir, "workdir"+n), base: filepath.Join(dir, "base"+n)}
 	if err := p.makeDirs(r.dir); err != nil {
 		return nil, err
 	}
@@ -229,7 +250,7 @@ func (p *Provisioner) provision(c *container, record *Record) (*isolation.Provis
 	}
 	// First what it needs of the store, then the root: nothing is used that a prune
 	// after a crash would not know of. (Not synced: it has to survive the agent only.)
-	file := filepath.Join(p.dir(c.id), layersFile)
+	file := filepath.Join(dir, layersFile)
 	if err := os.WriteFile(file+".tmp", b, 0o600); err != nil {
 		return nil, err
 	}
