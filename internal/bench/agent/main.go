@@ -55,7 +55,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	fs.IntVar(&s.reads, "read", 500, "tasks that run while the agent is read")
 	fs.IntVar(&s.samples, "samples", 20, "samples of each read")
 	fs.IntVar(&s.parallel, "parallel", 32, "calls that are under way at one time")
-	fs.StringVar(&s.only, "only", "", "measure this section alone: containers or tasks")
+	fs.StringVar(&s.only, "only", "", "measure this section alone: containers, images or tasks")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -83,6 +83,7 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 		run  func(ctx context.Context, s *settings) ([]measure.Row, error)
 	}{
 		{"containers", benchContainers},
+		{"images", benchImages},
 		{"tasks", benchTasks},
 	} {
 		if s.only != "" && s.only != section.name {
