@@ -175,7 +175,7 @@ func (i *IPC) Prepare(_ context.Context, config *isolation.ContainerConfig) (*is
 	mount := isolation.Mount{Target: sharedMemory, Make: supervisor.MakeDirectory}
 	switch {
 	case m.path == "":
-		mount.Source, mount.Type, mount.Data = "tmpfs", "tmpfs", "mode=1777"
+		mount.Source, mount.Type, mount.Data = "tmpfs", "tmpfs", sharedMemoryOf(i.o.ShmSize)
 		mount.Flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_STRICTATIME
 	case m.path == sharedMemory && config.RootFS == "":
 		return p, nil
@@ -192,10 +192,6 @@ func (i *IPC) make(config *isolation.ContainerConfig, path string) error {
 	if mb := config.ContainerInfo.GetLinuxInfo().GetShmSize(); mb > 0 {
 		size = uint64(mb) << 20
 	}
-	data := "mode=1777"
-	if size > 0 {
-		data += fmt.Sprintf(",size=%d", size)
-	}
 	// Nobody of the machine gets at it by its path.
 	if err := os.MkdirAll(i.dir, 0o700); err != nil {
 		return err
@@ -203,10 +199,18 @@ func (i *IPC) make(config *isolation.ContainerConfig, path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_STRICTATIME, data); err != nil {
+	if err := unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_STRICTATIME, sharedMemoryOf(size)); err != nil {
 		return &os.PathError{Op: "mount", Path: path, Err: err}
 	}
 	return nil
+}
+
+// sharedMemoryOf are the options of a /dev/shm of that size in bytes; 0: what Linux thinks.
+func sharedMemoryOf(size uint64) string {
+	if size == 0 {
+		return "mode=1777"
+	}
+	return fmt.Sprintf("mode=1777,size=%d", size)
 }
 
 // Cleanup unmounts the container's /dev/shm.
