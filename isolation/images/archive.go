@@ -16,6 +16,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 )
 
 // files are the files of an archive or a folder, by their names in it.
@@ -194,17 +195,18 @@ func blobPath(digest string) string {
 type folder string
 
 func (f folder) open(name string) (io.ReadCloser, int64, error) {
-	file, err := os.OpenInRoot(string(f), name)
+	root, err := os.OpenRoot(string(f))
 	if err != nil {
 		return nil, 0, err
 	}
-	st, err := file.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = fmt.Errorf("%s: not a file", name)
-	}
+	defer func() { _ = root.Close() }()
+	file, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		_ = file.Close()
 		return nil, 0, err
+	}
+	st, err := regular(file)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s: %w", name, err)
 	}
 	return file, st.Size(), nil
 }
@@ -227,7 +229,7 @@ type archiveEntry struct {
 // indexArchive finds the files of an archive. One that is compressed is unpacked
 // into staging first.
 func indexArchive(ctx context.Context, o *Options, p, staging string) (*archive, error) {
-	file, err := os.Open(p)
+	file, err := openFile(p)
 	if err != nil {
 		return nil, err
 	}
@@ -269,6 +271,31 @@ func indexArchive(ctx context.Context, o *Options, p, staging string) (*archive,
 			a.entries[name] = archiveEntry{target: path.Clean(h.Linkname)}
 		}
 	}
+}
+
+// openFile opens a regular file. A pipe that nobody writes into would be waited for as long
+// as the agent runs, and longer.
+func openFile(p string) (*os.File, error) {
+	file, err := os.OpenFile(p, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := regular(file); err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// regular closes what is no regular file.
+func regular(file *os.File) (fs.FileInfo, error) {
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("not a file")
+	}
+	if err != nil {
+		_ = file.Close()
+	}
+	return st, err
 }
 
 // uncompressed returns the file itself if it is not compressed.

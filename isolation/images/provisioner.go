@@ -78,14 +78,19 @@ func New(ctx context.Context, o Options, log zerolog.Logger) (*Provisioner, erro
 		return nil, err
 	}
 	p := &Provisioner{o: o, log: log, root: filepath.Join(o.WorkDir, "provisioner"), containers: make(map[string]*container), cancel: func() {}}
-	if err := os.MkdirAll(filepath.Join(p.root, containersDir), 0o711); err != nil {
+	// What root of a container makes in its root is root's on the machine as well, setuid
+	// programs too. Containers are in their roots before they become somebody else.
+	err := os.MkdirAll(filepath.Join(p.root, containersDir), 0o700)
+	if err == nil {
+		err = os.Chmod(p.root, 0o700) // 0711 once
+	}
+	if err != nil {
 		return nil, fmt.Errorf("provisioner: %w", err)
 	}
 	spread(filepath.Join(p.root, containersDir))
 	if err := makeStoreDir(o.StoreDir); err != nil {
 		return nil, err
 	}
-	var err error
 	if p.backend, err = newBackend(&o, p.root); err != nil {
 		return nil, err
 	}

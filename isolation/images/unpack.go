@@ -485,6 +485,9 @@ var zeros [copySize]byte
 
 // write copies the content of a file; long runs of zeros become holes.
 func (u *unpacker) write(fd int, content io.Reader, size int64) error {
+	if size > u.budget.bytes.Load() {
+		return fmt.Errorf("%w: too many bytes", ErrTooLarge) // not after hours of zeros
+	}
 	var at, written int64
 	for at < size {
 		n := int(min(size-at, copySize))

@@ -60,7 +60,7 @@ func makeBase(workDir string, directories, files []string) (string, error) {
 	if _, err := os.Lstat(dir); err == nil {
 		return dir, nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return "", err
 	}
 	made := filepath.Join(filepath.Dir(dir), "base.new")
