@@ -32,6 +32,7 @@ func TestOperate(t *testing.T) {
 		Dir: "testdata/operate",
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("CLUSTERD_MASTER", c.Master.Addr)
+			e.Setenv("CLUSTERD_COMPLETION_TIMEOUT", "30s")
 			e.Setenv("AGENT_ADDRESS", c.Agents[0].Addr)
 			e.Setenv("HOME", e.WorkDir)
 			return nil

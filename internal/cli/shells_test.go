@@ -84,7 +84,7 @@ func startShell(t *testing.T, program string, args []string, files map[string]st
 	write("bin/clusterd", fmt.Sprintf("#!/bin/sh\ncase $1 in\n__complete|completion) exec '%s' \"$@\" ;;\nesac\nfor word; do printf '[%%s]' \"$word\"; done >> '%s/said'\necho >> '%[2]s/said'\n", clusterd, s.home), 0o755)
 	cmd := exec.CommandContext(context.Background(), program, args...)
 	cmd.Dir = s.home
-	cmd.Env = []string{"PATH=" + filepath.Join(s.home, "bin") + ":/usr/bin:/bin", "HOME=" + s.home, "TERM=xterm", "LANG=C.UTF-8", "CLUSTERD_MASTER=" + master}
+	cmd.Env = []string{"PATH=" + filepath.Join(s.home, "bin") + ":/usr/bin:/bin", "HOME=" + s.home, "TERM=xterm", "LANG=C.UTF-8", "CLUSTERD_MASTER=" + master, "CLUSTERD_COMPLETION_TIMEOUT=30s"}
 	if s.tty, err = pty.StartWithSize(cmd, &pty.Winsize{Rows: 40, Cols: 160}); err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,8 @@ func hostnameOf(v *core.View, agent string) string {
 }
 
 func appendFound(dst []byte, t foundTask) []byte {
-	dst = jsonTask(append(dst, `{"task":`...), t.Task)
+	dst = appendString(append(dst, `{"task_id":`...), t.ID)
+	dst = appendString(append(dst, `,"framework_id":`...), t.FrameworkID)
 	dst = appendString(append(dst, `,"framework":`...), t.framework)
 	dst = appendString(append(dst, `,"hostname":`...), t.hostname)
 	if t.ended {
@@ -134,5 +135,5 @@ func appendFound(dst []byte, t foundTask) []byte {
 	if t.unreachable {
 		dst = append(dst, `,"unreachable":true`...)
 	}
-	return append(dst, '}')
+	return append(jsonTask(append(dst, `,"task":`...), t.Task), '}')
 }

@@ -57,6 +57,7 @@ var sections = []section{
 	{name: "memory", run: benchMemory},
 	{name: "manymetrics", run: benchManyMetrics},
 	{name: "ui", run: benchUI, asked: true},
+	{name: "cli", run: benchCLI},
 	{name: "events", run: benchEvents},
 }
 

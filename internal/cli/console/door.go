@@ -144,7 +144,7 @@ func (d *door) refusal(r *http.Request, res *http.Response) (why string, elsewhe
 // probeStagger is when the next one is asked as well.
 const (
 	probeTimeout = 3 * time.Second
-	probeStagger = 300 * time.Millisecond
+	probeStagger = 100 * time.Millisecond
 	// trust is how long it is believed of a master that it still answers.
 	trust = 2 * time.Second
 )

@@ -111,15 +111,6 @@ const TasksHelp = "TASK is an id, a name, or the beginning of an id; FRAMEWORK/T
 	"its end it is all tasks whose id or name begins so, and 'FRAMEWORK/*' all of a framework. Those that\n" +
 	"have ended are meant only where none lives."
 
-// FindTask finds the task that a person means by a reference: see [Choose].
-func (cl *Cluster) FindTask(ctx context.Context, ref string) (Task, error) {
-	tasks, err := cl.Tasks(ctx)
-	if err != nil {
-		return Task{}, err
-	}
-	return Choose(tasks, ref)
-}
-
 // Choose finds the task of a reference. That is an id, a name, or the beginning of an id, tried
 // in this order; behind FRAMEWORK/ (its name, its id or the beginning of that) if several
 // frameworks have it. Of those that fit equally well the ones that live are meant. It must be
@@ -145,10 +136,16 @@ const Everything = "*"
 // [Choose] finds it, or with a * at the end all that fit. A task that two references mean
 // counts once.
 func ChooseAll(tasks []Task, refs []string) ([]Task, error) {
+	return chooseAll(refs, func(int) []Task { return tasks })
+}
+
+// chooseAll is ChooseAll with tasks for each reference.
+func chooseAll(refs []string, among func(i int) []Task) ([]Task, error) {
 	type key struct{ framework, task string }
 	var out []Task
 	seen := map[key]bool{}
-	for _, ref := range refs {
+	for i, ref := range refs {
+		tasks := among(i)
 		var found []Task
 		var err error
 		if strings.HasSuffix(ref, Everything) {
@@ -244,11 +241,14 @@ func ambiguous[T any](what, ref string, found []T, name func(T) string) error {
 	for _, f := range found[:min(shown, len(found))] {
 		names = append(names, name(f))
 	}
-	more := ""
+	count, more := fmt.Sprint(len(found)), ""
+	if len(found) >= maxFound {
+		count = "at least " + count
+	}
 	if len(found) > shown {
 		more = fmt.Sprintf(" and %d more", len(found)-shown)
 	}
-	return Hint(Usagef("%d %s fit %q: %s%s", len(found), what, ref, strings.Join(names, ", "), more), "write more of the id")
+	return Hint(Usagef("%s %s fit %q: %s%s", count, what, ref, strings.Join(names, ", "), more), "write more of the id")
 }
 
 // nothing refuses what every id begins with: it is a variable of a script that is not set, and

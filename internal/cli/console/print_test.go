@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +54,33 @@ func TestPrintLists(t *testing.T) {
 			t.Errorf("YAML means something else (-want +got):\n%s\n%s", diff, &asYAML)
 		}
 	}
+}
+
+// FuzzYAML compares texts, as values and as keys, with what YAML reads.
+func FuzzYAML(f *testing.F) {
+	for _, text := range []string{
+		"", " ", "a", "y", "No", "TRUE", "null", "~", "nan", ".inf", "-1", "0x1F", "1e3", "12:30:45", "2026-11-23", "=", "<<", "a b", " a", "a ", "a: b", "a:", ":a", "a #b", "#a", "- a",
+		"-", "?", "!a", "&a", "*a", "{", "[a]", "a,b", "@a", "`a", "%a", "|", ">", "'a'", "\"a\"", "a\\b", "\x00", "\x1b[2J", "\x7f", "a\tb", "a\nb\n", "\r", "\u0085", "\u009b1m",
+		"\u2028", "\ufeff", "\ufffe", "\uffff", "é", "😀", "</script>", "Command exited with status 0", "/a/b.c", "0ea7a272-d422-49f5-8d75-ecf45966e459-S0", "---", "...", "a/../b", "e1", "_", "_1",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		// JSON has no bytes that are no text.
+		text = strings.ToValidUTF8(text, "?")
+		want := []any{map[string]any{"text": text, "deep": []any{text, []any{[]any{text}}, map[string]any{text: map[string]any{}}}}}
+		var out bytes.Buffer
+		if err := PrintValue(&out, want, "yaml"); err != nil {
+			t.Fatal(err)
+		}
+		var got []any
+		if err := yaml.Unmarshal(out.Bytes(), &got); err != nil {
+			t.Fatalf("%q: %v\n%s", text, err, &out)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q (-want +got):\n%s\n%s", text, diff, &out)
+		}
+	})
 }
 
 // BenchmarkPrint writes a large list.

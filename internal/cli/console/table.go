@@ -17,7 +17,6 @@ import (
 	"time"
 
 	cliv2 "github.com/urfave/cli/v2"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -376,29 +375,6 @@ func indented(b []byte, within bool) ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// yamlOf turns JSON into YAML, alone or as an element of a list.
-func yamlOf(b []byte, within bool) ([]byte, error) {
-	if within {
-		b = slices.Concat([]byte("["), b, []byte("]"))
-	}
-	var node yaml.Node
-	if err := yaml.Unmarshal(b, &node); err != nil { // JSON is YAML, and so keeps its order
-		return nil, err
-	}
-	block(&node)
-	var out bytes.Buffer
-	enc := yaml.NewEncoder(&out)
-	enc.SetIndent(2)
-	if err := enc.Encode(&node); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), enc.Close()
-}
-
-// plainYAML are texts that are nothing but text in YAML too, whatever they look like; most are.
-// Short words are not among them: some mean yes or no.
-var plainYAML = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./-]{5,}$`)
-
 // JSON encodes an object in one line; proto messages in Mesos's mapping.
 func JSON(v any) ([]byte, error) { return marshal(v) }
 
@@ -406,6 +382,9 @@ func JSON(v any) ([]byte, error) { return marshal(v) }
 func marshal(v any) ([]byte, error) {
 	if m, ok := v.(proto.Message); ok {
 		return encode(m)
+	}
+	if raw, ok := v.(json.RawMessage); ok && raw != nil {
+		return raw, nil
 	}
 	list := reflect.ValueOf(v)
 	if v == nil || list.Kind() != reflect.Slice || list.Type() == reflect.TypeFor[json.RawMessage]() {
@@ -420,29 +399,6 @@ func marshal(v any) ([]byte, error) {
 		parts[i] = b
 	}
 	return slices.Concat([]byte("["), bytes.Join(parts, []byte(",")), []byte("]")), nil
-}
-
-// block turns the flow style of JSON into lines.
-func block(n *yaml.Node) {
-	n.Style = 0
-	if n.Kind == yaml.MappingNode || n.Kind == yaml.SequenceNode {
-		if len(n.Content) == 0 {
-			n.Style = yaml.FlowStyle
-		}
-	}
-	for i, child := range n.Content {
-		block(child)
-		if n.Kind == yaml.MappingNode && i%2 == 0 {
-			continue
-		}
-		// A string that looks like something else must stay one.
-		if child.Kind == yaml.ScalarNode && child.Tag == "!!str" && !plainYAML.MatchString(child.Value) {
-			var again yaml.Node
-			if yaml.Unmarshal([]byte(child.Value), &again) != nil || len(again.Content) != 1 || again.Content[0].Tag != "!!str" {
-				child.Style = yaml.DoubleQuotedStyle
-			}
-		}
-	}
 }
 
 // Detail is an answer about one object: lines of what and value, and tables below them.

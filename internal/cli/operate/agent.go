@@ -153,17 +153,12 @@ func showAgent(x *call) error {
 	d.Line("registered again", console.Stamp(console.Time(a.GetReregisteredTime())))
 	d.Line("resources", texts(a.GetTotalResources()))
 	d.Part("RESOURCES", agentResources(a))
-	tasks, err := x.cluster.Tasks(x.ctx())
+	tasks, err := x.cluster.TaskRows(x.ctx(), false)
 	if err != nil {
 		return err
 	}
-	var own []console.Task
-	for _, t := range tasks {
-		if t.GetAgentId().GetValue() == agentID(a) {
-			own = append(own, t)
-		}
-	}
-	d.Part("TASKS", taskTable(own, false))
+	own, _ := taskTable(ofAgent(tasks, agentID(a)))
+	d.Part("TASKS", own)
 	return d.Print(x.Env, x.Context)
 }
 
@@ -257,11 +252,9 @@ func findAgents(x *call) ([]*agentInfo, error) {
 // describeAgents says which agents are meant and what runs there.
 func describeAgents(x *call, agents []*agentInfo) string {
 	running := map[string]int{}
-	if tasks, err := x.cluster.Tasks(x.ctx()); err == nil {
+	if tasks, err := x.cluster.TaskRows(x.ctx(), false); err == nil {
 		for _, t := range tasks {
-			if !t.Ended {
-				running[t.GetAgentId().GetValue()]++
-			}
+			running[t.AgentID]++
 		}
 	}
 	var parts []string

@@ -47,19 +47,21 @@ func listFrameworks(e console.Env) *cliv2.Command {
 			if err != nil {
 				return err
 			}
-			tasks, err := x.cluster.Ask(x.ctx(), master.Call_GET_TASKS)
+			tasks, err := x.cluster.TaskRows(x.ctx(), false)
 			if err != nil {
 				return err
 			}
-			return x.print(frameworkTable(res.GetGetFrameworks(), tasks.GetGetTasks(), x.Bool("all")))
+			return x.print(frameworkTable(res.GetGetFrameworks(), tasks, x.Bool("all")))
 		}),
 	}
 }
 
-func frameworkTable(get *master.Response_GetFrameworks, tasks *master.Response_GetTasks, all bool) *console.Table {
+func frameworkTable(get *master.Response_GetFrameworks, tasks []console.TaskRow, all bool) *console.Table {
 	count := map[string]int{}
-	for _, t := range tasks.GetTasks() {
-		count[t.GetFrameworkId().GetValue()]++
+	for _, t := range tasks {
+		if t.State != mesos.TaskState_TASK_UNREACHABLE {
+			count[t.FrameworkID]++
+		}
 	}
 	t := &console.Table{
 		Header: []string{"FRAMEWORK", "NAME", "STATE", "ROLES", "TASKS", "CPUS", "MEM", "SINCE"},
@@ -138,17 +140,12 @@ func showFramework(x *call) error {
 	d.Line("labels", labels(info.GetLabels()))
 	d.Line("allocated", scalars(f.GetAllocatedResources()))
 	d.Line("offered", scalars(f.GetOfferedResources()))
-	tasks, err := x.cluster.Tasks(x.ctx())
+	tasks, err := x.cluster.TaskRows(x.ctx(), true)
 	if err != nil {
 		return err
 	}
-	var own []console.Task
-	for _, t := range tasks {
-		if t.GetFrameworkId().GetValue() == id {
-			own = append(own, t)
-		}
-	}
-	d.Part("TASKS", taskTable(own, true))
+	own, _ := taskTable(ofFramework(tasks, id))
+	d.Part("TASKS", own)
 	return d.Print(x.Env, x.Context)
 }
 
@@ -194,7 +191,7 @@ func watchFrameworks(x *call) error {
 }
 
 func teardown(x *call) error {
-	tasks, err := x.cluster.Tasks(x.ctx())
+	tasks, err := x.cluster.TaskRows(x.ctx(), false)
 	if err != nil {
 		return err
 	}
@@ -214,10 +211,8 @@ func teardown(x *call) error {
 		if frameworkState(f) == "completed" {
 			return fmt.Errorf("framework %s (%s) has ended already", v.name, v.id)
 		}
-		for _, t := range tasks {
-			if t.GetFrameworkId().GetValue() == v.id && !t.Ended {
-				v.tasks = append(v.tasks, t)
-			}
+		for _, t := range ofFramework(tasks, v.id) {
+			v.tasks = append(v.tasks, t.Task())
 		}
 		doomed = append(doomed, v.tasks...)
 		victims = append(victims, v)

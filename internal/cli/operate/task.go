@@ -2,6 +2,7 @@ package operate
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -56,37 +57,91 @@ func listTasks(e console.Env) *cliv2.Command {
 	return &cliv2.Command{
 		Name: "list", Aliases: []string{"ls"}, Usage: "list tasks", Flags: console.OutputFlags(allFlag()),
 		Action: connected(e, 0, 0, func(x *call) error {
-			tasks, err := x.cluster.Tasks(x.ctx())
+			rows, err := x.cluster.TaskRows(x.ctx(), x.Bool("all"))
 			if err != nil {
 				return err
 			}
-			return x.print(taskTable(tasks, x.Bool("all")))
+			t, rows := taskTable(rows)
+			if format, err := console.Format(x.Context); err == nil && (format == "json" || format == "yaml") {
+				if err := wholeTasks(x, t, rows); err != nil {
+					return err
+				}
+			}
+			return x.print(t)
 		}),
 	}
 }
 
-// taskTable lists tasks, the oldest change first.
-func taskTable(tasks []console.Task, all bool) *console.Table {
-	tasks = slices.DeleteFunc(slices.Clone(tasks), func(t console.Task) bool { return t.Ended && !all })
-	slices.SortStableFunc(tasks, func(a, b console.Task) int {
-		return cmp.Or(console.Changed(a.Task).Compare(console.Changed(b.Task)), cmp.Compare(a.GetTaskId().GetValue(), b.GetTaskId().GetValue()))
+// taskTable lists tasks, the oldest change first, and gives the order back.
+func taskTable(tasks []console.TaskRow) (*console.Table, []console.TaskRow) {
+	tasks = slices.Clone(tasks)
+	slices.SortStableFunc(tasks, func(a, b console.TaskRow) int {
+		return cmp.Or(a.Changed.Compare(b.Changed), cmp.Compare(a.ID, b.ID))
 	})
 	t := &console.Table{
 		Header: []string{"TASK", "STATE", "FRAMEWORK", "HOST", "CPUS", "MEM", "SINCE"},
 		Wide:   []string{"NAME", "EXECUTOR", "ROLE", "HEALTHY", "AGENT ID", "FRAMEWORK ID"},
+		Rows:   make([][]string, 0, len(tasks)),
 	}
-	items := []*mesos.Task{}
-	for _, task := range tasks {
+	for _, r := range tasks {
+		healthy := ""
+		if r.Healthy != nil {
+			healthy = yesNo(*r.Healthy)
+		}
 		t.Add(
-			task.GetTaskId().GetValue(), stateName(task.GetState()), task.Framework, task.Hostname,
-			console.Number(console.Scalar(task.GetResources(), "cpus")), console.Number(console.Scalar(task.GetResources(), "mem")),
-			console.Age(console.Changed(task.Task)),
-			task.GetName(), task.Executor(), roleOf(task.GetResources()), healthy(task.GetStatuses()), task.GetAgentId().GetValue(), task.GetFrameworkId().GetValue(),
+			r.ID, stateName(r.State), r.Framework, r.Hostname, console.Number(r.CPUs), console.Number(r.Mem), console.Age(r.Changed),
+			r.Name, r.Executor, r.Role, healthy, r.AgentID, r.FrameworkID,
 		)
-		items = append(items, task.Task)
 	}
-	t.Items = items
-	return t
+	return t, tasks
+}
+
+// wholeTasks gives a table the tasks with all that is known of them. Rows that --filter leaves
+// out, and tasks that have gone since, it has no more.
+func wholeTasks(x *call, t *console.Table, rows []console.TaskRow) error {
+	fit, err := t.Fitting(x.StringSlice("filter"))
+	if err != nil {
+		return err
+	}
+	places, frameworks := make(map[taskKey][]int, len(fit)), map[string]bool{} // an id may be used again
+	for _, i := range fit {
+		k := taskKey{rows[i].FrameworkID, rows[i].ID}
+		places[k] = append(places[k], i)
+		frameworks[rows[i].FrameworkID] = true
+	}
+	items := []json.RawMessage{}
+	if len(fit) == 0 {
+		t.Rows, t.Items = nil, items
+		return nil
+	}
+	whole := make([]json.RawMessage, len(rows))
+	one := "" // where all are of one framework, only its tasks are read
+	if len(frameworks) == 1 {
+		one = rows[fit[0]].FrameworkID
+	}
+	err = x.cluster.EachTask(x.ctx(), one, x.Bool("all"), func(framework, id string, task json.RawMessage) {
+		k := taskKey{framework, id}
+		if at := places[k]; len(at) > 0 {
+			whole[at[0]], places[k] = task, at[1:]
+		}
+	})
+	var kept [][]string
+	for _, i := range fit {
+		if whole[i] != nil {
+			kept, items = append(kept, t.Rows[i]), append(items, whole[i])
+		}
+	}
+	t.Rows, t.Items = kept, items
+	return err
+}
+
+// ofAgent and ofFramework are the tasks of one.
+func ofAgent(rows []console.TaskRow, id string) []console.TaskRow {
+	return slices.DeleteFunc(slices.Clone(rows), func(r console.TaskRow) bool { return r.AgentID != id })
+}
+
+func ofFramework(rows []console.TaskRow, id string) []console.TaskRow {
+	return slices.DeleteFunc(slices.Clone(rows), func(r console.TaskRow) bool { return r.FrameworkID != id })
 }
 
 // stateName is a state of a task without what all have in common.
@@ -201,12 +256,8 @@ type taskKey struct{ framework, task string }
 
 func watchTasks(x *call) error {
 	w := newWatch(x, "TIME", "TASK", "STATE", "FRAMEWORK", "HOST", "MESSAGE")
-	tasks, err := x.cluster.Tasks(x.ctx())
-	if err != nil {
-		return err
-	}
 	wanted := map[taskKey]bool{} // whether it lives
-	named, err := console.ChooseAll(tasks, x.args)
+	named, err := x.cluster.FindTasks(x.ctx(), x.args)
 	if err != nil {
 		return err
 	}
@@ -296,11 +347,7 @@ func killTasks(x *call) error {
 	if err != nil {
 		return err
 	}
-	known, err := x.cluster.Tasks(x.ctx())
-	if err != nil {
-		return err
-	}
-	tasks, err := chosenTasks(x, known, filters)
+	tasks, err := chosenTasks(x, filters)
 	if err != nil {
 		return err
 	}
@@ -347,22 +394,21 @@ func killPolicy(x *call) (map[string]any, error) {
 }
 
 // chosenTasks are those that are named, or those that fit and live.
-func chosenTasks(x *call, known []console.Task, filters []string) (tasks []console.Task, err error) {
+func chosenTasks(x *call, filters []string) (tasks []console.Task, err error) {
 	if len(filters) == 0 {
-		return console.ChooseAll(known, x.args)
+		return x.cluster.FindTasks(x.ctx(), x.args)
 	}
-	table := taskTable(known, false)
+	rows, err := x.cluster.TaskRows(x.ctx(), false)
+	if err != nil {
+		return nil, err
+	}
+	table, rows := taskTable(rows)
 	fit, err := table.Fitting(filters)
 	if err != nil {
 		return nil, err
 	}
 	for _, i := range fit {
-		id, framework := table.Rows[i][0], table.Rows[i][len(table.Rows[i])-1]
-		for _, t := range known {
-			if !t.Ended && t.GetTaskId().GetValue() == id && t.GetFrameworkId().GetValue() == framework {
-				tasks = append(tasks, t)
-			}
-		}
+		tasks = append(tasks, rows[i].Task())
 	}
 	return tasks, nil
 }

@@ -61,9 +61,11 @@ func listVolumes(x *call) error {
 	if err != nil {
 		return err
 	}
-	tasks, err := x.cluster.Tasks(x.ctx())
-	if err != nil {
-		return err
+	var tasks []console.Task
+	if slices.ContainsFunc(res.GetGetAgents().GetAgents(), func(a *agentInfo) bool { return len(volumesOf(a)) > 0 }) {
+		if tasks, err = x.cluster.Tasks(x.ctx()); err != nil {
+			return err
+		}
 	}
 	t := &console.Table{
 		Header: []string{"VOLUME", "HOST", "ROLE", "MB", "SHARED", "USED BY"},

@@ -21,9 +21,11 @@ import (
 	"clusterd/internal/cli/console"
 )
 
-// Somebody waits at a prompt.
+// Somebody waits at a prompt: after this time nothing is offered. $CLUSTERD_COMPLETION_TIMEOUT
+// gives more of it to those who are far away from their cluster.
 const (
-	completePatience = time.Second
+	completePatience = 250 * time.Millisecond
+	patienceVariable = "CLUSTERD_COMPLETION_TIMEOUT"
 	cacheAge         = 10 * time.Second
 	maxCandidates    = 500
 )
@@ -109,11 +111,12 @@ func argument(ctx context.Context, cmd *cliv2.Command, before []string, current 
 		}
 	}
 	if n := len(before); n > 0 && takes[before[n-1]] != "" {
-		return values(ctx, strings.TrimLeft(before[n-1], "-"), takes[before[n-1]], before)
+		return values(ctx, strings.TrimLeft(before[n-1], "-"), takes[before[n-1]], before, current)
 	}
 	if name, _, ok := strings.Cut(current, "="); ok && takes[name] != "" {
 		var out []Candidate
-		for _, c := range values(ctx, strings.TrimLeft(name, "-"), takes[name], before) {
+		_, begun, _ := strings.Cut(current, "=")
+		for _, c := range values(ctx, strings.TrimLeft(name, "-"), takes[name], before, begun) {
 			out = append(out, Candidate{name + "=" + c.Word, c.Help})
 		}
 		return out
@@ -139,11 +142,11 @@ func argument(ctx context.Context, cmd *cliv2.Command, before []string, current 
 	if n >= len(kinds) && !strings.HasSuffix(kind, "...") {
 		return nil
 	}
-	return named(ctx, strings.TrimSuffix(kind, "..."), before)
+	return named(ctx, strings.TrimSuffix(kind, "..."), before, current)
 }
 
 // values are what a flag may be.
-func values(ctx context.Context, flag, kind string, before []string) []Candidate {
+func values(ctx context.Context, flag, kind string, before []string, current string) []Candidate {
 	switch flag {
 	case "o", "output":
 		return plain("table", "wide", "json", "yaml", "name")
@@ -157,11 +160,11 @@ func values(ctx context.Context, flag, kind string, before []string) []Candidate
 	case "signal":
 		return plain("HUP", "INT", "QUIT", "KILL", "USR1", "USR2", "TERM", "CONT", "STOP")
 	case "context":
-		return named(ctx, "CONTEXT", before)
+		return named(ctx, "CONTEXT", before, current)
 	}
 	switch kind {
 	case "AGENT", "TASK", "FRAMEWORK", "ROLE", "CONTEXT":
-		return named(ctx, kind, before)
+		return named(ctx, kind, before, current)
 	}
 	return nil
 }
@@ -174,8 +177,9 @@ func plain(words ...string) []Candidate {
 	return out
 }
 
-// named are the objects of a kind, by the words that stand for them in usage lines.
-func named(ctx context.Context, kind string, before []string) []Candidate {
+// named are the objects of a kind, by the words that stand for them in usage lines: those at
+// least that begin with current.
+func named(ctx context.Context, kind string, before []string, current string) []Candidate {
 	switch kind {
 	case "SHELL":
 		return plain("bash", "zsh", "fish")
@@ -194,19 +198,23 @@ func named(ctx context.Context, kind string, before []string) []Candidate {
 	if !ok {
 		return nil
 	}
-	return cached(ctx, kind, before, ask)
+	begun := ""
+	if kind == "TASK" {
+		begun = current // there may be very many
+	}
+	return cached(ctx, kind, begun, before, ask)
 }
 
 // sources ask the cluster for the names of a kind.
-var sources = map[string]func(context.Context, *console.Cluster) ([]Candidate, error){
-	"TASK": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
-		res, err := cl.Ask(ctx, master.Call_GET_TASKS)
-		for _, t := range res.GetGetTasks().GetTasks() {
+var sources = map[string]func(ctx context.Context, cl *console.Cluster, begun string) ([]Candidate, error){
+	"TASK": func(ctx context.Context, cl *console.Cluster, begun string) (out []Candidate, err error) {
+		tasks, err := cl.SearchTasks(ctx, begun, maxCandidates)
+		for _, t := range tasks {
 			out = append(out, Candidate{t.GetTaskId().GetValue(), strings.TrimPrefix(t.GetState().String(), "TASK_")})
 		}
 		return out, err
 	},
-	"AGENT": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
+	"AGENT": func(ctx context.Context, cl *console.Cluster, _ string) (out []Candidate, err error) {
 		res, err := cl.Ask(ctx, master.Call_GET_AGENTS)
 		hosts := map[string]int{}
 		for _, a := range res.GetGetAgents().GetAgents() {
@@ -222,21 +230,21 @@ var sources = map[string]func(context.Context, *console.Cluster) ([]Candidate, e
 		}
 		return out, err
 	},
-	"FRAMEWORK": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
+	"FRAMEWORK": func(ctx context.Context, cl *console.Cluster, _ string) (out []Candidate, err error) {
 		res, err := cl.Ask(ctx, master.Call_GET_FRAMEWORKS)
 		for _, f := range res.GetGetFrameworks().GetFrameworks() {
 			out = append(out, Candidate{f.GetFrameworkInfo().GetId().GetValue(), f.GetFrameworkInfo().GetName()})
 		}
 		return out, err
 	},
-	"ROLE": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
+	"ROLE": func(ctx context.Context, cl *console.Cluster, _ string) (out []Candidate, err error) {
 		res, err := cl.Ask(ctx, master.Call_GET_ROLES)
 		for _, r := range res.GetGetRoles().GetRoles() {
 			out = append(out, Candidate{Word: r.GetName()})
 		}
 		return out, err
 	},
-	"METRIC": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
+	"METRIC": func(ctx context.Context, cl *console.Cluster, _ string) (out []Candidate, err error) {
 		all := map[string]float64{}
 		err = cl.Get(ctx, "/metrics/snapshot", &all)
 		for name := range all {
@@ -244,7 +252,7 @@ var sources = map[string]func(context.Context, *console.Cluster) ([]Candidate, e
 		}
 		return out, err
 	},
-	"FLAG": func(ctx context.Context, cl *console.Cluster) (out []Candidate, err error) {
+	"FLAG": func(ctx context.Context, cl *console.Cluster, _ string) (out []Candidate, err error) {
 		res, err := cl.Ask(ctx, master.Call_GET_FLAGS)
 		for _, f := range res.GetGetFlags().GetFlags() {
 			out = append(out, Candidate{f.GetName(), f.GetValue()})
@@ -255,8 +263,12 @@ var sources = map[string]func(context.Context, *console.Cluster) ([]Candidate, e
 
 // cached asks the cluster that the words before, the environment or the context name,
 // unless that was done a moment ago.
-func cached(ctx context.Context, kind string, before []string, ask func(context.Context, *console.Cluster) ([]Candidate, error)) (out []Candidate) {
-	ctx, cancel := context.WithTimeout(ctx, completePatience)
+func cached(ctx context.Context, kind, begun string, before []string, ask func(context.Context, *console.Cluster, string) ([]Candidate, error)) (out []Candidate) {
+	patience, err := time.ParseDuration(os.Getenv(patienceVariable))
+	if err != nil || patience <= 0 {
+		patience = completePatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	app := &cliv2.App{
 		Name: "clusterd", Flags: console.Flags(), Writer: io.Discard, ErrWriter: io.Discard, HideHelp: true,
@@ -266,11 +278,11 @@ func cached(ctx context.Context, kind string, before []string, ask func(context.
 			if err != nil {
 				return err
 			}
-			file := cacheFile(kind, cl)
+			file := cacheFile(kind+" "+begun, cl)
 			if out = readCache(file); out != nil {
 				return nil
 			}
-			if out, err = ask(ctx, cl.AtOnce()); err != nil {
+			if out, err = ask(ctx, cl.AtOnce(), begun); err != nil {
 				return err
 			}
 			slices.SortFunc(out, func(a, b Candidate) int { return strings.Compare(a.Word, b.Word) })
@@ -334,6 +346,13 @@ func writeCache(file string, out []Candidate) {
 	b, err := json.Marshal(out)
 	if err != nil || file == "" || os.MkdirAll(filepath.Dir(file), 0o700) != nil {
 		return
+	}
+	// There is a file for every beginning that somebody has typed.
+	old, _ := filepath.Glob(filepath.Join(filepath.Dir(file), "complete-*.json")) // the pattern is good
+	for _, other := range old {
+		if info, err := os.Stat(other); err == nil && time.Since(info.ModTime()) > cacheAge {
+			_ = os.Remove(other) // what cannot be removed does no harm
+		}
 	}
 	f, err := os.CreateTemp(filepath.Dir(file), ".complete-*")
 	if err != nil {

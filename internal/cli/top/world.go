@@ -120,7 +120,7 @@ type summary struct {
 		Completed  bool     `json:"completed"`
 		Registered float64  `json:"registered"`
 	} `json:"frameworks"`
-	Tasks taskTable `json:"tasks"`
+	Tasks console.TaskColumns `json:"tasks"`
 }
 
 func seconds(s float64) time.Time {

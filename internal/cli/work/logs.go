@@ -206,12 +206,12 @@ func (l *logs) run(ctx context.Context) error {
 
 // choose finds the tasks that are meant, oldest first.
 func (l *logs) choose(ctx context.Context) ([]console.Task, error) {
+	if len(l.filters) == 0 {
+		return l.cluster.FindTasks(ctx, l.c.Args().Slice())
+	}
 	all, err := l.cluster.Tasks(ctx)
 	if err != nil {
 		return nil, err
-	}
-	if len(l.filters) == 0 {
-		return console.ChooseAll(all, l.c.Args().Slice())
 	}
 	out := slices.DeleteFunc(all, func(t console.Task) bool { return !l.meant(t) || t.Ended && !l.c.Bool("all") })
 	slices.SortStableFunc(out, func(a, b console.Task) int {

@@ -66,11 +66,7 @@ func runWait(c *cliv2.Context, e console.Env) error {
 func detachedFramework(ctx context.Context, cl *console.Cluster, ref string) (*master.Response_GetFrameworks_Framework, error) {
 	f, err := cl.FindFramework(ctx, ref)
 	if err != nil && console.Code(err) == console.ExitNotFound {
-		tasks, taskErr := cl.Tasks(ctx)
-		if taskErr != nil {
-			return nil, taskErr
-		}
-		id, taskErr := console.ChooseFramework(tasks, ref)
+		id, taskErr := cl.FindTaskFramework(ctx, ref)
 		if taskErr != nil {
 			return nil, taskErr
 		}
