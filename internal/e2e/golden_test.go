@@ -602,7 +602,7 @@ func wholeMatch(pattern, text string) bool {
 type goldenScheduler struct {
 	t                     *testing.T
 	url, id, stream, stop string
-	offer                 object // the latest
+	offer                 object // the latest that is more than what an ended task had
 	offers                map[string]bool
 	inverse               bool // an inverse offer was accepted
 	updates               map[string]bool
@@ -721,8 +721,11 @@ func (s *goldenScheduler) take(e object) {
 		s.id = e["subscribed"].(object)["framework_id"].(object)["value"].(string)
 	case "OFFERS":
 		for _, o := range e["offers"].(object)["offers"].([]any) {
-			s.offer = o.(object)
-			s.offers[s.offer["id"].(object)["value"].(string)] = true
+			o := o.(object)
+			s.offers[o["id"].(object)["value"].(string)] = true
+			if offersPorts(o) {
+				s.offer = o
+			}
 		}
 	case "RESCIND":
 		id := e["rescind"].(object)["offer_id"].(object)["value"].(string)
@@ -744,6 +747,12 @@ func (s *goldenScheduler) take(e object) {
 		}
 		s.updates[fmt.Sprint(status["task_id"].(object)["value"], " ", status["state"])] = true
 	}
+}
+
+// offersPorts says whether an offer has ports: no task has any, so that what an ended one
+// had, which may be an offer of its own, has none.
+func offersPorts(offer object) bool {
+	return slices.ContainsFunc(offer["resources"].([]any), func(r any) bool { return r.(object)["name"] == "ports" })
 }
 
 // decline gives back all that is offered, and wants no offers.
