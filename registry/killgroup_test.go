@@ -40,7 +40,7 @@ func groupChild(dir, group string) {
 	self := members[0]
 	r, err := Open(context.Background(), Options{
 		Dir: dir, ServerID: self.ID, MasterInfo: masterInfo(self.ID), BuildVersion: "test", BindAddr: self.Addr,
-		HeartbeatTimeout: 200 * time.Millisecond, SnapshotThreshold: 32, Logger: zerolog.Nop(),
+		HeartbeatTimeout: 400 * time.Millisecond, SnapshotThreshold: 32, Logger: zerolog.Nop(),
 	})
 	if err != nil {
 		fail(err)
