@@ -102,7 +102,7 @@ func (b *tab) follow(p place) {
 	if lands == "" {
 		lands = p.path
 	}
-	b.wait("the page of "+p.path+" is drawn", `decodeURIComponent(location.hash).startsWith(`+quote(lands)+`) && `+drawn)
+	b.settles("the page of "+p.path, `decodeURIComponent(location.hash).startsWith(`+quote(lands)+`) && `+drawn)
 	b.sees(p.texts...)
 }
 

@@ -238,7 +238,7 @@ func TestHostile(t *testing.T) {
 	// The way back leads through all of them.
 	for range 10 {
 		eval[bool](b, "history.back(), true")
-		b.wait("the page before is drawn", drawn)
+		b.settles("the page before", drawn)
 	}
 	safe("back")
 }

@@ -224,7 +224,23 @@ const drawn = `document.querySelector('main h1') !== null && document.querySelec
 func (b *tab) goTo(path string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(b.base + "/" + path))
-	b.wait("the page of "+path+" is drawn", drawn)
+	b.settles("the page of "+path, drawn)
+}
+
+// settles waits until a page is there. Another path of the UI leaves the document as it is: for a
+// moment the page before it stands there, drawn as well, and the focus goes to the title of the
+// new one only after that.
+func (b *tab) settles(what, there string) {
+	b.t.Helper()
+	frame := `new Promise((done) => { requestAnimationFrame(() => setTimeout(() => done(true))); setTimeout(() => done(true), 1000) })`
+	for range 2 {
+		ctx, cancel := b.bounded()
+		for range 2 { // a page that is just being left has no answer
+			_, _ = chromedp.Run(ctx, chromedp.Evaluate[bool](frame, chromedp.EvalAwaitPromise))
+		}
+		cancel()
+		b.wait(what+" is drawn", there)
+	}
 }
 
 // eval returns what a JavaScript expression gives; promises are awaited.

@@ -29,19 +29,19 @@ export default function Overview() {
       )}
       <Capacity totals={totals} />
       <div class="grid">
-        <div class="col-8">
+        <div class="col-8 overview-plot">
           <TaskChart history={history} />
         </div>
-        <div class="col-4">
+        <div class="col-4 overview-now">
           <Counts totals={totals} />
         </div>
         <div class="col-8 overview-map">
           <RoleMap totals={totals} />
         </div>
-        <div class="col-4">
+        <div class="col-4 overview-masters">
           <Masters />
         </div>
-        <div class="col-12">
+        <div class="col-12 overview-recent">
           <Recent history={history} />
         </div>
       </div>
