@@ -65,15 +65,16 @@ func benchCLI(ctx context.Context, s *settings) ([]measure.Row, error) {
 		}
 		var took []time.Duration
 		var size float64
+		var cpu time.Duration
 		for range max(s.samples/4, 1) {
-			d, out, err := w.command(ctx, s, binary, args)
+			d, used, out, err := w.command(ctx, s, binary, args)
 			if err != nil {
 				return rows, err
 			}
-			took, size = append(took, d), float64(out)
+			took, cpu, size = append(took, d), cpu+used, float64(out)
 		}
 		row.Value = measure.Quantiles(took, ms)
-		row.Note = megabytes(size) + " written"
+		row.Note = fmt.Sprintf("%s written, %s of a processor", megabytes(size), ms(cpu/time.Duration(len(took))))
 		rows = append(rows, row)
 		fmt.Fprintf(s.progress, "%s: %s\n", row.What, row.Value)
 	}
@@ -82,10 +83,10 @@ func benchCLI(ctx context.Context, s *settings) ([]measure.Row, error) {
 
 // command runs a command of the binary. Codes other than 0 are as good: nothing fits, or who
 // completes gives up.
-func (w *world) command(ctx context.Context, s *settings, binary string, args []string) (took time.Duration, written int, err error) {
+func (w *world) command(ctx context.Context, s *settings, binary string, args []string) (took, cpu time.Duration, written int, err error) {
 	cache := filepath.Join(s.dir, "cache")
 	if err := os.RemoveAll(cache); err != nil { // every time as if for the first time
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Env = append(os.Environ(), "CLUSTERD_MASTER="+w.c.Master.Addr, "XDG_CACHE_HOME="+cache, "XDG_CONFIG_HOME="+cache)
@@ -93,7 +94,7 @@ func (w *world) command(ctx context.Context, s *settings, binary string, args []
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	begin := time.Now()
 	if err := cmd.Run(); err != nil && cmd.ProcessState.ExitCode() != 3 {
-		return 0, 0, fmt.Errorf("clusterd %v: %w\n%s", args, err, &errOut)
+		return 0, 0, 0, fmt.Errorf("clusterd %v: %w\n%s", args, err, &errOut)
 	}
-	return time.Since(begin), out.Len(), nil
+	return time.Since(begin), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), out.Len(), nil
 }

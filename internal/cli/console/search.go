@@ -58,6 +58,19 @@ func (cl *Cluster) search(ctx context.Context, query url.Values) (found, error) 
 	return f, nil
 }
 
+// TaskNow is a task as the leader knows it now, nil if it knows none.
+func (cl *Cluster) TaskNow(ctx context.Context, framework, id string) (*mesos.Task, error) {
+	var answer struct {
+		Tasks []json.RawMessage `json:"tasks"`
+	}
+	query := url.Values{"framework_id": {framework}, "task_id": {id}}
+	if err := cl.Get(ctx, OwnPath+"task?"+query.Encode(), &answer); err != nil || len(answer.Tasks) == 0 {
+		return nil, err
+	}
+	t := &mesos.Task{}
+	return t, mesosjson.Unmarshal(answer.Tasks[len(answer.Tasks)-1], t) // the newest
+}
+
 // EachTask calls each with all tasks, in the form of the v1 API as JSON, one after the other: of
 // one framework if its id is given, with ended also those that have ended.
 func (cl *Cluster) EachTask(ctx context.Context, framework string, ended bool, each func(framework, id string, task json.RawMessage)) error {

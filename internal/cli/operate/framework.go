@@ -234,7 +234,7 @@ func teardown(x *call) error {
 	if err != nil || !x.Bool("wait") || len(doomed) == 0 {
 		return err
 	}
-	return awaitEnd(x, doomed)
+	return awaitEnd(x, doomed, nil)
 }
 
 // explanation is what the leader says of a framework's offers.

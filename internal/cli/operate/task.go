@@ -371,16 +371,19 @@ func killTasks(x *call) error {
 		if err := x.cluster.Post(x.ctx(), console.OwnPath+"tasks/kill", body, nil); err != nil {
 			return err
 		}
-		if !x.Bool("wait") {
-			x.say("killing %s", t.GetTaskId().GetValue())
-		}
 		return nil
 	}
-	err = console.Each(x.Env, tasks, func(t console.Task) string { return t.GetTaskId().GetValue() }, kill)
+	err = console.Each(x.Env, tasks, func(t console.Task) string { return t.GetTaskId().GetValue() }, func(t console.Task) error {
+		err := kill(t)
+		if err == nil && !x.Bool("wait") {
+			x.say("killing %s", t.GetTaskId().GetValue())
+		}
+		return err
+	})
 	if err != nil || !x.Bool("wait") {
 		return err
 	}
-	return awaitEnd(x, tasks)
+	return awaitEnd(x, tasks, kill)
 }
 
 // killPolicy is nil without --grace.
@@ -427,62 +430,4 @@ func taskNames(tasks []console.Task) string {
 		parts = append(parts, fmt.Sprintf("%d of %s", frameworks[f], f))
 	}
 	return fmt.Sprintf("%d tasks (%s)", len(tasks), strings.Join(parts, ", "))
-}
-
-// awaitEnd waits until tasks have ended and says how.
-func awaitEnd(x *call, tasks []console.Task) error {
-	ctx, cancel, err := x.patience()
-	if err != nil {
-		return err
-	}
-	defer cancel()
-	left := map[taskKey]bool{}
-	for _, t := range tasks {
-		left[taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}] = true
-	}
-	bar := console.Progress(x.Env, "waiting for tasks to end", int64(len(tasks)))
-	defer bar.Done()
-	ended := func(k taskKey, s mesos.TaskState) {
-		if left[k] {
-			delete(left, k)
-			bar.Clear()
-			x.say("%s %s", k.task, stateName(s))
-			bar.Add(1)
-		}
-	}
-	for ev, err := range x.cluster.Events(ctx, operator.EventsOptions{}) {
-		if err != nil {
-			return waited(ctx, err, fmt.Sprintf("%s still running", console.Plural(len(left), "task")))
-		}
-		switch ev.GetType() {
-		case clusterdv1.OperatorEvent_SUBSCRIBED:
-			if ev.GetSubscribed().GetResumed() {
-				continue // nothing was missed, and there is no state
-			}
-			living := map[taskKey]bool{}
-			get := ev.GetSubscribed().GetGetState().GetGetTasks()
-			for _, t := range slices.Concat(get.GetTasks(), get.GetUnreachableTasks(), get.GetCompletedTasks()) {
-				k := taskKey{t.GetFrameworkId().GetValue(), t.GetTaskId().GetValue()}
-				living[k] = true
-				if console.Terminal(t.GetState()) {
-					ended(k, t.GetState())
-				}
-			}
-			for k := range left {
-				if !living[k] {
-					ended(k, mesos.TaskState_TASK_UNKNOWN)
-				}
-			}
-		case clusterdv1.OperatorEvent_TASK_UPDATED:
-			u := ev.GetTaskUpdated()
-			if console.Terminal(u.GetState()) {
-				ended(taskKey{u.GetFrameworkId().GetValue(), u.GetStatus().GetTaskId().GetValue()}, u.GetState())
-			}
-		default:
-		}
-		if len(left) == 0 {
-			return nil
-		}
-	}
-	return nil
 }
