@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -306,7 +307,11 @@ func maintenance(t *testing.T, b *tab, c *testcluster.Cluster) {
 	b.press("Take down")
 	b.sees("node3 is down")
 	says(t, c, "/maintenance/status", `"down_machines":[{"hostname":"node3"`)
-	<-c.Agents[2].Done()
+	select {
+	case <-c.Agents[2].Done():
+	case <-time.After(testcluster.Patience):
+		t.Fatal("the agent of a machine that is down goes on")
+	}
 	b.press("Bring it up")
 	b.press("Bring up")
 	b.sees("may be used again", "No maintenance is scheduled")
