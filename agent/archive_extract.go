@@ -2,6 +2,7 @@ package agent
 
 import (
 	"archive/tar"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -172,11 +173,14 @@ func isSparse(h *tar.Header) bool {
 	return false
 }
 
+// file writes a file beside its place, which it takes when it is whole: an archive that is cut
+// short, or too large for the disk, leaves what was there.
 func (x *extracted) file(dir *os.Root, base string, perm fs.FileMode, r io.Reader) error {
-	if err := removeOld(dir, base); err != nil {
-		return err
+	if info, err := dir.Lstat(base); err == nil && info.IsDir() {
+		return unix.EISDIR
 	}
-	f, err := dir.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	beside := ".clusterd-" + strings.ToLower(rand.Text()[:13])
+	f, err := dir.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm&0o700)
 	if err != nil {
 		return err
 	}
@@ -188,6 +192,12 @@ func (x *extracted) file(dir *os.Root, base string, perm fs.FileMode, r io.Reade
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		err = dir.Rename(beside, base)
+	}
+	if err != nil {
+		_ = dir.Remove(beside) // the error tells
 	}
 	return err
 }

@@ -186,6 +186,12 @@ func explainStatus(err error, status *client.StatusError) error {
 	switch {
 	case status.Code == http.StatusUnauthorized:
 		return Hint(err, "--credential FILE or --token says who you are, or --principal with --secret; a context can keep it: clusterd context set --help")
+	case status.Code == http.StatusForbidden && strings.Contains(status.Body, " leads out of the "):
+		return Hint(err, "a relative path is one in the task's sandbox, and a link out of that is not followed; the absolute path is as the task sees it")
+	case status.Code == http.StatusForbidden && strings.Contains(status.Body, "may not be read or written by the user"):
+		return Hint(err, "its mode and owner in the container do not allow it; --user names another user, if the cluster's --acls let you be that")
+	case status.Code == http.StatusForbidden && strings.Contains(status.Body, "is no part of an archive"):
+		return Hint(err, "clusterd exec TASK -- cat PATH shows it")
 	case status.Code == http.StatusForbidden:
 		return Hint(err, "the cluster's --acls do not allow it to whom you are; clusterd context show --rights lists what they allow")
 	case status.Code == http.StatusBadRequest && strings.Contains(status.Body, "speaks TLS"):

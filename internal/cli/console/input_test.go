@@ -60,6 +60,22 @@ func TestInput(t *testing.T) {
 	}
 }
 
+// What is refused is not always a matter of the cluster's rules.
+func TestExplainedForbidden(t *testing.T) {
+	for body, want := range map[string]string{
+		"":                                  "--acls do not allow",
+		"'../x' leads out of the sandbox":   "absolute path",
+		"'../x' leads out of the directory": "absolute path",
+		"'x' may not be read or written by the user of the container":                        "--user",
+		"What the kernel shows as files (/proc, /sys and the like) is no part of an archive": "clusterd exec",
+	} {
+		err := explain(&client.StatusError{Code: 403, Body: body}, nil)
+		if hint := HintOf(err); !strings.Contains(hint, want) || Code(err) != ExitDenied {
+			t.Errorf("%q: got %q, code %d", body, hint, Code(err))
+		}
+	}
+}
+
 // Refusals that are JSON are told as text.
 func TestExplainedJSON(t *testing.T) {
 	err := explain(&client.StatusError{Code: 503, Body: `{"error":{"message":"No leader elected","status":503}}`}, nil)

@@ -3,6 +3,7 @@ package work
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	cliv2 "github.com/urfave/cli/v2"
 
@@ -233,7 +235,7 @@ func extractOne(t *tar.Reader, root *os.Root, h *tar.Header, at string) error {
 		}
 	}
 	// A link that is there is replaced, not followed.
-	if info, err := root.Lstat(at); err == nil && info.Mode().Type() == fs.ModeSymlink && h.Typeflag != tar.TypeDir {
+	if info, err := root.Lstat(at); err == nil && info.Mode().Type() == fs.ModeSymlink && h.Typeflag == tar.TypeSymlink {
 		if err := root.Remove(at); err != nil {
 			return err
 		}
@@ -245,19 +247,59 @@ func extractOne(t *tar.Reader, root *os.Root, h *tar.Header, at string) error {
 		}
 		return root.Chmod(at, h.FileInfo().Mode().Perm()|0o700)
 	case tar.TypeReg:
-		f, err := root.OpenFile(at, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, h.FileInfo().Mode().Perm()|0o200)
-		if err != nil {
-			return err
-		}
-		_, err = io.Copy(f, t)
-		if err := errors.Join(err, f.Chmod(h.FileInfo().Mode().Perm()), f.Close()); err != nil {
-			return err
-		}
-		return root.Chtimes(at, h.ModTime, h.ModTime)
+		return extractFile(t, root, h, at)
 	case tar.TypeSymlink:
 		return root.Symlink(h.Linkname, at)
 	}
 	return nil // no file
+}
+
+// extractFile writes a file beside its place, which it takes when it is whole: a copy that is
+// cut short leaves what was there.
+func extractFile(t *tar.Reader, root *os.Root, h *tar.Header, at string) error {
+	perm := h.FileInfo().Mode().Perm()
+	old, err := root.Lstat(at)
+	there := err == nil && old.Mode().IsRegular()
+	switch {
+	case err == nil && old.IsDir():
+		return fmt.Errorf("%s is a directory here, and a file there", at)
+	case err == nil && !there && old.Mode().Type() != fs.ModeSymlink: // a device or a pipe: what is written goes through
+		return overwrite(t, root, at, 0)
+	}
+	beside := path.Join(path.Dir(at), ".clusterd-"+strings.ToLower(rand.Text()[:13]))
+	f, err := root.OpenFile(beside, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrPermission) && there {
+		return overwrite(t, root, at, os.O_TRUNC) // the file may be written to, its directory not
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, t)
+	if err == nil && there {
+		// It stays whose it was, where that may be said.
+		if s, ok := old.Sys().(*syscall.Stat_t); ok {
+			_ = f.Chown(int(s.Uid), int(s.Gid))
+		}
+	}
+	if err = errors.Join(err, f.Chmod(perm), f.Close()); err == nil {
+		if err = root.Chtimes(beside, h.ModTime, h.ModTime); err == nil {
+			err = root.Rename(beside, at)
+		}
+	}
+	if err != nil {
+		return errors.Join(err, root.Remove(beside))
+	}
+	return nil
+}
+
+// overwrite writes into what is there.
+func overwrite(t *tar.Reader, root *os.Root, at string, flag int) error {
+	f, err := root.OpenFile(at, os.O_WRONLY|flag, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, t)
+	return errors.Join(err, f.Close())
 }
 
 // upload copies into the task.
