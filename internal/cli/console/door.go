@@ -246,7 +246,7 @@ func (d *door) attend(r *http.Request, at int) (*http.Response, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		res, err := d.ask(r.WithContext(ctx), at)
+		res, err := d.ask(r.WithContext(ctx), at) //nolint:bodyclose // who takes it from the channel does
 		answers <- answer{res, err}
 	}()
 	silence := time.NewTicker(probeTimeout)
