@@ -8,8 +8,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
+
+	mesos "clusterd/api/mesos/v1"
 )
 
 // TestNoFile has pipes in the place of archives and of the files of a layout: waiting for
@@ -70,5 +74,35 @@ func TestPrivateRoots(t *testing.T) {
 	}
 	if st.Mode().Perm() != 0o700 {
 		t.Errorf("mode of %s: got %v", roots, st.Mode())
+	}
+}
+
+// TestPruneExcludes: what --image_gc_config excludes stays, also when an operator prunes.
+func TestPruneExcludes(t *testing.T) {
+	needRoot(t)
+	r := newRegistry(t)
+	stays := dockerImageNamed(r.push(t, "stays", oneLayer(t, reg("f", "stays"))))
+	goes := dockerImageNamed(r.push(t, "goes", oneLayer(t, reg("f", "goes"))))
+	o := testOptions(t)
+	o.GC = &GCConfig{Headroom: 0, Interval: time.Hour, Excluded: []*mesos.Image{stays}}
+	p := newProvisioner(t, o)
+	for _, image := range []*mesos.Image{stays, goes} {
+		id := newID()
+		if _, err := p.Provision(testContext(t), id, image); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Destroy(testContext(t), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.Prune(testContext(t), nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := leftovers(t, filepath.Join(o.StoreDir, layersDir)); len(got) != 1 {
+		t.Errorf("layers that stay: got %v, want one", got)
+	}
+	o.GC.Excluded = []*mesos.Image{{Type: mesos.Image_DOCKER.Enum()}}
+	if _, err := New(testContext(t), o, zerolog.Nop()); !errors.Is(err, ErrInvalidName) {
+		t.Errorf("an image without a name: got %v", err)
 	}
 }

@@ -139,6 +139,11 @@ func (o *Options) complete() error {
 	if o.GC != nil && (o.GC.Headroom < 0 || o.GC.Headroom > 1 || o.GC.Interval <= 0) {
 		return errors.New("image_gc_config: image_disk_headroom must be between 0 and 1, image_disk_watch_interval positive")
 	}
+	if o.GC != nil {
+		if _, err := keysOf(o.GC.Excluded); err != nil { // else nothing would ever be pruned
+			return fmt.Errorf("image_gc_config: %w", err)
+		}
+	}
 	if o.Platform == (Platform{}) {
 		o.Platform = Platform{OS: "linux", Architecture: runtime.GOARCH}
 		if runtime.GOARCH == "arm64" {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -335,8 +336,12 @@ func (p *Provisioner) removeParents(id *mesos.ContainerID) {
 }
 
 // Prune implements isolation.Provisioner. It does not wait for pulls, and they do not
-// wait for it: what is on its way is kept.
+// wait for it: what is on its way is kept. What --image_gc_config excludes stays as well
+// (Http::pruneImages in src/slave/http.cpp).
 func (p *Provisioner) Prune(_ context.Context, excluded []*mesos.Image) error {
+	if p.o.GC != nil {
+		excluded = slices.Concat(excluded, p.o.GC.Excluded)
+	}
 	return p.store.prune(excluded)
 }
 

@@ -455,6 +455,17 @@ func (s *Store) sweep(paths []string) {
 // prune removes the images that nobody uses and that are not excluded, and the
 // layers of which nobody is left.
 func (s *Store) prune(excluded []*mesos.Image) error {
+	keep, err := keysOf(excluded)
+	if err != nil {
+		return err
+	}
+	gone, err := s.take(keep)
+	s.sweep(gone)
+	return err
+}
+
+// keysOf are the images of the store that must stay.
+func keysOf(excluded []*mesos.Image) (map[string]bool, error) {
 	keep := make(map[string]bool)
 	for _, e := range excluded {
 		if e.GetType() != mesos.Image_DOCKER {
@@ -462,13 +473,11 @@ func (s *Store) prune(excluded []*mesos.Image) error {
 		}
 		ref, err := parseReference(e.GetDocker().GetName())
 		if err != nil {
-			return fmt.Errorf("excluded image: %w", err)
+			return nil, fmt.Errorf("excluded image: %w", err)
 		}
 		keep[ref.key()] = true
 	}
-	gone, err := s.take(keep)
-	s.sweep(gone)
-	return err
+	return keep, nil
 }
 
 // take moves what is to be pruned out of the way.
