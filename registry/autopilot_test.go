@@ -144,7 +144,7 @@ func TestDeadMasterIsReplaced(t *testing.T) {
 	}
 	add("m3")
 	pollVoters(t, c, strings.Replace("m0 m1 m2 m3", dead+" ", "", 1))
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("a1")))
+	c.admit("a1")
 }
 
 // Alive for the leader, dead for gossip: the leader is right.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"clusterd/internal/testcluster"
+	"clusterd/registry/state"
 )
 
 // network is what lies between the members of a test: real TCP connections whose
@@ -239,6 +241,25 @@ func (c *cluster) start(name, addr string) *Registry {
 	c.members[name] = r
 	c.mu.Unlock()
 	return r
+}
+
+// admit has whoever leads admit an agent, and returns it. One that loses its leadership over
+// it may have done so.
+func (c *cluster) admit(id string) *Leadership {
+	c.t.Helper()
+	for end := time.Now().Add(time.Minute); ; {
+		l := c.leader()
+		if l.State().Agent(id) != nil {
+			return l
+		}
+		err := l.Apply(context.Background(), state.AdmitAgent(agentInfo(id)))
+		if err == nil {
+			return l
+		}
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrLeadershipLost) || time.Now().After(end) {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 func (c *cluster) get(name string) *Registry {

@@ -5,8 +5,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
-	"clusterd/registry/state"
 )
 
 // A member that lost its disk and comes back under its old id must not elect one
@@ -14,19 +12,10 @@ import (
 func TestLostDiskLosesNothing(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, nil)
-	l := c.leader()
-	leader := string(l.r.id)
-	var lost, behind string
-	for _, name := range c.names {
-		switch {
-		case name == leader:
-		case lost == "":
-			lost = name
-		default:
-			behind = name
-		}
+	behind := c.names[0]
+	if string(c.admit("all know").r.id) == behind {
+		behind = c.names[1]
 	}
-	applyT(t, l, state.AdmitAgent(agentInfo("all know")))
 	addrs := map[string]string{}
 	for _, name := range c.names {
 		addrs[name] = c.get(name).Self().Addr
@@ -35,8 +24,14 @@ func TestLostDiskLosesNothing(t *testing.T) {
 		})
 	}
 	c.crash(behind)
+	var leader, lost string
 	for i := range 10 {
-		applyT(t, l, state.AdmitAgent(agentInfo(fmt.Sprint("a", i))))
+		leader = string(c.admit(fmt.Sprint("a", i)).r.id)
+	}
+	for _, name := range c.names {
+		if name != leader && name != behind {
+			lost = name
+		}
 	}
 	c.crash(leader)
 	c.crash(lost)
@@ -55,13 +50,12 @@ func TestLostDiskLosesNothing(t *testing.T) {
 		pause(t.Context(), 10*time.Millisecond)
 	}
 	c.start(leader, addrs[leader])
-	next := c.leader()
-	if got := next.State().AgentCount(); got != 11 {
+	if got := c.leader().State().AgentCount(); got != 11 {
 		t.Errorf("%d agents of 11 are left", got)
 	}
-	applyT(t, next, state.AdmitAgent(agentInfo("b")))
+	next := c.admit("b")
 	poll(t, func() bool { return r.guard.newcomer.stage() == established && r.State().AgentCount() == 12 })
 	// It counts again.
 	c.crash(string(next.r.id))
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("c")))
+	c.admit("c")
 }

@@ -157,5 +157,5 @@ func TestForeignRestoreOnThree(t *testing.T) {
 		})
 	}
 	c.crash(string(c.leader().r.id)) // whoever is next
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("b2")))
+	c.admit("b2")
 }

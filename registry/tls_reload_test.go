@@ -82,7 +82,7 @@ func TestTLSAuthorityChanges(t *testing.T) {
 		}
 		nodes[o.ServerID].options(o)
 	})
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("first")))
+	c.admit("first")
 	for i, step := range []struct {
 		what    string
 		signer  *tlsconf.Authority
@@ -100,7 +100,7 @@ func TestTLSAuthorityChanges(t *testing.T) {
 		addr := c.get(name).Self().Addr
 		c.crash(name)
 		id := "agent" + name
-		applyT(t, c.leader(), state.AdmitAgent(agentInfo(id)))
+		c.admit(id)
 		back := c.start(name, addr)
 		poll(t, func() bool { return back.State().Agent(id) != nil })
 		t.Log(step.what)
@@ -110,7 +110,7 @@ func TestTLSAuthorityChanges(t *testing.T) {
 	addr := c.get(name).Self().Addr
 	c.crash(name)
 	nodes[name] = newNode(t, loopback, a, a)
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("last")))
+	c.admit("last")
 	late := c.start(name, addr)
 	applyT(t, c.leader(late), state.AdmitAgent(agentInfo("very last")))
 	if late.State().Agent("last") != nil {

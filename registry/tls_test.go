@@ -77,7 +77,7 @@ func TestTLS(t *testing.T) {
 		poll(t, func() bool { return r.State().Agent("a1") != nil })
 	}
 	c.crash(string(l.r.id))
-	applyT(t, c.leader(), state.AdmitAgent(agentInfo("a2")))
+	c.admit("a2")
 }
 
 // Who has no certificate of the right authority, or no TLS at all, stays outside,

@@ -478,7 +478,7 @@ func TestStreamsNumberAgain(t *testing.T) {
 		return nil
 	})
 	p := w.page(t, nil)
-	for range 2000 {
+	for range 500 {
 		p.open(1, "/nothing_new")
 		p.wants(streamControl{ID: 1, Status: 200}, "")
 		p.wants(streamControl{ID: 1, End: true}, "")
