@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -162,12 +164,15 @@ func (j *job) openHadoop(ctx context.Context) (*content, error) {
 		remove()
 		return nil, err
 	}
-	in, err := j.root.Open(temp)
+	in, err := j.root.OpenFile(temp, os.O_RDONLY|syscall.O_NONBLOCK, 0) // never a pipe to wait for
 	var info os.FileInfo
 	if err == nil {
 		info, err = in.Stat()
 	}
-	if err == nil && !info.Mode().IsRegular() {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = errors.New("hadoop has ended well, but left no file")
+	case err == nil && !info.Mode().IsRegular():
 		err = fmt.Errorf("%w: '%s' is no file", ErrInvalidURI, j.source)
 	}
 	if err != nil {
