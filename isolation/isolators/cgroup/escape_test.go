@@ -1,16 +1,10 @@
 package cgroup_test
 
 import (
-	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/rs/zerolog"
-	"golang.org/x/sys/unix"
-
 	mesos "clusterd/api/mesos/v1"
-	"clusterd/isolation/isolationtest"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/isolators/security"
 	"clusterd/isolation/setup"
@@ -37,24 +31,10 @@ func TestRootKeepsItsLimits(t *testing.T) {
 
 func testRootKeepsItsLimits(t *testing.T, has *mesos.CapabilityInfo, want string) {
 	f := newSet(t, cgroup.Options{})
-	work := t.TempDir()
-	t.Cleanup(func() { _ = unix.Unmount(work, unix.MNT_DETACH) }) // filesystem/linux mounts it
-	m, err := setup.New(setup.Options{
-		WorkDir: work, RuntimeDir: filepath.Join(t.TempDir(), "run"), Launcher: "linux",
-		Isolation: "filesystem/linux,cgroups/cpu,cgroups/mem,linux/capabilities", Tree: f.tree,
-		Security: security.Options{Effective: has},
-	}, isolationtest.Programs(t), zerolog.New(zerolog.NewTestWriter(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
+	m := newMesos(t, f, func(o *setup.Options) {
+		o.Isolation += ",linux/capabilities"
+		o.Security = security.Options{Effective: has}
 	})
-	if _, err := m.Recover(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
 	root, err := f.tree.Root("memory")
 	if err != nil {
 		t.Fatal(err)
@@ -69,21 +49,7 @@ func testRootKeepsItsLimits(t *testing.T, has *mesos.CapabilityInfo, want string
 		attempt("mount -o remount,bind,rw "+everybody, "remounted")+
 		attempt("mkdir "+dir+"/own && rmdir "+dir+"/own", "made")+
 		attempt("echo $$ >"+everybody+"/cgroup.procs", "left"), 1, 48)
-	if err := m.Launch(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	end, err := m.Wait(t.Context(), c.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := os.ReadFile(filepath.Join(c.Sandbox, "stdout"))
-	if got := strings.Join(strings.Fields(string(out)), " "); err != nil || got != want {
-		problems, _ := os.ReadFile(filepath.Join(c.Sandbox, "stderr"))
-		t.Errorf("output: got %q, want %q, %v, %+v, %s", got, want, err, end, problems)
-	}
-	if err := m.Remove(t.Context(), c.ID); err != nil {
-		t.Fatal(err)
-	}
+	prints(t, m, c, want)
 }
 
 // attempt is a line of shell that prints what was done, or that it was denied.

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sys/unix"
 
 	mesos "clusterd/api/mesos/v1"
 	"clusterd/isolation"
-	"clusterd/isolation/isolationtest"
 	"clusterd/isolation/isolators/cgroup"
 	"clusterd/isolation/setup"
 )
@@ -57,23 +54,7 @@ func (i image) Prune(context.Context, []*mesos.Image) error { return nil }
 // write there.
 func TestImageSeesItsCgroups(t *testing.T) {
 	f := newSet(t, cgroup.Options{})
-	work := t.TempDir()
-	t.Cleanup(func() { _ = unix.Unmount(work, unix.MNT_DETACH) }) // filesystem/linux mounts it
-	m, err := setup.New(setup.Options{
-		WorkDir: work, RuntimeDir: filepath.Join(t.TempDir(), "run"), Launcher: "linux",
-		Isolation: "filesystem/linux,cgroups/cpu,cgroups/mem", Tree: f.tree, Provisioner: image{t.TempDir()},
-	}, isolationtest.Programs(t), zerolog.New(zerolog.NewTestWriter(t)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := m.Recover(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
+	m := newMesos(t, f, func(o *setup.Options) { o.Provisioner = image{t.TempDir()} })
 	file := "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 	if f.tree.Version("memory") == 2 {
 		file = "/sys/fs/cgroup/memory.max"
@@ -83,19 +64,5 @@ func TestImageSeesItsCgroups(t *testing.T) {
 		Type:  mesos.ContainerInfo_MESOS.Enum(),
 		Mesos: &mesos.ContainerInfo_MesosInfo{Image: &mesos.Image{Type: mesos.Image_DOCKER.Enum(), Docker: &mesos.Image_Docker{Name: new("test")}}},
 	}
-	if err := m.Launch(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	end, err := m.Wait(t.Context(), c.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := os.ReadFile(filepath.Join(c.Sandbox, "stdout"))
-	if err != nil || strings.Join(strings.Fields(string(out)), " ") != "50331648 denied" {
-		problems, _ := os.ReadFile(filepath.Join(c.Sandbox, "stderr"))
-		t.Errorf("output: got %q, %v, %+v, %s", out, err, end, problems)
-	}
-	if err := m.Remove(t.Context(), c.ID); err != nil {
-		t.Fatal(err)
-	}
+	prints(t, m, c, "50331648 denied")
 }
