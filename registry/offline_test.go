@@ -121,9 +121,9 @@ func TestRestoreDir(t *testing.T) {
 func TestRecoverDir(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	c := newCluster(t, 3, nil)
-	l := c.leader()
-	for i := range 20 {
-		applyT(t, l, state.AdmitAgent(agentInfo(fmt.Sprint("a", i))))
+	l := c.admit("a0")
+	for i := 1; i < 20; i++ {
+		l = c.admit(fmt.Sprint("a", i))
 	}
 	survivor := string(l.r.id)
 	if err := RecoverDir(c.dirs[survivor]); err == nil || !strings.Contains(err.Error(), "in use by another process") {

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"clusterd/registry/state"
 )
 
 // authority signs certificates of masters.
@@ -71,8 +69,7 @@ func (a *authority) config(t *testing.T) *tls.Config {
 func TestTLS(t *testing.T) {
 	a := newAuthority(t)
 	c := newCluster(t, 3, func(o *Options) { o.TLS = a.config(t) })
-	l := c.leader()
-	applyT(t, l, state.AdmitAgent(agentInfo("a1")))
+	l := c.admit("a1")
 	for _, r := range c.running() {
 		poll(t, func() bool { return r.State().Agent("a1") != nil })
 	}
