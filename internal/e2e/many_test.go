@@ -16,7 +16,7 @@ import (
 // is left.
 func TestKillMany(t *testing.T) {
 	const tasks = 200
-	ctx, cancel := context.WithTimeout(t.Context(), testcluster.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testcluster.Patience)
 	defer cancel()
 	c := testcluster.Start(t, testcluster.Options{AgentFlags: []string{"--resources=cpus:100;mem:100000;disk:100"}})
 	f := subscribe(t, c, "many")
