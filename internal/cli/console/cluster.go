@@ -133,7 +133,7 @@ func (cl *Cluster) Ask(ctx context.Context, t master.Call_Type) (*master.Respons
 func (cl *Cluster) Call(ctx context.Context, call *master.Call) (*master.Response, error) {
 	looks := strings.HasPrefix(call.GetType().String(), "GET_")
 	if looks {
-		ctx = harmlessly(ctx)
+		ctx = Harmlessly(ctx)
 	}
 	for attempt := 0; ; attempt++ {
 		res, err := cl.calls.Call(ctx, call)
@@ -408,10 +408,23 @@ func (cl *Cluster) UpgradeAgent(ctx context.Context, id, path, protocol string) 
 }
 
 // AgentFiles reads the files of an agent; MasterFiles those of the leader.
-func (cl *Cluster) AgentFiles(id string) operator.Files { return cl.Agent(id) }
+func (cl *Cluster) AgentFiles(id string) operator.Files { return lookedAt{cl.Agent(id)} }
 
 // MasterFiles reads the files of the leader.
-func (cl *Cluster) MasterFiles() operator.Files { return cl.calls }
+func (cl *Cluster) MasterFiles() operator.Files { return lookedAt{cl.calls} }
+
+// lookedAt are files; to read them changes nothing.
+type lookedAt struct{ files operator.Files }
+
+// ReadFile implements operator.Files.
+func (l lookedAt) ReadFile(ctx context.Context, path string, offset, length uint64) ([]byte, uint64, error) {
+	return l.files.ReadFile(Harmlessly(ctx), path, offset, length)
+}
+
+// ListFiles implements operator.Files.
+func (l lookedAt) ListFiles(ctx context.Context, path string) ([]*mesos.FileInfo, error) {
+	return l.files.ListFiles(Harmlessly(ctx), path)
+}
 
 // AgentID is a wrapper for calls.
 func AgentID(id string) *mesos.AgentID { return &mesos.AgentID{Value: &id} }

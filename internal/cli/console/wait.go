@@ -102,8 +102,8 @@ func (w *wait) done() {
 
 type harmlessKey struct{}
 
-// harmlessly marks what is sent with ctx as only looking, though it is a POST.
-func harmlessly(ctx context.Context) context.Context {
+// Harmlessly marks what is sent with ctx as only looking, though it is a POST.
+func Harmlessly(ctx context.Context) context.Context {
 	return context.WithValue(ctx, harmlessKey{}, true)
 }
 

@@ -179,11 +179,11 @@ func TestFrozenMidway(t *testing.T) {
 		}
 		return errors.Join(err, res.Body.Close())
 	}
-	if err := get(harmlessly(t.Context())); err != nil || asked.Load() != 0 {
+	if err := get(Harmlessly(t.Context())); err != nil || asked.Load() != 0 {
 		t.Fatalf("%v; the other was asked %d times", err, asked.Load())
 	}
 	lock.Store(true)
-	if err := get(harmlessly(t.Context())); err != nil || asked.Load() != 1 {
+	if err := get(Harmlessly(t.Context())); err != nil || asked.Load() != 1 {
 		t.Errorf("%v; the other was asked %d times", err, asked.Load())
 	}
 }

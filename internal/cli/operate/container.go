@@ -83,7 +83,7 @@ func getContainers(x *call) ([]container, error) {
 		limit <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-limit; bar.Add(1) }()
-			res, err := x.cluster.Agent(agentID(a)).Call(x.ctx(), &agent.Call{
+			res, err := x.cluster.Agent(agentID(a)).Call(console.Harmlessly(x.ctx()), &agent.Call{
 				Type:          agent.Call_GET_CONTAINERS.Enum(),
 				GetContainers: &agent.Call_GetContainers{ShowNested: new(true), ShowStandalone: new(true)},
 			})

@@ -56,7 +56,7 @@ func getFlags(x *call) (list []*mesos.Flag, err error) {
 		if err != nil {
 			return nil, err
 		}
-		res, err := x.cluster.Agent(agentID(a)).Get(x.ctx(), agent.Call_GET_FLAGS)
+		res, err := x.cluster.Agent(agentID(a)).Get(console.Harmlessly(x.ctx()), agent.Call_GET_FLAGS)
 		if err != nil {
 			return nil, x.cluster.Explain(err)
 		}

@@ -165,7 +165,9 @@ func commandOf(c *cliv2.Context) *mesos.CommandInfo {
 		return &mesos.CommandInfo{Shell: new(true), Value: new(strings.Join(args, " "))}
 	case len(args) == 0:
 		return &mesos.CommandInfo{Shell: new(false)}
-	case c.Bool("entrypoint"):
+	case c.Bool("entrypoint"), c.String("containerizer") == "docker":
+		// The engine gives a value and arguments to the entry point, one after the other
+		// (Docker::RunOptions::create in Mesos's src/docker/docker.cpp): argv[0] is not apart.
 		return &mesos.CommandInfo{Shell: new(false), Arguments: args}
 	}
 	return &mesos.CommandInfo{Shell: new(false), Value: &args[0], Arguments: args}

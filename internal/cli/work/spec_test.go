@@ -50,6 +50,7 @@ func TestCommand(t *testing.T) {
 		"shell":       {[]string{"--shell", "--", "echo", "$X"}, &mesos.CommandInfo{Shell: new(true), Value: new("echo $X")}},
 		"image's own": {[]string{"--image", "busybox"}, &mesos.CommandInfo{Shell: new(false)}},
 		"image":       {[]string{"--image", "busybox", "--", "ls"}, &mesos.CommandInfo{Shell: new(false), Value: new("ls"), Arguments: []string{"ls"}}},
+		"engine":      {[]string{"--containerizer", "docker", "--image", "busybox", "--", "ls", "/"}, &mesos.CommandInfo{Shell: new(false), Arguments: []string{"ls", "/"}}},
 		"entry point": {[]string{"--image", "busybox", "--entrypoint", "--", "ls"}, &mesos.CommandInfo{Shell: new(false), Arguments: []string{"ls"}}},
 	} {
 		got := mustParse(t, c.args...).units[0].tasks[0].GetCommand()
