@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"clusterd/internal/authz"
+	"clusterd/server/core"
 )
 
 // TestSearchTasks finds tasks by what people write of them, and those only that may be seen.
@@ -80,5 +81,28 @@ func TestSearchTasks(t *testing.T) {
 				t.Errorf("shows what is hidden: %s", b)
 			}
 		})
+	}
+}
+
+// TestTaskSearchFit: an id is meant before a name, and that before what only begins so.
+func TestTaskSearchFit(t *testing.T) {
+	for _, row := range []struct {
+		id, name string
+		names    bool
+		want     int
+	}{
+		{"web", "other", false, fitsByID},
+		{"web", "web", false, fitsByID},
+		{"x.1", "web", false, fitsByName},
+		{"web.1", "web", false, fitsByName},
+		{"web.1", "other", false, fitsByBeginning},
+		{"x.1", "web-2", true, fitsByBeginning},
+		{"x.1", "web-2", false, fitsNot},
+		{"we", "we", true, fitsNot},
+	} {
+		q := TaskSearch{Ref: "web", Names: row.names}
+		if got := q.fit(&core.Task{ID: row.id, Name: row.name}); got != row.want {
+			t.Errorf("%s named %s, names %t: got %d, want %d", row.id, row.name, row.names, got, row.want)
+		}
 	}
 }
