@@ -12,10 +12,12 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -62,14 +64,23 @@ func runProgram(t *testing.T, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// ports counts those that were given away. They are below those that Linux gives to who asks
+// for any port or opens a connection: who is given one listens some time later.
+var ports atomic.Int32
+
+// freePort is a port that is not given twice.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 12000, 20000 // above are those of internal/testcluster
+	for range last - first {
+		port := first + (os.Getpid()*100+int(ports.Add(1)))%(last-first)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return strconv.Itoa(port)
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
 
 // withoutQuotaV2 puts a proxy before the scheduler API that leaves the master

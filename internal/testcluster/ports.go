@@ -77,6 +77,5 @@ func isFree(port int) bool {
 	if err != nil {
 		return false
 	}
-	defer u.Close()
-	return true
+	return u.Close() == nil
 }
