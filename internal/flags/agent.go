@@ -208,7 +208,7 @@ func agentRemovedFlags() []Flag {
 		{Name: "containerizer_path", Help: "External containerizer.", State: Rejected, Note: "the external containerizer was removed in Mesos 1.1"},
 		{Name: "default_container_image", Help: "Image of the external containerizer.", State: Rejected, Note: "removed with the external containerizer in Mesos 1.1; use --default_container_info"},
 		{Name: "resource_monitoring_interval", Type: Duration, Help: "Sampling interval of old Mesos.", State: Replaced, Note: "usage is sampled when asked for"},
-		{Name: "network_enable_socket_statistics", Type: Bool, Help: "Old name of two flags.", State: Replaced, Note: "use --network_enable_socket_statistics_summary and _details"},
+		{Name: "network_enable_socket_statistics", Type: Bool, Help: "Old name of two flags.", State: Replaced, Note: "turns on --network_enable_socket_statistics_summary and --network_enable_socket_statistics_details"},
 	}
 }
 
