@@ -37,7 +37,7 @@ run: build ## start a cluster on this machine, run an example task, serve until 
 CLUSTERED := ./internal/bench/... ./internal/browser ./internal/cli/... ./internal/e2e ./internal/netcluster ./internal/vmtest
 
 test: embedded ui ui-test conformance vm-files docker-engine cni-plugins chromium shells ## pass all tests; installs what they need
-	@failed=; set -x; \
+	@failed=; \
 	$(GO) test $$(comm -23 <($(GO) list ./... | sort) <($(GO) list $(CLUSTERED) | sort)) $(TESTFLAGS) || failed=1; \
 	CLUSTERD_VM_REQUIRED=$(CI) $(GO) test -p 1 -timeout 20m $(CLUSTERED) $(TESTFLAGS) || failed=1; \
 	test -z "$$failed"
