@@ -143,6 +143,7 @@ var shownBy = map[string]string{
 	"agent --disallow_sharing_agent_pid_namespace":     "isolation/isolators/namespaces.TestPID",
 	"agent --docker_config":                            "isolation/docker.TestRegistryAuth",
 	"agent --docker_ignore_runtime":                    "isolation/isolators/runtime.TestCommand",
+	"agent --docker_mesos_image":                       "internal/e2e.TestDockerMesosImage",
 	"agent --docker_registry":                          "isolation/images.TestLocalImages",
 	"agent --docker_socket":                            "isolation/docker.TestLife",
 	"agent --docker_stop_timeout":                      "isolation/docker.TestStopTimeout",

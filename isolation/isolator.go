@@ -59,6 +59,8 @@ type Preparation struct {
 	UserNamespace string
 	// Cgroup is a directory of cgroup v2 that the processes are born in; one only.
 	Cgroup string
+	// Birthplace starts the process above the container somewhere else; one only.
+	Birthplace Birthplace
 	// RootFS is the container's root directory; empty: the machine's. One only.
 	RootFS string
 	// RootBase is a directory of the machine that lies below all layers of RootFS, if it

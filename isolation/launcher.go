@@ -47,6 +47,8 @@ type ForkInfo struct {
 	CloneFlags, EnterFlags uintptr
 	UIDMaps, GIDMaps       []IDMap
 	Cgroup                 string
+	// Birthplace, if set, starts it. It can have no namespaces of its own then, nor a cgroup.
+	Birthplace Birthplace
 }
 
 // ExitStatus says how a container's command ended.

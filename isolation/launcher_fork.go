@@ -19,7 +19,7 @@ import (
 )
 
 // Fork implements Launcher.
-func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo) (int, error) {
+func (l *launcher) Fork(ctx context.Context, id *mesos.ContainerID, info *ForkInfo) (int, error) {
 	c := &launched{
 		id: id, dir: RuntimePath(l.dir, id), builtin: info.Builtin, forked: make(chan struct{}), ended: make(chan struct{}),
 		namespaces: info.CloneFlags, enters: info.EnterFlags,
@@ -36,6 +36,9 @@ func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo
 	start, err := l.supervisorOf(c)
 	if err != nil {
 		return 0, err
+	}
+	if start.birthplace = info.Birthplace; start.birthplace != nil && (l.tree != nil || c.namespaces|c.enters != 0 || info.Cgroup != "") {
+		return 0, fmt.Errorf("namespaces or cgroups of a container that is born elsewhere: %w", ErrNotSupported)
 	}
 	l.mu.Lock()
 	if l.closed {
@@ -55,7 +58,7 @@ func (l *launcher) Fork(_ context.Context, id *mesos.ContainerID, info *ForkInfo
 	l.addLocked(c)
 	l.mu.Unlock()
 	defer close(c.forked)
-	if err := l.fork(c, start, info.Cgroup); err != nil {
+	if err := l.fork(ctx, c, start, info.Cgroup); err != nil {
 		l.mu.Lock()
 		l.forgetLocked(c)
 		l.mu.Unlock()
@@ -91,6 +94,8 @@ type start struct {
 	env     []string
 	// executes is a program of ours that the supervisor starts, if there is one.
 	executes *program
+	// birthplace starts it, if it is not to be a child of this process.
+	birthplace Birthplace
 }
 
 func (l *launcher) supervisorOf(c *launched) (s start, err error) {
@@ -110,7 +115,7 @@ func (l *launcher) supervisorOf(c *launched) (s start, err error) {
 }
 
 // fork makes the runtime directory and starts the supervisor.
-func (l *launcher) fork(c *launched, start start, cgroup string) (err error) {
+func (l *launcher) fork(ctx context.Context, c *launched, start start, cgroup string) (err error) {
 	if err := l.makeRuntimeDir(c); err != nil {
 		return err
 	}
@@ -148,7 +153,7 @@ func (l *launcher) fork(c *launched, start start, cgroup string) (err error) {
 	c.control = os.NewFile(uintptr(pair[0]), "control")
 	theirs := os.NewFile(uintptr(pair[1]), "control")
 	defer theirs.Close()
-	if err = l.spawn(c, start, theirs, cgroup); err == nil {
+	if err = l.spawn(ctx, c, start, theirs, cgroup); err == nil {
 		if err = l.forked(c); err == nil {
 			return nil
 		}
@@ -184,7 +189,7 @@ func (l *launcher) makeRuntimeDir(c *launched) error {
 }
 
 // spawn starts the supervisor, in the container's new namespaces and its cgroup.
-func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup string) error {
+func (l *launcher) spawn(ctx context.Context, c *launched, start start, control *os.File, cgroup string) error {
 	logFile, err := os.OpenFile(filepath.Join(c.dir, supervisorLog), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
@@ -201,10 +206,19 @@ func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup stri
 		}
 		defer unix.Close(cgroupFD)
 	}
-	pid, err := l.execute(c, start, files, cgroupFD)
+	b := &Birth{
+		Argv: append(slices.Clone(start.program.argv), Key(c.id)), Env: start.env, Program: start.program.file, Files: files,
+		Supervises: c.builtin == BuiltinNone, Small: c.builtin == BuiltinNone && start.program.embedded,
+	}
+	var pid int
+	if start.birthplace != nil {
+		pid, err = start.birthplace(ctx, b)
+	} else {
+		pid, err = l.execute(c, b, cgroupFD)
+	}
 	if cgroupFD >= 0 && (errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.E2BIG)) {
 		// Linux before 5.7: it is assigned below.
-		pid, err = l.execute(c, start, files, -1)
+		pid, err = l.execute(c, b, -1)
 	}
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
@@ -218,38 +232,17 @@ func (l *launcher) spawn(c *launched, start start, control *os.File, cgroup stri
 	return err
 }
 
-// execute starts the supervisor's program with these files, from 0 on. (syscall.ForkExec
-// would need a descriptor for a pipe, and choose one that may be the program's.)
-func (l *launcher) execute(c *launched, start start, files []*os.File, cgroup int) (pid int, err error) {
+// execute starts the supervisor's program with these files, from 0 on.
+func (l *launcher) execute(c *launched, b *Birth, cgroup int) (pid int, err error) {
 	var script rawfork.Script
-	fds, release, err := l.handover.place(&script, files, start.program.file)
+	fds, release, err := l.handover.place(&script, b.Files, b.Program)
 	if err != nil {
 		return 0, err
 	}
 	defer release()
-	script.Do("start a session", unix.SYS_SETSID)
-	script.Do("change directory", unix.SYS_CHDIR, script.String("/"))
-	for i, fd := range fds {
-		if fd < len(files) { // another will take its place
-			high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, len(files))
-			if err != nil {
-				return 0, err
-			}
-			defer unix.Close(high)
-			fd = high
-		}
-		script.Do("hand over files", unix.SYS_DUP3, uintptr(fd), uintptr(i), 0)
-	}
-	limitFiles(&script, c.builtin == BuiltinNone && start.program.embedded, len(files))
-	script.Signals()
-	if c.builtin == BuiltinNone {
-		blocked := supervisor.BlockedSignals
-		script.Do("block signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, rawfork.Pointer(&script, &blocked), 0, supervisor.SignalSetSize)
-	}
-	script.ExecFile(int(start.program.file.Fd()), append(slices.Clone(start.program.argv), Key(c.id)), start.env)
-	defer runtime.KeepAlive(files)
+	defer runtime.KeepAlive(b)
 	// The cgroup namespace is made when the process is in its cgroups.
-	return script.Start(c.namespaces&^unix.CLONE_NEWCGROUP, cgroup)
+	return b.start(&script, fds, c.namespaces&^unix.CLONE_NEWCGROUP, cgroup)
 }
 
 // forked writes down who the supervisor is.

@@ -159,6 +159,7 @@ func (m *Mesos) launch(ctx context.Context, c, parent *container) error {
 	pid, err := m.launcher.Fork(ctx, c.id, &ForkInfo{
 		Builtin: config.Builtin, Supervised: all.UserNamespace != "",
 		CloneFlags: all.CloneFlags, EnterFlags: all.EnterFlags, UIDMaps: all.UIDMaps, GIDMaps: all.GIDMaps, Cgroup: all.Cgroup,
+		Birthplace: all.Birthplace,
 	})
 	if err != nil {
 		return err

@@ -41,6 +41,7 @@ func (m *merged) add(isolator string, p *Preparation) error {
 		one(m, isolator, "group ids", &m.GIDMaps, p.GIDMaps),
 		one(m, isolator, "user namespace", &m.UserNamespace, p.UserNamespace),
 		one(m, isolator, "cgroup", &m.Cgroup, p.Cgroup),
+		one(m, isolator, "place of birth", &m.Birthplace, p.Birthplace),
 		one(m, isolator, "root file system", &m.RootFS, p.RootFS),
 		one(m, isolator, "lowest layer", &m.RootBase, p.RootBase),
 		one(m, isolator, "hostname", &m.Hostname, p.Hostname),

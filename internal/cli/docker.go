@@ -26,6 +26,7 @@ func dockerOptions(v *flags.Values, dns *cni.ContainerDNS) docker.Options {
 	o := docker.Options{
 		Socket: v.Path("docker_socket"), Config: v.String("docker_config"), SandboxDirectory: v.Path("sandbox_directory"),
 		RemoveDelay: v.Duration("docker_remove_delay"), StopTimeout: v.Duration("docker_stop_timeout"), KillOrphans: v.Bool("docker_kill_orphans"),
+		MesosImage: v.String("docker_mesos_image"),
 	}
 	if dns != nil && len(dns.Docker) > 0 {
 		o.DNS = func(mode mesos.ContainerInfo_DockerInfo_Network, network string) (servers, search, options []string) {

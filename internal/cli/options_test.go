@@ -74,7 +74,7 @@ func TestFlagsReachOptions(t *testing.T) {
 		"cgroups_cpu_enable_pids_and_tids_count": "true", "cgroups_net_cls_primary_handle": "0x1", "cgroups_net_cls_secondary_handles": "0x1,0x2",
 		"allowed_devices": `{"allowed_devices":[{"device":{"path":"/dev/null"},"access":{}}]}`, "agent_subsystems": "cpu", "revocable_cpu_low_priority": "false",
 		"http_heartbeat_interval": "1secs", "container_logger": "org_apache_mesos_LogrotateContainerLogger",
-		"containerizers": "docker,mesos", "docker_socket": "/d", "docker_config": "{}", "docker_kill_orphans": "false", "docker_remove_delay": "1mins", "docker_stop_timeout": "1secs",
+		"containerizers": "docker,mesos", "docker_socket": "/d", "docker_config": "{}", "docker_kill_orphans": "false", "docker_mesos_image": "i", "docker_remove_delay": "1mins", "docker_stop_timeout": "1secs",
 		"default_container_dns": `{"mesos":[{"network_mode":"CNI","network_name":"n","dns":{"nameservers":["10.0.0.1"]}}]}`,
 		"volume_gid_range":      "[10000-20000]", "image_providers": "docker", "image_provisioner_backend": "copy", "image_gc_config": `{"image_disk_headroom":0.2}`,
 		"nvidia_gpu_devices": "0,1", "docker_registry": "/r", "docker_store_dir": "/d", "docker_ignore_runtime": "true",

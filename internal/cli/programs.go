@@ -27,4 +27,5 @@ var programs = map[string]func(args []string) int{
 	},
 	docker.RunMode:  docker.RunMain,
 	docker.ExecMode: docker.ExecMain,
+	docker.HoldMode: docker.HoldMain,
 }

@@ -212,6 +212,26 @@ func TestDockerTasks(t *testing.T) {
 	f.update(ctx, mesos.TaskState_TASK_FINISHED)
 }
 
+// ownExecutorTask is a task for an executor of the framework's own, in a container of the
+// engine: a program that the machine has.
+func ownExecutorTask(f *framework, program string) *mesos.TaskInfo {
+	task := shellTask("own", "")
+	task.Command = nil
+	task.Executor = &mesos.ExecutorInfo{
+		Type: mesos.ExecutorInfo_CUSTOM.Enum(), ExecutorId: &mesos.ExecutorID{Value: new("in-docker")}, FrameworkId: f.client.FrameworkID(),
+		Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 256)},
+		Command: &mesos.CommandInfo{
+			Shell: new(bool), Value: new("/executor"),
+			Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new(executorEnv), Value: new("1")}}},
+		},
+		Container: &mesos.ContainerInfo{
+			Type: mesos.ContainerInfo_DOCKER.Enum(), Docker: &mesos.ContainerInfo_DockerInfo{Image: new(dockertest.Image)},
+			Volumes: []*mesos.Volume{{Mode: mesos.Volume_RO.Enum(), HostPath: &program, ContainerPath: new("/executor")}},
+		},
+	}
+	return task
+}
+
 // TestDockerExecutor: an executor of the framework's own runs in a container of the
 // engine, and goes on under an agent that was killed -9.
 func TestDockerExecutor(t *testing.T) {
@@ -232,20 +252,7 @@ func TestDockerExecutor(t *testing.T) {
 		"--containerizers=docker,mesos", "--docker_socket=" + engine.Socket, "--docker_remove_delay=0ns",
 	}})
 	f := subscribe(t, c, "docker-executor")
-	task := shellTask("own", "")
-	task.Command = nil
-	task.Executor = &mesos.ExecutorInfo{
-		Type: mesos.ExecutorInfo_CUSTOM.Enum(), ExecutorId: &mesos.ExecutorID{Value: new("in-docker")}, FrameworkId: f.client.FrameworkID(),
-		Resources: []*mesos.Resource{scalar("cpus", 0.1), scalar("mem", 256)},
-		Command: &mesos.CommandInfo{
-			Shell: new(bool), Value: new("/executor"),
-			Environment: &mesos.Environment{Variables: []*mesos.Environment_Variable{{Name: new(executorEnv), Value: new("1")}}},
-		},
-		Container: &mesos.ContainerInfo{
-			Type: mesos.ContainerInfo_DOCKER.Enum(), Docker: &mesos.ContainerInfo_DockerInfo{Image: new(dockertest.Image)},
-			Volumes: []*mesos.Volume{{Mode: mesos.Volume_RO.Enum(), HostPath: &self, ContainerPath: new("/executor")}},
-		},
-	}
+	task := ownExecutorTask(f, self)
 	f.launchIn(ctx, task)
 	id := f.update(ctx, mesos.TaskState_TASK_RUNNING).GetContainerStatus().GetContainerId().GetValue()
 	found, err := engine.Client.ContainerInspect(ctx, "mesos-"+id, client.ContainerInspectOptions{})

@@ -122,7 +122,7 @@ func agentDockerFlags() []Flag {
 		{Name: "docker_store_dir", Type: Path, Default: "/tmp/mesos/store/docker", Help: "Store of docker images."},
 		{Name: "docker_ignore_runtime", Type: Bool, Default: "false", Help: "Ignore environment and entry point of images."},
 		{Name: "docker_kill_orphans", Type: Bool, Default: "true", Help: "Stop containers of this agent that it does not know when it starts."},
-		{Name: "docker_mesos_image", Help: "Image the agent itself runs in.", State: Accepted, Note: "executors stay with the agent: one that runs in a container needs the host's PID namespace, the engine's socket, and its work directory at the same path"},
+		{Name: "docker_mesos_image", Help: "Image the agent itself runs in: executors of Docker tasks get containers of it, which outlive the agent's."},
 		{Name: "docker_remove_delay", Type: Duration, Default: "6hrs", Help: "How long ended Docker containers are kept."},
 		{Name: "docker_stop_timeout", Type: Duration, Default: "0ns", Help: "Time docker stop gives a container."},
 		{Name: "docker_volume_checkpoint_dir", Type: Path, Default: "/var/run/mesos/isolators/docker/volume", Help: "Checkpoints of docker volumes.", State: Accepted},

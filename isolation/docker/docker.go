@@ -81,6 +81,9 @@ func (*Containerizer) Runs(config *isolation.ContainerConfig) bool {
 
 // Recover implements isolation.Containerizer.
 func (c *Containerizer) Recover(ctx context.Context, known []isolation.ContainerConfig) ([]*mesos.ContainerID, error) {
+	if err := c.probe(ctx); err != nil {
+		return nil, err
+	}
 	own := make([]isolation.ContainerConfig, 0, len(known))
 	for _, k := range known {
 		own = append(own, *c.inner(&k))
@@ -134,6 +137,9 @@ func (c *Containerizer) clearOne(s *container.Summary) error {
 		return err
 	}
 	delay := c.options.RemoveDelay
+	if strings.HasSuffix(found.Container.Name, executorSuffix) {
+		delay = 0
+	}
 	state := found.Container.State
 	switch {
 	case state == nil:

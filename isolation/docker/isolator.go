@@ -50,7 +50,7 @@ type launch struct {
 
 func newIsolator(c *Containerizer) (*isolator, error) {
 	i := &isolator{c: c, dir: filepath.Join(c.options.dir(), "runs"), wanted: map[string]*launch{}, tasks: map[string]bool{}}
-	return i, os.MkdirAll(i.dir, 0o700)
+	return i, errors.Join(os.MkdirAll(i.dir, 0o700), os.MkdirAll(c.options.holdDir(), 0o700))
 }
 
 func (*isolator) Name() string { return "docker" }
@@ -172,6 +172,9 @@ func (i *isolator) Prepare(ctx context.Context, config *isolation.ContainerConfi
 			supervisor.CheckCommandVariable: strings.Join([]string{program, ExecMode, i.file(config.ID)}, "\n"),
 		}
 	}
+	if i.c.options.MesosImage != "" {
+		p.Birthplace = i.holder(config).start
+	}
 	return p, nil
 }
 
@@ -217,6 +220,8 @@ func (i *isolator) end(ctx context.Context, id *mesos.ContainerID) error {
 		}
 	}
 	i.c.removeLater(name, i.c.options.RemoveDelay)
+	// Also when this agent makes none: an earlier one may have.
+	i.c.removeLater(holderName(id), 0)
 	if err := os.Remove(i.file(id)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

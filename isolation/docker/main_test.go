@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 			os.Exit(RunMain(os.Args[2:]))
 		case ExecMode:
 			os.Exit(ExecMain(os.Args[2:]))
+		case HoldMode:
+			os.Exit(HoldMain(os.Args[2:]))
 		}
 	}
 	code := m.Run()

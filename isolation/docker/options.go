@@ -29,6 +29,10 @@ type Options struct {
 	// KillOrphans (--docker_kill_orphans) removes containers of this agent that it does
 	// not know when it starts.
 	KillOrphans bool
+	// MesosImage (--docker_mesos_image) is the image of the container that the agent itself
+	// runs in. With it each executor gets a container of that image, which outlives the
+	// agent's. Empty: the agent runs on the machine, and executors are its children.
+	MesosImage string
 	// EnableCFS (--cgroups_enable_cfs) makes the CPUs that are asked for a limit.
 	EnableCFS bool
 	// Pulled, if set, hears of every pull that ended.
