@@ -225,9 +225,18 @@ func testBoxedTask(t *testing.T, engine *dockertest.Engine) {
 	a := newBoxedAgent(t, engine, c, "--docker_mesos_image="+agentImage)
 	a.run(ctx)
 
-	f.launchIn(ctx, dockerTask("boxed", endsWhenTold))
+	boxed := dockerTask("boxed", "httpd -p 8080 -h /tmp && "+endsWhenTold)
+	// The executor enters the task's network for that.
+	boxed.HealthCheck = &mesos.HealthCheck{
+		Type: mesos.HealthCheck_TCP.Enum(), Tcp: &mesos.HealthCheck_TCPCheckInfo{Port: new(uint32(8080))},
+		IntervalSeconds: new(0.1), DelaySeconds: new(0.0), GracePeriodSeconds: new(60.0),
+	}
+	f.launchIn(ctx, boxed)
 	f.update(ctx, mesos.TaskState_TASK_STARTING)
 	id := f.update(ctx, mesos.TaskState_TASK_RUNNING).GetContainerStatus().GetContainerId().GetValue()
+	if s := f.update(ctx, mesos.TaskState_TASK_RUNNING); !s.GetHealthy() {
+		t.Errorf("after the check: got %v", s)
+	}
 	task, executor := a.inspect(ctx, "mesos-"+id), a.inspect(ctx, "mesos-"+id+".executor")
 	if executor.Config.Image != agentImage || !executor.State.Running {
 		t.Errorf("the executor's container: got image %s, %+v", executor.Config.Image, executor.State)
