@@ -47,8 +47,12 @@ func (i *isolator) holder(config *isolation.ContainerConfig) *holder {
 	}
 }
 
-// holdPatience is how long a holder may take to start.
-const holdPatience = time.Minute
+const (
+	// holdPatience is how long a holder may take to start.
+	holdPatience = time.Minute
+	// probePatience is how long the first may take, with the image to be pulled.
+	probePatience = 5 * time.Minute
+)
 
 // start implements isolation.Birthplace.
 func (h *holder) start(ctx context.Context, b *isolation.Birth) (pid int, err error) {
@@ -247,10 +251,12 @@ func (c *Containerizer) probe(ctx context.Context) error {
 		return err
 	}
 	defer self.Close()
+	trying, cancel := context.WithTimeout(ctx, probePatience)
+	defer cancel()
 	h := &holder{i: c.files, id: &mesos.ContainerID{Value: new("probe-" + c.options.owner())}}
 	h.name = holderName(h.id)
 	// It only complains that it has no argument.
-	_, err = h.start(ctx, &isolation.Birth{Argv: []string{"clusterd", HoldMode}, Program: self, Files: []*os.File{null, null, null}})
+	_, err = h.start(trying, &isolation.Birth{Argv: []string{"clusterd", HoldMode}, Program: self, Files: []*os.File{null, null, null}})
 	_, removeErr := c.engine.ContainerRemove(ctx, h.name, client.ContainerRemoveOptions{Force: true, RemoveVolumes: true})
 	if removeErr != nil && !cerrdefs.IsNotFound(removeErr) {
 		c.log.Warn().Err(removeErr).Str("docker_container", h.name).Msg("docker: remove container")
