@@ -33,7 +33,8 @@ type conn struct {
 	h       http.ResponseWriter // HTTP/2
 	chunked bool
 	timeout time.Duration
-	broken  bool // a record was written in part
+	inside  bool // what was written ends inside a record
+	broken  bool // and so will the stream
 
 	// mu guards what follows: lest a deadline that is set undoes an interruption.
 	mu          sync.Mutex
@@ -124,13 +125,14 @@ func (c *conn) watch(ctx context.Context, cancel context.CancelCauseFunc) (done 
 	}
 }
 
-// interrupt fails the write under way, and all others.
+// interrupt fails all writes but the one under way, which may end its record if that takes no
+// longer than a farewell.
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.over {
 		c.interrupted = true
-		c.setDeadline(time.Now())
+		c.setDeadline(time.Now().Add(farewell))
 	}
 }
 
@@ -173,17 +175,20 @@ func (c *conn) write(bufs ...[]byte) error {
 		if err := c.writePiece(now); err != nil {
 			return err
 		}
+		c.inside = len(bufs) > 0 // a piece may end anywhere
 	}
 	return nil
 }
 
 func (c *conn) writePiece(bufs net.Buffers) error {
 	if err := c.arm(); err != nil {
+		c.broken = c.inside
 		return errSlowWrite
 	}
+	var written int64
 	var err error
 	if c.w != nil {
-		_, err = bufs.WriteTo(c.w)
+		written, err = bufs.WriteTo(c.w)
 	} else {
 		for _, b := range bufs {
 			if _, err = c.h.Write(b); err != nil {
@@ -197,7 +202,7 @@ func (c *conn) writePiece(bufs net.Buffers) error {
 	if err == nil {
 		return nil
 	}
-	c.broken = true
+	c.broken = c.inside || written > 0 // an interruption may come before the first byte
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return errSlowWrite
 	}
@@ -218,7 +223,11 @@ func (c *conn) close(cause error) {
 		c.broken = true
 	}
 	if c.chunked && !c.broken && !errors.Is(cause, errGone) {
-		_ = c.w.SetWriteDeadline(time.Now().Add(farewell))
+		c.mu.Lock()
+		if !c.interrupted { // else the farewell has begun
+			_ = c.w.SetWriteDeadline(time.Now().Add(farewell))
+		}
+		c.mu.Unlock()
 		_, err := c.w.Write([]byte("0\r\n\r\n"))
 		c.broken = err != nil
 	}

@@ -189,6 +189,7 @@ func (h *Hub) stream(ctx context.Context, s *subscriber, c *conn, first *opening
 		if err := c.write(now...); err != nil {
 			return err
 		}
+		c.inside = len(first.bufs) > 0
 	}
 	first.done() // may be a lot of memory
 	timer := time.NewTicker(h.opts.Heartbeat)
