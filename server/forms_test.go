@@ -153,9 +153,13 @@ func TestFirstWeights(t *testing.T) {
 	if r := get(t, s, "/weights"); r.body != `[{"weight":2.5,"role":"a"},{"weight":4.0,"role":"b/c"}]` {
 		t.Errorf("got %s", r.body)
 	}
+	// What is answered is in the registry, and behind them.
+	if r := do(t, "PUT", endpoint(s, "/weights"), nil, []byte(`[{"role":"d","weight":3}]`)); r.status != 200 {
+		t.Fatalf("got %d %s", r.status, r.body)
+	}
 	stopMaster(t, s)
 	s = start(map[string]float64{"a": 9})
-	if r := get(t, s, "/weights"); r.body != `[{"weight":2.5,"role":"a"},{"weight":4.0,"role":"b/c"}]` {
+	if r := get(t, s, "/weights"); r.body != `[{"weight":2.5,"role":"a"},{"weight":4.0,"role":"b/c"},{"weight":3.0,"role":"d"}]` {
 		t.Errorf("after a restart with other weights: got %s", r.body)
 	}
 	opts := DefaultOptions()
