@@ -16,7 +16,7 @@ var otherOrigins http.CrossOriginProtection
 // as an image (`/logging/toggle` changes something by GET, as Mesos's does).
 func ownOrigin(r *http.Request) error {
 	if otherOrigins.Check(r) != nil {
-		return Forbidden("Refused: the request comes from another site (%.100s), or what passes it on does not keep its Host", r.Header.Get("Origin"))
+		return otherSite(r)
 	}
 	if r.Header.Get("Sec-Fetch-Site") == "cross-site" && r.Header.Get("Sec-Fetch-Mode") != "navigate" {
 		return Forbidden("Refused: the request comes from another site")
@@ -34,4 +34,9 @@ func FromHere(r *http.Request) bool {
 	}
 	_, host, ok := strings.Cut(origin, "://")
 	return ok && strings.EqualFold(host, r.Host)
+}
+
+// otherSite refuses what is asked for in another site's name.
+func otherSite(r *http.Request) error {
+	return Forbidden("Refused: the request comes from another site (%.100s), or what passes it on does not keep its Host", r.Header.Get("Origin"))
 }

@@ -110,7 +110,7 @@ func (s *Streams) serve(rt *Router, w http.ResponseWriter, r *http.Request) erro
 // an origin.
 func ownSocket(r *http.Request) error {
 	if !FromHere(r) {
-		return Forbidden("Refused: the request comes from another site (%.100s), or what passes it on does not keep its Host", r.Header.Get("Origin"))
+		return otherSite(r)
 	}
 	return nil
 }
